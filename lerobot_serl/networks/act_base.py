@@ -1,0 +1,174 @@
+"""The frozen reference policy: LeRobot's ACT network with its own normalisation statistics inside.
+
+The statistics are buffers of the module, because ``lerobot-train --policy.path=`` overwrites the statistics of the processors
+with those of the new dataset (docs/design.md); ACT's output must not change with the dataset that training goes on with.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACT
+from lerobot.utils.constants import ACTION, OBS_IMAGES
+from torch import Tensor, nn
+
+Statistics = Mapping[str, Mapping[str, Tensor]]
+
+# Which two statistics a normalisation mode needs.
+STATISTICS_OF_MODE = {
+    NormalizationMode.MEAN_STD: ("mean", "std"),
+    NormalizationMode.MIN_MAX: ("min", "max"),
+    NormalizationMode.QUANTILES: ("q01", "q99"),
+    NormalizationMode.QUANTILE10: ("q10", "q90"),
+}
+
+
+class _DecoderTap(nn.Module):
+    """ACT's decoder, its output followed by the mean encoder token of each camera: features without a hook or a second pass."""
+
+    def __init__(self, decoder: nn.Module, leading_tokens: int, cameras: int) -> None:
+        super().__init__()
+        self.decoder, self.leading_tokens, self.cameras = decoder, leading_tokens, cameras
+
+    def forward(self, x: Tensor, encoder_out: Tensor, **kwargs: Tensor) -> Tensor:
+        decoded: Tensor = self.decoder(x, encoder_out, **kwargs)
+        if self.cameras == 0:
+            return decoded
+        pooled = encoder_out[self.leading_tokens :].unflatten(0, (self.cameras, -1)).mean(1)
+        return torch.cat([decoded, pooled])
+
+
+class ActBase(nn.Module):
+    """ACT with ``z = 0``, from raw observations to raw actions. Always in eval mode, never differentiated.
+
+    Args:
+        config: LeRobot's ACT configuration, features included. The VAE encoder, used only in ACT's own training, is left out.
+
+    Raises:
+        ValueError: a feature without a known normalisation mode.
+    """
+
+    def __init__(self, config: ACTConfig) -> None:
+        super().__init__()
+        assert config.input_features and config.output_features
+        self.config = config
+        self.input_features: dict[str, PolicyFeature] = dict(config.input_features)
+        self.cameras = list(config.image_features)
+        self.chunk_size = config.chunk_size
+        self.modes = {
+            key: NormalizationMode(config.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY))
+            for key, feature in {**config.input_features, **config.output_features}.items()
+        }
+        self.model = ACT(config)
+        leading = 1 + bool(config.robot_state_feature) + bool(config.env_state_feature)
+        # The head is applied here, so that the model returns the decoder's features.
+        self.action_head, self.model.action_head = self.model.action_head, nn.Identity()
+        self.model.decoder = _DecoderTap(self.model.decoder, leading, len(self.cameras))
+        self.statistics = nn.Module()
+        for key, feature in {**config.input_features, **config.output_features}.items():
+            shape = (feature.shape[0], 1, 1) if feature.type is FeatureType.VISUAL else tuple(feature.shape)
+            self.statistics.register_buffer(_buffer(key, "offset"), torch.zeros(shape))
+            self.statistics.register_buffer(_buffer(key, "scale"), torch.ones(shape))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "ActBase":
+        """Stays in eval mode: dropout in the reference policy would make it another policy."""
+        return super().train(False)
+
+    @property
+    def feature_size(self) -> int:
+        """Size of the pooled features returned by :meth:`forward`."""
+        return self.config.dim_model * (1 + len(self.cameras))
+
+    def load_act_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load the tensors of a LeRobot ACT checkpoint (names ``model.*``).
+
+        Raises:
+            ValueError: a tensor is missing, or left over and not of the VAE encoder; names are given.
+        """
+        renamed = {
+            name.replace("model.action_head.", "action_head.").replace("model.decoder.", "model.decoder.decoder."): tensor
+            for name, tensor in state.items()
+            if not name.startswith("model.vae_encoder")
+        }
+        expected = {name for name in self.state_dict() if not name.startswith("statistics.")}
+        missing, unexpected = sorted(expected - renamed.keys()), sorted(renamed.keys() - expected)
+        if missing or unexpected:
+            raise ValueError(
+                f"ACT checkpoint does not fit its own config.json: missing tensors {missing[:5]}, unexpected {unexpected[:5]}. "
+                "Was it saved by another LeRobot version?"
+            )
+        self.load_state_dict(renamed, strict=False)
+
+    def set_statistics(self, statistics: Statistics, eps: float = 1e-8) -> None:
+        """Take over normalisation statistics, e.g. those saved with the ACT checkpoint.
+
+        Args:
+            statistics: feature key -> statistic name -> tensor.
+            eps: as in LeRobot's normaliser, added to an input's standard deviation; a zero range becomes ``eps``.
+
+        Raises:
+            ValueError: a statistic that a feature's mode needs is missing or not finite (key and statistic are named).
+        """
+        for key, mode in self.modes.items():
+            if mode is NormalizationMode.IDENTITY:
+                continue
+            low_name, high_name = STATISTICS_OF_MODE[mode]
+            available = statistics.get(key, {})
+            if low_name not in available or high_name not in available:
+                raise ValueError(
+                    f"Normalisation statistics '{low_name}' and '{high_name}' of '{key}' are missing (mode {mode.value}, found "
+                    f"{sorted(available)}). Give the ACT checkpoint directory that holds policy_preprocessor.json and its "
+                    "safetensors file, or a dataset with statistics."
+                )
+            offset, scale = self._buffers_of(key)
+            low = torch.as_tensor(available[low_name]).to(offset).reshape(offset.shape)
+            high = torch.as_tensor(available[high_name]).to(offset).reshape(offset.shape)
+            if not (low.isfinite().all() and high.isfinite().all()):
+                raise ValueError(f"Normalisation statistics of '{key}' contain NaN or infinite values; recompute them.")
+            offset.copy_(low)
+            if mode is NormalizationMode.MEAN_STD:
+                # LeRobot adds eps when it normalises an input, not when it un-normalises an action.
+                scale.copy_(high if key == ACTION else high + eps)
+            else:
+                scale.copy_(torch.where(high == low, torch.full_like(low, eps), high - low) / 2)
+
+    def normalize(self, key: str, value: Tensor) -> Tensor:
+        """Raw feature -> what ACT was trained on."""
+        offset, scale = self._buffers_of(key)
+        return (value - offset) / scale - self._shift_of(key)
+
+    @torch.no_grad()
+    def forward(self, observation: Mapping[str, Tensor], steps: int) -> tuple[Tensor, Tensor]:
+        """The reference chunk.
+
+        Args:
+            observation: raw features ``(B, ...)``, images float in [0, 1].
+            steps: how many steps of the chunk to return.
+
+        Returns:
+            raw actions ``(B, steps, D)`` and features ``(B, feature_size)``: the mean decoder feature of those steps, then the mean
+            encoder token of each camera.
+        """
+        batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[key]) for key in self.input_features}
+        if self.cameras:
+            batch[OBS_IMAGES] = [batch[key] for key in self.cameras]  # type: ignore[misc]
+        tokens = self.model(batch)[0]
+        decoded, pooled = tokens[:, :steps], tokens[:, self.chunk_size :]
+        offset, scale = self._buffers_of(ACTION)
+        actions = (self.action_head(decoded) + self._shift_of(ACTION)) * scale + offset
+        return actions, torch.cat([decoded.mean(1), pooled.flatten(1)], dim=-1)
+
+    def _shift_of(self, key: str) -> float:
+        """Range modes map the lower end to -1: ``x -> (x - low) / (span / 2) - 1``."""
+        return 1.0 if self.modes[key] in STATISTICS_OF_MODE and self.modes[key] is not NormalizationMode.MEAN_STD else 0.0
+
+    def _buffers_of(self, key: str) -> tuple[Tensor, Tensor]:
+        return getattr(self.statistics, _buffer(key, "offset")), getattr(self.statistics, _buffer(key, "scale"))
+
+
+def _buffer(key: str, name: str) -> str:
+    """Buffer names must not contain dots."""
+    return f"{key.replace('.', '__')}__{name}"

@@ -1,0 +1,53 @@
+"""The action units of reinforcement learning: a box around the demonstrations, mapped to [-1, 1]."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ActionBox(nn.Module):
+    """Exact affine map between raw actions and [-1, 1].
+
+    ``lo, hi = mid -+ (1 + margin) * half`` with ``half = max((max - min) / 2, floor)``; a margin of 0.2 keeps the demonstrations within
+    +-0.83, so that an edit of 0.2 rarely meets the border (ResFiT's scaling). The floor keeps constant dimensions finite.
+
+    Args:
+        action_dim: ``D``.
+    """
+
+    def __init__(self, action_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("middle", torch.zeros(action_dim))
+        self.register_buffer("half_width", torch.ones(action_dim))
+
+    middle: Tensor
+    half_width: Tensor
+
+    def set_from_range(self, minimum: Tensor, maximum: Tensor, margin: float, floor: float) -> None:
+        """Take the box from the demonstrations' range.
+
+        Args:
+            minimum, maximum: ``(D,)`` raw action range.
+            margin: widening, as a fraction of the half range.
+            floor: smallest half range, as a fraction of the largest half range of all dimensions.
+
+        Raises:
+            ValueError: a bound is not finite, or a minimum exceeds its maximum.
+        """
+        minimum, maximum = minimum.detach().double().cpu(), maximum.detach().double().cpu()
+        if not (minimum.isfinite().all() and maximum.isfinite().all()) or (minimum > maximum).any():
+            raise ValueError(
+                f"Action range must be finite with min <= max, got min {minimum.tolist()} and max {maximum.tolist()}. "
+                "Recompute the dataset's statistics."
+            )
+        half = (maximum - minimum) / 2
+        smallest = floor * half.max().item() if half.max() > 0 else 1.0
+        self.middle.copy_((maximum + minimum) / 2)
+        self.half_width.copy_((1 + margin) * half.clamp_min(smallest))
+
+    def normalize(self, raw: Tensor) -> Tensor:
+        """Raw actions ``(..., D)`` -> action units; not clipped."""
+        return (raw - self.middle) / self.half_width
+
+    def unnormalize(self, action: Tensor) -> Tensor:
+        """Action units ``(..., D)`` -> raw actions."""
+        return action * self.half_width + self.middle

@@ -1,0 +1,59 @@
+"""The actor network: a small tanh-Gaussian that edits the reference policy's chunk."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .critic import ACTIVATIONS
+
+
+class EditActor(nn.Module):
+    """Mean and standard deviation of the edit before the squashing, from features and the reference chunk.
+
+    The output layer starts at zero: the mean edit is 0, the deterministic policy is the reference policy, and the standard
+    deviation is ``init_std`` everywhere.
+
+    Args:
+        feature_size: ``F``.
+        horizon: ``h``.
+        action_dim: ``D``.
+        hidden_sizes: width of each hidden layer; a LayerNorm follows each.
+        init_std, min_std, max_std: of the Gaussian before the squashing.
+        fixed_std: keep the standard deviation at ``init_std`` (TD3-like).
+    """
+
+    def __init__(
+        self,
+        feature_size: int,
+        horizon: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        init_std: float,
+        min_std: float,
+        max_std: float,
+        fixed_std: bool = False,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.horizon, self.action_dim, self.fixed_std = horizon, action_dim, fixed_std
+        self.log_std_range = (math.log(min_std), math.log(max_std))
+        self.init_log_std = math.log(init_std)
+        self.activation = ACTIVATIONS[activation]
+        sizes = [feature_size + horizon * action_dim, *hidden_sizes]
+        self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.norms = nn.ModuleList([nn.LayerNorm(size) for size in hidden_sizes])
+        self.head = nn.Linear(sizes[-1], 2 * horizon * action_dim)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, h * D)``."""
+        hidden = torch.cat([features, base.flatten(1)], dim=-1)
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            hidden = self.activation(norm(linear(hidden)))
+        mean, log_std = self.head(hidden).chunk(2, dim=-1)
+        if self.fixed_std:
+            return mean, torch.full_like(mean, math.exp(self.init_log_std))
+        return mean, (self.init_log_std + log_std).clamp(*self.log_std_range).exp()

@@ -1,0 +1,68 @@
+"""What actor and critics see of an observation: normalised state vectors and, with cameras, pooled features of frozen ACT."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .act_base import Statistics
+
+
+class ObservationFeatures(nn.Module):
+    """``z(s)``: one vector per observation, without trainable parameters, so that it is computed once per recorded frame.
+
+    Args:
+        state_sizes: key -> size of the state vectors to use.
+        pooled_groups: number of groups of ACT's pooled features to use, each layer-normalised on its own; 0 to leave them out.
+        group_size: size of each group (ACT's ``dim_model``).
+    """
+
+    def __init__(self, state_sizes: Mapping[str, int], pooled_groups: int, group_size: int) -> None:
+        super().__init__()
+        self.state_keys = list(state_sizes)
+        self.pooled_groups, self.group_size = pooled_groups, group_size
+        total = sum(state_sizes.values())
+        self.register_buffer("mean", torch.zeros(total))
+        self.register_buffer("std", torch.ones(total))
+
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def size(self) -> int:
+        """``F``."""
+        return self.mean.numel() + self.pooled_groups * self.group_size
+
+    def set_statistics(self, statistics: Statistics, floor: float = 1e-2) -> None:
+        """Take mean and standard deviation of the state vectors from dataset statistics.
+
+        Args:
+            floor: smallest standard deviation, as a fraction of the largest of the same key; a dimension that hardly moved in the
+                demonstrations must not explode when the robot moves it.
+
+        Raises:
+            ValueError: mean or std of a used key is missing.
+        """
+        means, stds = [], []
+        for key in self.state_keys:
+            if not {"mean", "std"} <= statistics.get(key, {}).keys():
+                raise ValueError(f"Dataset statistics 'mean' and 'std' of '{key}' are missing; recompute the dataset's statistics.")
+            std = torch.as_tensor(statistics[key]["std"]).float().flatten()
+            means.append(torch.as_tensor(statistics[key]["mean"]).float().flatten())
+            stds.append(std.clamp_min(max(floor * std.max().item(), 1e-6)))
+        if means:
+            self.mean.copy_(torch.cat(means))
+            self.std.copy_(torch.cat(stds))
+
+    def forward(self, observation: Mapping[str, Tensor], pooled: Tensor) -> Tensor:
+        """Raw observation ``(B, ...)`` and ACT's pooled features ``(B, G * group_size)`` -> ``(B, F)``."""
+        parts = []
+        if self.state_keys:
+            states = torch.cat([observation[key].flatten(1) for key in self.state_keys], dim=-1)
+            # Clamped: far outside the demonstrations the value of a feature should not grow without limit.
+            parts.append(((states - self.mean) / self.std).clamp(-10.0, 10.0))
+        if self.pooled_groups:
+            groups = pooled.unflatten(-1, (self.pooled_groups, self.group_size))
+            parts.append(F.layer_norm(groups, (self.group_size,)).flatten(1))
+        return torch.cat(parts, dim=-1)

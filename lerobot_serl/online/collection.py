@@ -1,0 +1,128 @@
+"""The learner's online half: episodes come in, are made durable, and wait for the training thread; weights go out."""
+
+import logging
+import queue
+import time
+
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+from ..policy.agent import EditAgent
+from ..policy.configuration_serl_sac import SerlSacConfig
+from ..replay.recording import Recording
+from ..replay.recording_message import decode_recording
+from ..replay.store import EpisodeStore, online_features
+from .progress import Phase, Progress
+from .server import EpisodeReceipt, LearnerServer
+from .weights import WeightPublisher
+
+REMINDER_PERIOD_S = 30.0
+
+
+class Collection:
+    """Server, online dataset, and the queue between the server's threads and the training thread.
+
+    Args:
+        agent: whose weights are published.
+        config: the policy's configuration.
+        progress: counters; written by the training thread only.
+        dataset_meta: of the demonstrations; the online dataset gets the same observations, actions and rate.
+
+    Raises:
+        ValueError: an existing online dataset has other features, or is the demonstrations' own.
+        OSError: the port is in use.
+    """
+
+    def __init__(self, agent: EditAgent, config: SerlSacConfig, progress: Progress, dataset_meta: LeRobotDatasetMetadata) -> None:
+        online = config.online
+        assert online.repo_id is not None
+        features = online_features(dataset_meta.features, online.use_videos)
+        self.store = EpisodeStore(online.repo_id, online.root, dataset_meta.fps, features, online.use_videos)
+        if self.store.root.resolve() == dataset_meta.root.resolve():
+            raise ValueError(
+                f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
+            )
+        self._agent, self._config, self._progress = agent, config, progress
+        self._arrived: queue.Queue[Recording] = queue.Queue()
+        self._seen: set[str] = set()
+        self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps)
+        self._server = LearnerServer(online.host, online.port, self._publisher, self._receive)
+        self._reminded = time.perf_counter()
+
+    @property
+    def address(self) -> str:
+        """``host:port`` that actor processes connect to."""
+        return self._server.address
+
+    def existing(self) -> LeRobotDataset | None:
+        """Episodes of earlier runs."""
+        return self.store.open() if self.store.exists else None
+
+    def start(self, frames: int, episodes: int, resumed: bool) -> None:
+        """Publish the first weights and accept episodes.
+
+        Args:
+            frames, episodes: in the online dataset now.
+            resumed: what the dataset gained since the run began counts as this run's, also what came after the checkpoint; otherwise
+                counting starts here.
+        """
+        progress = self._progress
+        if resumed:
+            progress.env_steps.fill_(frames - int(progress.first_online_frame.item()))
+            progress.episodes.fill_(episodes - int(progress.first_online_episode.item()))
+        else:
+            progress.first_online_frame.fill_(frames)
+            progress.first_online_episode.fill_(episodes)
+        self._publish()
+        self._server.start()
+        logging.info(
+            f"Learner listens at {self.address}; start the robot side with: lerobot-serl-actor --learner={self.address} --env.type=..."
+        )
+
+    def arrived(self, wait_s: float) -> list[Recording]:
+        """Episodes that came in since the last call; waits up to ``wait_s`` for the first."""
+        taken: list[Recording] = []
+        try:
+            taken.append(self._arrived.get(timeout=wait_s) if wait_s else self._arrived.get_nowait())
+            while True:
+                taken.append(self._arrived.get_nowait())
+        except queue.Empty:
+            return taken
+
+    def ingested(self) -> None:
+        """An episode entered the replay memory: the phase may have changed, an actor may go on."""
+        if self._progress.phase.value != self._publisher.phase:
+            self._publish()
+        self._server.progressed(self._must_wait())
+
+    def after_update(self) -> None:
+        """Publish new weights every ``online.publish_every`` updates and when the phase changes."""
+        due = self._progress.updates.item() % self._config.online.publish_every == 0
+        if due or self._progress.phase.value != self._publisher.phase:
+            self._publish()
+        self._server.progressed(self._must_wait())
+
+    def remind(self) -> None:
+        """Say now and then that the learner waits for the robot."""
+        if time.perf_counter() - self._reminded > REMINDER_PERIOD_S:
+            self._reminded = time.perf_counter()
+            steps, wanted = self._progress.env_steps.item(), self._config.startup.collect_steps
+            goal = f"{steps} of {wanted} start-up steps" if self._progress.phase is Phase.COLLECT else f"{steps} steps so far"
+            logging.info(f"Waiting for the robot ({goal}). Is lerobot-serl-actor --learner={self.address} running?")
+
+    def _must_wait(self) -> bool:
+        return self._progress.lead_steps > self._config.online.max_lead_steps
+
+    def _publish(self) -> None:
+        progress = self._progress
+        self._publisher.publish(progress.phase.value, int(progress.updates.item()), int(progress.env_steps.item()))
+
+    def _receive(self, data: bytes) -> EpisodeReceipt:
+        """In a server thread: check, store durably, queue. An episode that came before is acknowledged again and dropped."""
+        inputs = self._config.input_features or {}
+        uuid, recording = decode_recording(data, inputs, self._agent.action_dim)
+        if uuid not in self._seen:
+            self.store.append(recording)
+            self._seen.add(uuid)
+            self._arrived.put(recording)
+        return EpisodeReceipt(uuid=uuid, frames=len(recording))

@@ -1,0 +1,140 @@
+"""What a run writes for people: metric files for ``lerobot-serl-report``, and ACT's own success."""
+
+import logging
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..policy.configuration_serl_sac import SerlSacConfig
+from ..replay.recording import Recording
+from ..report.interval import wilson_interval
+from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, CsvAppender, MetricsDirectory
+from .progress import Phase, Progress
+
+# Every value that a row of learner.csv may have; docs/metrics.md explains them.
+LEARNER_METRICS = (
+    "critic_loss", "q_data", "q_demo", "q_online", "q_std", "q_base", "q_edit", "target_q", "reward_share",
+    "actor_loss", "anchor", "edit_rms", "edit_saturation", "edit_advantage", "edit_chosen", "sigma", "entropy",
+    "temperature", "temperature_loss", "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm",
+    "updates_per_s", "wait_s", "buffer_steps", "demo_steps", "lead_steps",
+)  # fmt: skip
+RECENT_EPISODES = 50
+
+
+class RunJournal:
+    """Averages metrics between two rows, writes rows and episodes, and remembers recent success.
+
+    Args:
+        directory: run directory; None writes nothing.
+        config: for ``run.json`` and the period.
+        progress: counters.
+        resumed: rows written after the checkpoint are dropped, since they will be written again.
+    """
+
+    def __init__(self, directory: Path | None, config: SerlSacConfig, progress: Progress, resumed: bool) -> None:
+        self._config, self._progress = config, progress
+        self._started = self._last_row = time.perf_counter()
+        self._updates_at_last_row = int(progress.updates.item())
+        self._sums: dict[str, float] = defaultdict(float)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._waited_s = 0.0
+        self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
+        self._startup: list[bool] = []
+        self._learner: CsvAppender | None = None
+        self._episodes: CsvAppender | None = None
+        if directory is not None:
+            self._open(MetricsDirectory(directory), resumed)
+
+    @property
+    def due(self) -> bool:
+        """Whether a row is written after this update."""
+        return time.perf_counter() - self._last_row >= self._config.metrics_period_s
+
+    def collect(self, metrics: Mapping[str, float]) -> None:
+        """Add one update's metrics to the averages."""
+        for name, value in metrics.items():
+            self._sums[name] += value
+            self._counts[name] += 1
+
+    def waited(self, seconds: float) -> None:
+        """Time the learner waited for the robot."""
+        self._waited_s += seconds
+
+    def write_if_due(self, gauges: Mapping[str, float]) -> None:
+        """Write a row of averages and the momentary ``gauges``, if the period is over."""
+        if not self.due:
+            return
+        now, updates = time.perf_counter(), int(self._progress.updates.item())
+        row = {name: total / self._counts[name] for name, total in self._sums.items()} | dict(gauges)
+        row["updates_per_s"] = (updates - self._updates_at_last_row) / (now - self._last_row)
+        row["wait_s"] = self._waited_s
+        if self._learner is not None:
+            self._learner.append(
+                {
+                    "step": updates,
+                    "env_steps": int(self._progress.env_steps.item()),
+                    "wall_s": now - self._started,
+                    "phase": self._phase_name(),
+                    **row,
+                }
+            )
+        self._sums.clear()
+        self._counts.clear()
+        self._last_row, self._updates_at_last_row, self._waited_s = now, updates, 0.0
+
+    def episode(self, recording: Recording, phase: Phase) -> None:
+        """One finished episode, collected while ``phase`` was on."""
+        self._recent.append(recording.success)
+        if phase is Phase.COLLECT:
+            self._startup.append(recording.success)
+        if self._episodes is None:
+            return
+        reported = {name: recording.info[name] for name in EPISODE_COLUMNS if name in recording.info}
+        self._episodes.append(
+            {
+                **reported,
+                "episode": int(self._progress.episodes.item()),
+                "env_steps": int(self._progress.env_steps.item()),
+                "wall_s": time.perf_counter() - self._started,
+                "phase": phase.value,
+                "success": int(recording.success),
+                "return": float(recording.reward.sum()),
+                "length": len(recording),
+                "interventions": int(recording.intervention.sum()),
+            }
+        )
+
+    def report_act(self) -> None:
+        """Say how ACT did before learning, with its interval: the line that everything is compared with."""
+        successes, trials = sum(self._startup), len(self._startup)
+        low, high = wilson_interval(successes, trials)
+        logging.info(
+            f"ACT with small edits, before learning: {successes} of {trials} episodes succeeded "
+            f"({100 * successes / trials:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+        )
+        if successes == 0:
+            logging.warning(
+                "No success at all: editing ACT is not expected to work from 0 %. Record more demonstrations, or train ACT longer."
+            )
+
+    def _phase_name(self) -> str:
+        return self._progress.phase.value if self._config.online.enabled else "offline"
+
+    def _open(self, files: MetricsDirectory, resumed: bool) -> None:
+        updates, episodes = float(self._progress.updates.item()), float(self._progress.episodes.item())
+        self._learner = CsvAppender(files.learner, (*LEARNER_LEADING_COLUMNS, *LEARNER_METRICS), ("step", updates) if resumed else None)
+        self._episodes = CsvAppender(files.episodes, EPISODE_COLUMNS, ("episode", episodes) if resumed else None)
+        config = self._config
+        files.write_run_info(
+            {
+                "name": "serl_sac",
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "horizon": config.horizon,
+                "discount": config.discount,
+                "utd": config.utd,
+                "act": config.act_source,
+                "online_dataset": config.online.repo_id,
+            }
+        )

@@ -1,0 +1,195 @@
+"""The learner inside ``lerobot-train``: where batches come from, which losses a step takes, what is counted and written."""
+
+import logging
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from lerobot.configs import parser
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from torch import Tensor
+from tqdm import tqdm
+
+from ..policy.agent import EditAgent, Metrics
+from ..policy.configuration_serl_sac import SerlSacConfig
+from ..policy.optimizer import GroupControl
+from ..replay.demonstrations import EpisodeReader
+from ..replay.memory import BASE, FEATURES, ReplayMemory
+from ..replay.recording import Recording, policy_input
+from ..replay.transition import Batch, Episode, intervened_segments
+from .collection import Collection
+from .journal import RunJournal
+from .progress import Phase, Progress
+
+VALUE_AT_START = 0.4
+
+
+class Learner:
+    """Turns LeRobot's training steps into critic and actor updates.
+
+    Args:
+        agent: networks and losses.
+        config: the policy's configuration; ``discount`` and ``value_range`` are filled in when the data decide them.
+        progress: counters.
+        dataset_meta: of the demonstrations.
+        controls: the optimizer's per-network controls.
+
+    Raises:
+        ValueError, OSError: before anything long starts: a port in use, an online dataset that does not fit, bad demonstrations.
+    """
+
+    def __init__(
+        self,
+        agent: EditAgent,
+        config: SerlSacConfig,
+        progress: Progress,
+        dataset_meta: LeRobotDatasetMetadata,
+        controls: dict[str, GroupControl],
+    ) -> None:
+        self.agent, self.config, self.progress, self.controls = agent, config, progress, controls
+        self.device = next(agent.parameters()).device
+        self.generator = torch.Generator()
+        self._resumed = config.in_progress
+        if not self._resumed:
+            progress.restart(torch.initial_seed())
+        self.generator.set_state(progress.generator_state.cpu())
+        # What can fail quickly comes first: the online dataset and the port, then the demonstrations.
+        self.collection = Collection(agent, config, progress, dataset_meta) if config.online.enabled else None
+        keys = list(config.input_features or {})
+        dataset = LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root)
+        reader = EpisodeReader(dataset, keys)
+        self._decide(reader, dataset_meta.repo_id)
+        assert config.discount is not None
+        self.value_range = config.value_range
+        self.demonstrations = ReplayMemory(max(sum(reader.lengths), 1) + config.buffer_capacity, config.horizon, config.discount)
+        self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
+        for recording in self._read_all(reader, "Demonstrations"):
+            self.demonstrations.add(self.annotate(recording))
+        if self.collection is not None:
+            self._start_collection(self.collection, keys)
+        self.journal = RunJournal(_metrics_dir(config), config, progress, resumed=self._resumed)
+        config.in_progress = True
+
+    def loss(self) -> tuple[Tensor, Metrics]:
+        """Losses of one training step; waits for the robot when it would run ahead of the data."""
+        if self.collection is not None:
+            self._wait_for_data(self.collection)
+        batch = self._sample().to(self.device)
+        loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range)
+        if self.progress.actor_joins:
+            actor_loss, actor_metrics = self.agent.actor_loss(batch, self.generator)
+            loss = loss + actor_loss
+            metrics |= actor_metrics
+            self.controls["actor"].lr_scale = self.progress.ramp
+            self.progress.actor_updates += 1
+        if self.journal.due:
+            metrics |= self.agent.advantage_metrics(batch)
+        metrics |= {f"{name}_grad_norm": control.grad_norm for name, control in self.controls.items()}
+        self.journal.collect(metrics)
+        metrics |= {"env_steps": float(self.progress.env_steps.item())}
+        return loss, metrics
+
+    def after_update(self) -> None:
+        """After each optimizer step: targets, counters, new weights for the actor processes, metrics."""
+        self.agent.update_targets()
+        self.progress.updates += 1
+        self.progress.generator_state.copy_(self.generator.get_state())
+        self.journal.write_if_due(
+            {
+                "buffer_steps": len(self.online),
+                "demo_steps": len(self.demonstrations),
+                "lead_steps": self.progress.lead_steps,
+            }
+        )
+        if self.collection is not None:
+            self.collection.after_update()
+
+    def annotate(self, recording: Recording) -> Episode:
+        """Features and ACT's chunk for every frame of a recording; raw actions to action units."""
+        features, bases = [], []
+        size = self.config.annotation_batch_size
+        for start in range(0, len(recording), size):
+            part = {key: value[start : start + size].to(self.device) for key, value in recording.observation.items()}
+            feature, base = self.agent.annotate(policy_input(part))
+            features.append(feature.cpu())
+            bases.append(base.cpu())
+        return Episode(
+            columns={FEATURES: torch.cat(features), BASE: torch.cat(bases)},
+            action=self.agent.box.normalize(recording.action.to(self.device)).clamp(-1.0, 1.0).cpu(),
+            reward=recording.reward,
+            intervention=recording.intervention,
+            terminated=recording.terminated,
+            truncated=recording.truncated,
+        )
+
+    def _sample(self) -> Batch:
+        size = self.config.batch_size
+        if len(self.online) == 0:
+            return self.demonstrations.sample(size, self.generator, is_demo=True)
+        demo = round(size * self.config.demo_fraction)
+        batches = [self.online.sample(size - demo, self.generator)]
+        if demo:
+            batches.append(self.demonstrations.sample(demo, self.generator, is_demo=True))
+        return Batch.concatenate(batches)
+
+    def _wait_for_data(self, collection: Collection) -> None:
+        started = time.perf_counter()
+        self._take(collection, wait_s=0.0)
+        while not self.progress.may_update:
+            self._take(collection, wait_s=0.2)
+            collection.remind()
+        self.journal.waited(time.perf_counter() - started)
+
+    def _take(self, collection: Collection, wait_s: float) -> None:
+        for recording in collection.arrived(wait_s):
+            phase = self.progress.phase
+            self._remember(recording)
+            self.progress.env_steps += len(recording)
+            self.progress.episodes += 1
+            self.journal.episode(recording, phase)
+            if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
+                self.journal.report_act()
+            collection.ingested()
+
+    def _remember(self, recording: Recording) -> None:
+        episode = self.annotate(recording)
+        self.online.add(episode)
+        for segment in intervened_segments(episode):
+            self.demonstrations.add(segment)
+
+    def _start_collection(self, collection: Collection, keys: list[str]) -> None:
+        dataset = collection.existing()
+        if dataset is not None:
+            for recording in self._read_all(EpisodeReader(dataset, keys), "Online episodes"):
+                self._remember(recording)
+        frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
+        collection.start(frames, episodes, resumed=self._resumed)
+
+    def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Recording]:
+        for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):
+            yield reader.read(index)
+
+    def _decide(self, reader: EpisodeReader, dataset: str) -> None:
+        """Fill in what the data decide, and say so."""
+        config, lengths = self.config, reader.lengths
+        logging.info(f"Demonstrations {dataset}: {len(lengths)} episodes, {sum(lengths)} frames. Labels: {reader.rule.value}.")
+        if config.discount is None:
+            median = statistics.median(lengths)
+            config.discount = round(VALUE_AT_START ** (1.0 / median), 5)
+            logging.info(f"discount=auto: {config.discount} (median demonstration of {median:.0f} steps)")
+        if config.value_range is None and reader.binary_rewards and config.backup_entropy == "none":
+            config.value_range = (0.0, 1.0)
+            logging.info("value_range=auto: targets are clipped to [0, 1], as rewards are 0 or 1 and only the end of an episode pays")
+
+
+def _metrics_dir(config: SerlSacConfig) -> Path | None:
+    """``policy.metrics_dir``, or LeRobot's ``--output_dir`` if it is on the command line."""
+    chosen = config.metrics_dir or parser.parse_arg("output_dir")
+    if chosen is None:
+        logging.warning("Curves are not written: set --policy.metrics_dir=DIR or --output_dir=DIR, so that lerobot-serl-report finds them.")
+        return None
+    config.metrics_dir = str(chosen)
+    return Path(chosen)

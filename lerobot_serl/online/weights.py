@@ -1,0 +1,75 @@
+"""What actor processes receive: the whole policy once, then the trainable tensors, newest only."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import draccus
+from lerobot.configs import PreTrainedConfig
+from torch import Tensor
+
+from ..policy.agent import EditAgent
+from ..policy.configuration_serl_sac import SerlSacConfig
+from ..transport import encode
+
+POLICY, WEIGHTS = "policy", "weights"
+# The robot does not need these.
+LEARNER_ONLY = ("critic_target.", "raw_temperature")
+TRAINED = ("actor.", "critic.")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published state: ``version`` counts up from 1; ``header`` and ``tensors`` make the message."""
+
+    version: int
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class WeightPublisher:
+    """Holds the newest weights; server threads wait here for a version newer than theirs.
+
+    Args:
+        agent: the networks.
+        config: sent along, so that the robot side needs no configuration of its own.
+        fps: control rate of the demonstrations.
+    """
+
+    def __init__(self, agent: EditAgent, config: SerlSacConfig, fps: int) -> None:
+        self._agent, self._config, self._fps = agent, config, fps
+        self._changed = threading.Condition()
+        self._newest: Snapshot | None = None
+
+    @property
+    def phase(self) -> str | None:
+        """Phase of the newest snapshot."""
+        return self._newest.header["phase"] if self._newest else None
+
+    def publish(self, phase: str, updates: int, env_steps: int) -> None:
+        """Copy the trained tensors out of the networks and wake who waits."""
+        tensors = {name: value.detach().cpu().clone() for name, value in self._agent.state_dict().items() if name.startswith(TRAINED)}
+        with self._changed:
+            version = 1 if self._newest is None else self._newest.version + 1
+            header = {"version": version, "phase": phase, "updates": updates, "env_steps": env_steps}
+            self._newest = Snapshot(version, header, tensors)
+            self._changed.notify_all()
+
+    def wait_for_newer(self, version: int, timeout_s: float) -> Snapshot | None:
+        """The newest snapshot if it is newer than ``version``; waits up to ``timeout_s``."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None and self._newest.version > version, timeout_s)
+            return self._newest if self._newest is not None and self._newest.version > version else None
+
+    def message(self, snapshot: Snapshot, whole_policy: bool) -> bytes:
+        """The bytes of a snapshot; with ``whole_policy`` everything an actor process needs to act."""
+        if not whole_policy:
+            return encode({"kind": WEIGHTS, **snapshot.header}, snapshot.tensors)
+        fixed = {name: value for name, value in self._agent.state_dict().items() if not name.startswith((*LEARNER_ONLY, *TRAINED))}
+        header = {
+            "kind": POLICY,
+            **snapshot.header,
+            "fps": self._fps,
+            "config": draccus.encode(self._config, PreTrainedConfig),
+        }
+        return encode(header, {**fixed, **snapshot.tensors})

@@ -1,0 +1,1 @@
+"""What a LeRobot checkpoint of type ``serl_sac`` contains: configuration, model, processors."""

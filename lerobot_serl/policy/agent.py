@@ -1,0 +1,209 @@
+"""The agent: which networks there are, how they choose a chunk, and which losses move them. The mathematics is in ``sac.py``."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from .. import sac
+from ..networks.act_base import ActBase
+from ..networks.action_space import ActionBox
+from ..networks.actor import EditActor
+from ..networks.critic import CriticEnsemble
+from ..networks.features import ObservationFeatures
+from ..replay.transition import Batch
+from .configuration_serl_sac import SerlSacConfig
+
+if TYPE_CHECKING:
+    from lerobot.policies.act.configuration_act import ACTConfig
+
+BASE, MEAN, SAMPLE = 0, 1, 2
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """A chunk to execute.
+
+    Attributes:
+        chunk: ``(B, h, D)`` in action units.
+        choice: ``(B,)`` 0 ACT's chunk, 1 the mean edit, 2 a sampled edit.
+    """
+
+    chunk: Tensor
+    choice: Tensor
+
+
+class EditAgent(nn.Module):
+    """Frozen ACT, the actor that edits its chunk, the critics, and the temperature.
+
+    Args:
+        config: the policy's configuration, features filled in.
+    """
+
+    def __init__(self, config: SerlSacConfig) -> None:
+        super().__init__()
+        assert config.action_feature is not None
+        self.config = config
+        self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
+        self.act = ActBase(_act_config(config))
+        use_state, use_act = _feature_choice(config)
+        states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
+        groups = self.act.feature_size // config.act.dim_model
+        self.features = ObservationFeatures(states if use_state else {}, groups if use_act else 0, config.act.dim_model)
+        self.box = ActionBox(self.action_dim)
+        actor, critic = config.actor, config.critic
+        self.actor = EditActor(
+            self.features.size, self.horizon, self.action_dim, actor.hidden_sizes,
+            actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
+        )  # fmt: skip
+        self.critic = CriticEnsemble(
+            self.features.size, self.horizon * self.action_dim, critic.hidden_sizes, critic.members, critic.activation
+        )
+        self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
+        given = config.temperature.target_entropy
+        self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
+
+    @torch.no_grad()
+    def annotate(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What learning needs of an observation, computed once per recorded frame.
+
+        Args:
+            observation: raw features ``(B, ...)``, images float in [0, 1].
+
+        Returns:
+            features ``(B, F)`` and ACT's chunk ``(B, h, D)`` in action units, clipped to the box.
+        """
+        actions, pooled = self.act(observation, self.horizon)
+        return self.features(observation, pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def propose(self, features: Tensor, base: Tensor) -> Proposal:
+        """The deterministic policy: ACT's chunk or the mean edit of it, whichever the critics prefer."""
+        mean, _ = self.actor(features, base)
+        return self._choose(features, base, self._edited(base, mean.tanh()).unsqueeze(1))
+
+    @torch.no_grad()
+    def explore(self, features: Tensor, base: Tensor, learning: bool, generator: torch.Generator) -> Proposal:
+        """The collecting policy.
+
+        Before the actor learns: ACT's chunk, or with probability 1/2 a sampled edit of it. Afterwards the best of ACT's chunk, the mean
+        edit and some sampled edits; with probability ``actor.explore`` a sampled edit, unasked.
+
+        Args:
+            learning: the actor has begun to learn.
+            generator: CPU generator of the exploration noise.
+        """
+        settings = self.config.actor
+        mean, std = self.actor(features, base)
+        count = max(settings.sampled_candidates, 1)
+        noise = torch.randn((count, *mean.shape), generator=generator).to(mean)
+        samples = [self._edited(base, (mean + std * n).tanh()) for n in noise]
+        unasked = torch.rand(len(base), generator=generator).to(base) < (settings.explore if learning else 0.5)
+        if learning and settings.candidates:
+            edits = [self._edited(base, mean.tanh()), *samples[: settings.sampled_candidates]]
+            chosen = self._choose(features, base, torch.stack(edits, dim=1))
+        else:
+            chosen = Proposal(samples[0] if learning else base, torch.full((len(base),), SAMPLE if learning else BASE))
+        chunk = torch.where(unasked[:, None, None], samples[0], chosen.chunk)
+        return Proposal(chunk, torch.where(unasked.cpu(), SAMPLE, chosen.choice.cpu()))
+
+    def critic_loss(self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None) -> tuple[Tensor, Metrics]:
+        """Loss of the critics on a batch, and what to log."""
+        settings, alpha = self.config.critic, sac.temperature_of(self.raw_temperature).detach()
+        members = torch.randperm(settings.members, generator=generator)[: settings.subset].to(batch.reward.device)
+        with torch.no_grad():
+            mean, std = self.actor(batch.next_features, batch.next_base)
+            edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
+            chunks = self._edited(batch.next_base, edit).unsqueeze(1)
+            if self.config.actor.candidates:
+                chunks = torch.cat([batch.next_base.unsqueeze(1), chunks], dim=1)
+            next_q = self.critic_target(batch.next_features, chunks, members)
+            chosen = sac.choose_candidate(next_q, self.config.actor.margin)
+            next_q = next_q.gather(-1, chosen.expand(len(members), -1).unsqueeze(-1)).squeeze(-1)
+        target = sac.critic_target(
+            batch.reward, batch.discount, next_q,
+            backup_entropy=self.config.backup_entropy, temperature=alpha,  # type: ignore[arg-type]
+            next_log_prob=log_prob / mean.shape[-1], value_range=value_range,
+        )  # fmt: skip
+        q = self.critic(batch.features, batch.chunk)
+        loss = sac.critic_loss(q, target)
+        demo = batch.is_demo
+        values = q.detach().mean(0)
+        metrics = {
+            "critic_loss": loss.item(),
+            "q_data": values.mean().item(),
+            "q_std": q.detach().std(0, correction=0).mean().item(),
+            "target_q": target.mean().item(),
+            "reward_share": (batch.reward > 0).float().mean().item(),
+        }
+        if demo.any() and not demo.all():
+            metrics |= {"q_demo": values[demo].mean().item(), "q_online": values[~demo].mean().item()}
+        return loss, metrics
+
+    def actor_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
+        """Loss of the actor and of the temperature on a batch; neither moves the critics."""
+        mean, std = self.actor(batch.features, batch.base)
+        edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
+        log_prob = log_prob / mean.shape[-1]
+        q = self.critic(batch.features, self._edited(batch.base, edit), frozen=True)
+        alpha = sac.temperature_of(self.raw_temperature)
+        policy_loss = sac.actor_loss(q, log_prob, alpha)
+        anchor = mean.tanh().square().mean()
+        alpha_loss = sac.temperature_loss(alpha, log_prob, self.target_entropy)
+        metrics = {
+            "actor_loss": policy_loss.item(),
+            "q_edit": q.detach().mean().item(),
+            "anchor": anchor.item(),
+            "edit_rms": anchor.sqrt().item() * self.config.actor.edit_scale,
+            "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
+            "sigma": std.detach().mean().item(),
+            "entropy": -log_prob.detach().mean().item(),
+            "temperature": alpha.item(),
+            "temperature_loss": alpha_loss.item(),
+        }
+        return policy_loss + self.config.actor.anchor * anchor + alpha_loss, metrics
+
+    @torch.no_grad()
+    def advantage_metrics(self, batch: Batch) -> Metrics:
+        """How the mean edit compares with ACT's chunk in the critics' eyes."""
+        mean, _ = self.actor(batch.features, batch.base)
+        chunks = torch.stack([batch.base, self._edited(batch.base, mean.tanh())], dim=1)
+        q = self.critic(batch.features, chunks)
+        chosen = sac.choose_candidate(q, self.config.actor.margin)
+        return {
+            "q_base": q[..., 0].mean().item(),
+            "edit_advantage": (q[..., 1] - q[..., 0]).mean().item(),
+            "edit_chosen": chosen.float().mean().item(),
+        }
+
+    def update_targets(self) -> None:
+        """Move the target critics towards the critics."""
+        sac.update_target(self.critic_target.parameters(), self.critic.parameters(), self.config.critic.target_rate)
+
+    def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
+        return sac.edit_chunk(base, edit.unflatten(-1, base.shape[-2:]), self.config.actor.edit_scale)
+
+    def _choose(self, features: Tensor, base: Tensor, edits: Tensor) -> Proposal:
+        """``edits (B, C, h, D)``, the mean edit first."""
+        if not self.config.actor.candidates:
+            return Proposal(edits[:, 0], torch.full((len(base),), MEAN))
+        chunks = torch.cat([base.unsqueeze(1), edits], dim=1)
+        index = sac.choose_candidate(self.critic(features, chunks), self.config.actor.margin)
+        chunk = chunks[torch.arange(len(base), device=base.device), index]
+        return Proposal(chunk, index.clamp_max(SAMPLE))
+
+
+def _act_config(config: SerlSacConfig) -> "ACTConfig":
+    return config.act.to_act_config(input_features=config.input_features, output_features=config.output_features, device=config.device)
+
+
+def _feature_choice(config: SerlSacConfig) -> tuple[bool, bool]:
+    """Whether to use the state vectors and ACT's pooled features."""
+    if config.features == "auto":
+        return True, bool(config.image_features)
+    return config.features in ("state", "both"), config.features in ("act", "both")

@@ -1,0 +1,192 @@
+"""Configuration of the policy type ``serl_sac``. Every field can be set with ``--policy.<name>=``."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import draccus
+from huggingface_hub.constants import CONFIG_NAME
+from lerobot.configs import NormalizationMode, PreTrainedConfig
+
+from .optimizer import PerNetworkAdamConfig
+from .parts import ActorConfig, CriticConfig, OnlineConfig, StartupConfig, TemperatureConfig
+from .validation import require, require_not_negative, require_positive
+
+if TYPE_CHECKING:
+    from lerobot.policies.act.configuration_act import ACTConfig
+
+
+@dataclass
+class ActArchitecture:
+    """Architecture of the embedded ACT, in LeRobot's own terms (``ACTConfig``). Read from ``act_path`` when that is given."""
+
+    # Steps predicted at once.
+    chunk_size: int = 100
+    vision_backbone: str = "resnet18"
+    # torchvision weights of a fresh ACT's backbone; never downloaded for an embedded checkpoint.
+    pretrained_backbone_weights: str | None = None
+    replace_final_stride_with_dilation: bool = False
+    pre_norm: bool = False
+    dim_model: int = 512
+    n_heads: int = 8
+    dim_feedforward: int = 3200
+    feedforward_activation: str = "relu"
+    n_encoder_layers: int = 4
+    n_decoder_layers: int = 1
+    latent_dim: int = 32
+    # Feature type -> mode, as ACT was trained. ACT's default leaves ENV out: the environment state is then fed raw.
+    normalization_mapping: dict[str, NormalizationMode] = field(
+        default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.MEAN_STD)
+    )
+
+    @classmethod
+    def of(cls, config: "ACTConfig") -> "ActArchitecture":
+        """The architecture of an ACT checkpoint's configuration."""
+        values = {item.name: getattr(config, item.name) for item in fields(cls)}
+        mapping = {str(getattr(k, "value", k)): NormalizationMode(v) for k, v in config.normalization_mapping.items()}
+        return cls(**{**values, "normalization_mapping": mapping, "pretrained_backbone_weights": None})
+
+    def to_act_config(self, **features: Any) -> "ACTConfig":
+        """LeRobot's configuration of the same network, without the VAE encoder (used only in ACT's own training)."""
+        from lerobot.policies.act.configuration_act import ACTConfig  # imports every policy of LeRobot
+
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return ACTConfig(**values, **features, n_action_steps=1, use_vae=False, push_to_hub=False)
+
+
+@PreTrainedConfig.register_subclass("serl_sac")
+@dataclass
+class SerlSacConfig(PreTrainedConfig):
+    """ACT improved by SERL's soft actor-critic. Sources and reasons of the defaults: docs/algorithm.md."""
+
+    # Directory or Hub id of the LeRobot ACT checkpoint to improve. Read once, when the policy is created; afterwards ACT lives in
+    # this policy's own checkpoint and this field is empty.
+    act_path: str | None = None
+    # Where the embedded ACT came from; filled in at creation, for information.
+    act_source: str | None = None
+    # Architecture of the embedded ACT. Set it only to train from scratch, without act_path.
+    act: ActArchitecture = field(default_factory=ActArchitecture)
+
+    # Steps of each chunk that are executed before the policy looks again, h.
+    horizon: int = 10
+    # Discount per control step, gamma. Empty: 0.4 ** (1 / median length of the demonstrations).
+    discount: float | None = None
+    # Reinforcement learning batch size. LeRobot's --batch_size is only the step clock: set it to 1.
+    batch_size: int = 256
+    # Share of each batch from the demonstrations and interventions, once online data exist (RLPD).
+    demo_fraction: float = 0.5
+    # Critic updates per collected environment step; the learner waits rather than running ahead.
+    utd: float = 1.0
+    # Actor and temperature join every policy_delay-th critic update.
+    policy_delay: int = 2
+    # Frames that the replay memory of the robot's episodes holds; the oldest go first.
+    buffer_capacity: int = 200_000
+    # Largest batch of frames that ACT annotates at once; lower it when memory is short.
+    annotation_batch_size: int = 64
+    # Widening of the demonstrations' action range, as a fraction of half the range, to the action box.
+    action_margin: float = 0.2
+    # Smallest half range of an action dimension, as a fraction of the largest.
+    action_range_floor: float = 0.02
+    # Observation features of actor and critics: "state", "act" (pooled ACT features), "both", or "auto": state vectors, and ACT's
+    # features too when there are cameras.
+    features: str = "auto"
+    # Clip the critics' targets to these values. Empty: to [0, 1] when every reward in the data is 0 or 1, else not at all.
+    value_range: tuple[float, float] | None = None
+    # Entropy in the critics' target: "none", "soft" (SAC), "serl" (SERL's form, without discount and mask).
+    backup_entropy: str = "none"
+    # Directory for metrics/*.csv, which lerobot-serl-report reads. Empty: --output_dir when it is given on the command line.
+    metrics_dir: str | None = None
+    # Seconds between two rows of metrics.
+    metrics_period_s: float = 5.0
+
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
+    startup: StartupConfig = field(default_factory=StartupConfig)
+    online: OnlineConfig = field(default_factory=OnlineConfig)
+
+    # Written by the learner: true in train_config.json (--resume=true goes on counting), false in config.json (--policy.path= starts
+    # a new run from the same weights).
+    in_progress: bool = False
+    # Version of this configuration's layout.
+    schema_version: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "policy.", "horizon", "batch_size", "utd", "policy_delay", "buffer_capacity")
+        require_positive(self, "policy.", "annotation_batch_size", "metrics_period_s")
+        require_not_negative(self, "policy.", "action_margin", "action_range_floor")
+        require(
+            self.horizon <= self.act.chunk_size or self.act_path is not None,
+            "policy.horizon",
+            self.horizon,
+            f"at most ACT's chunk_size, {self.act.chunk_size}",
+            "Lower --policy.horizon.",
+        )
+        require(
+            self.discount is None or 0 < self.discount < 1,
+            "policy.discount",
+            self.discount,
+            "a number between 0 and 1, or nothing",
+        )
+        require(0 <= self.demo_fraction < 1, "policy.demo_fraction", self.demo_fraction, "a number from 0 to below 1")
+        choices = {"features": ("auto", "state", "act", "both"), "backup_entropy": ("none", "soft", "serl")}
+        for name, allowed in choices.items():
+            require(getattr(self, name) in allowed, f"policy.{name}", getattr(self, name), f"one of {', '.join(allowed)}")
+        require(
+            self.value_range is None or self.value_range[0] < self.value_range[1],
+            "policy.value_range", self.value_range, "two numbers, the smaller first",
+        )  # fmt: skip
+        require(
+            not self.use_amp,
+            "policy.use_amp", self.use_amp, "false: the losses are computed in float32", "Remove --policy.use_amp.",
+        )  # fmt: skip
+        require(
+            self.schema_version == 1,
+            "policy.schema_version",
+            self.schema_version,
+            "1",
+            "Upgrade lerobot_policy_serl_sac.",
+        )
+
+    @property
+    def normalization_mapping(self) -> dict[str, NormalizationMode]:
+        """Empty: the processors normalise nothing. ACT's statistics are buffers of the policy (docs/design.md)."""
+        return {}
+
+    @property
+    def observation_delta_indices(self) -> None:
+        return None
+
+    @property
+    def action_delta_indices(self) -> None:
+        return None
+
+    @property
+    def reward_delta_indices(self) -> None:
+        return None
+
+    def get_optimizer_preset(self) -> PerNetworkAdamConfig:
+        """One Adam, one parameter group per network, each clipped on its own."""
+        return PerNetworkAdamConfig(lr=self.critic.lr)
+
+    def get_scheduler_preset(self) -> None:
+        return None
+
+    def validate_features(self) -> None:
+        """Raise unless there is an action and at least one observation that ACT can use.
+
+        Raises:
+            ValueError: with the features found.
+        """
+        require(self.action_feature is not None, "output_features", self.output_features, "a feature named 'action'")
+        require(
+            bool(self.image_features) or self.env_state_feature is not None,
+            "input_features", list(self.input_features or {}), "at least one camera or 'observation.environment_state'",
+            "ACT needs one of them.",
+        )  # fmt: skip
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        encoded = draccus.encode(self, PreTrainedConfig)
+        (save_directory / CONFIG_NAME).write_text(json.dumps({**encoded, "in_progress": False}, indent=4))

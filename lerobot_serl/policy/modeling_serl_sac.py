@@ -1,0 +1,197 @@
+"""The LeRobot policy ``serl_sac``: ACT edited by a small reinforcement-learning actor. Delegates; contains no mathematics."""
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import ACTION
+from torch import Tensor
+
+from ..networks.act_base import Statistics
+from ..online.progress import Progress
+from .act_checkpoint import ActCheckpoint, load_act_checkpoint
+from .agent import EditAgent, Metrics
+from .configuration_serl_sac import ActArchitecture, SerlSacConfig
+from .optimizer import GroupControl
+from .parts import ActorConfig, CriticConfig, TemperatureConfig
+from .validation import require
+
+if TYPE_CHECKING:
+    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+    from ..online.learner import Learner
+
+
+class SerlSacPolicy(PreTrainedPolicy):
+    """ACT proposes a chunk, a small actor edits it, the critics choose between the two.
+
+    Creating the policy reads ``config.act_path`` once; loading a checkpoint never does. Nothing starts (no thread, server or dataset) until
+    :meth:`forward` runs in training.
+
+    Args:
+        config: features may be empty; they are then taken from ACT.
+        dataset_stats: LeRobot's statistics of the dataset, key -> statistic -> array.
+        dataset_meta: of the dataset that ``lerobot-train`` opened.
+
+    Raises:
+        FileNotFoundError, ValueError: ``act_path`` is no ACT checkpoint, or does not fit the dataset.
+    """
+
+    config_class = SerlSacConfig
+    name = "serl_sac"
+
+    def __init__(
+        self,
+        config: SerlSacConfig,
+        dataset_stats: Statistics | None = None,
+        dataset_meta: "LeRobotDatasetMetadata | None" = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(config)
+        self.config: SerlSacConfig = config
+        self._dataset_meta = dataset_meta
+        checkpoint = self._adopt_act(config) if config.act_path else None
+        config.validate_features()
+        require(
+            config.horizon <= config.act.chunk_size,
+            "policy.horizon", config.horizon, f"at most ACT's chunk_size, {config.act.chunk_size}", "Lower --policy.horizon.",
+        )  # fmt: skip
+        self.agent = EditAgent(config)
+        self.progress = Progress(config)
+        self._controls = {name: GroupControl() for name in ("critic", "actor", "temperature")}
+        self._learner: Learner | None = None
+        if config.pretrained_path is None:
+            self._initialise(checkpoint, dataset_stats)
+        self.reset()
+
+    def get_optim_params(self) -> list[dict[str, Any]]:
+        """One parameter group per network; frozen ACT and the target critics are in none."""
+        networks: dict[str, tuple[ActorConfig | CriticConfig | TemperatureConfig, list[Tensor]]] = {
+            "critic": (self.config.critic, list(self.agent.critic.parameters())),
+            "actor": (self.config.actor, list(self.agent.actor.parameters())),
+            "temperature": (self.config.temperature, [self.agent.raw_temperature]),
+        }
+        return [
+            {
+                "params": parameters,
+                "lr": settings.lr,
+                "name": name,
+                "max_grad_norm": float(settings.grad_clip_norm),
+                "control": self._controls[name],
+            }
+            for name, (settings, parameters) in networks.items()
+        ]
+
+    def reset(self) -> None:
+        """Forget the rest of the current chunk. To be called when an episode starts."""
+        self._queue: deque[Tensor] = deque(maxlen=self.config.horizon)
+
+    @torch.no_grad()
+    def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
+        """The deterministic policy.
+
+        Args:
+            batch: raw observations ``(B, ...)``, images float in [0, 1].
+
+        Returns:
+            ``(B, h, D)`` raw actions, the steps to execute before looking again.
+        """
+        features, base = self.agent.annotate(batch)
+        return self.agent.box.unnormalize(self.agent.propose(features, base).chunk)
+
+    @torch.no_grad()
+    def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
+        """The next action ``(B, D)``, raw; a new chunk is predicted every ``horizon`` calls."""
+        if not self._queue:
+            self._queue.extend(self.predict_action_chunk(batch).transpose(0, 1))
+        return self._queue.popleft()
+
+    def forward(self, batch: dict[str, Tensor], **kwargs: Any) -> tuple[Tensor, Metrics]:
+        """One training step's loss, on a batch of the replay memory. LeRobot's ``batch`` is only the step clock.
+
+        The first call in training builds the replay memory and, online, starts the server.
+        """
+        if self._learner is None:
+            self._learner = self._make_learner(batch)
+        return self._learner.loss()
+
+    def update(self) -> None:
+        """Called by LeRobot after each optimizer step."""
+        if self._learner is not None:
+            self._learner.after_update()
+
+    def _adopt_act(self, config: SerlSacConfig) -> ActCheckpoint:
+        """Take architecture and features over from the ACT checkpoint, after comparing them with the dataset's."""
+        assert config.act_path is not None
+        require(
+            config.pretrained_path is None,
+            "policy.act_path", config.act_path, "nothing when training goes on from a serl_sac checkpoint",
+            "The checkpoint already contains ACT: remove --policy.act_path.",
+        )  # fmt: skip
+        checkpoint = load_act_checkpoint(config.act_path)
+        for name in ("input_features", "output_features"):
+            theirs, ours = getattr(checkpoint.config, name), getattr(config, name) or {}
+            wrong = [
+                f"'{key}': ACT has {feature.type.value}{tuple(feature.shape)}, the dataset "
+                + (f"{ours[key].type.value}{tuple(ours[key].shape)}" if key in ours else "lacks it")
+                for key, feature in theirs.items()
+                if ours and (key not in ours or tuple(ours[key].shape) != tuple(feature.shape))
+            ]
+            if wrong:
+                source = self._dataset_meta.repo_id if self._dataset_meta else "the environment"
+                raise ValueError(
+                    f"policy.act_path={config.act_path!r} does not fit {source}: {'; '.join(wrong)}. "
+                    "Use the dataset that ACT was trained on, or one with the same features."
+                )
+            setattr(config, name, theirs)
+        config.act = ActArchitecture.of(checkpoint.config)
+        config.act_source, config.act_path = config.act_path, None
+        return checkpoint
+
+    def _initialise(self, checkpoint: ActCheckpoint | None, dataset_stats: Statistics | None) -> None:
+        """Fill in what a saved checkpoint would contain: ACT's weights and statistics, the action box."""
+        own = _as_tensors(dataset_stats) or (checkpoint.statistics if checkpoint else {})
+        if checkpoint is not None:
+            self.agent.act.load_act_weights(checkpoint.weights)
+            self.agent.act.set_statistics(checkpoint.statistics, checkpoint.eps)
+        else:
+            logging.warning(
+                "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
+                "a trained ACT; consider --policy.actor.edit_scale=2, so that the edits reach the whole action range."
+            )
+            if own:
+                self.agent.act.set_statistics(own)
+        if not own:
+            return
+        require(
+            {"min", "max"} <= own.get(ACTION, {}).keys(),
+            "dataset_stats['action']", sorted(own.get(ACTION, {})), "the statistics 'min' and 'max'", "Recompute the dataset's statistics.",
+        )  # fmt: skip
+        self.agent.box.set_from_range(
+            own[ACTION]["min"].flatten(),
+            own[ACTION]["max"].flatten(),
+            self.config.action_margin,
+            self.config.action_range_floor,
+        )
+        self.agent.features.set_statistics(own)
+
+    def _make_learner(self, batch: dict[str, Tensor]) -> "Learner":
+        from ..online.learner import Learner
+
+        if self._dataset_meta is None:
+            raise RuntimeError("serl_sac learns inside lerobot-train, which passes the dataset: policy was created without one.")
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            raise RuntimeError("serl_sac learns in one process; start lerobot-train without several accelerate processes.")
+        size = len(next(value for value in batch.values() if isinstance(value, Tensor)))
+        if size > 1:
+            logging.warning(
+                f"--batch_size={size} only costs time: reinforcement learning draws its own batches of --policy.batch_size="
+                f"{self.config.batch_size} from the replay memory. Use --batch_size=1 --num_workers=0."
+            )
+        return Learner(self.agent, self.config, self.progress, self._dataset_meta, self._controls)
+
+
+def _as_tensors(statistics: Statistics | None) -> dict[str, dict[str, Tensor]]:
+    return {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in (statistics or {}).items()}

@@ -1,0 +1,146 @@
+"""The groups of settings inside :class:`SerlSacConfig`."""
+
+from dataclasses import dataclass
+
+from .validation import require, require_not_negative, require_positive
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass
+class ActorConfig:
+    """``--policy.actor.*``: the network that edits ACT's chunk."""
+
+    # "edit": ACT stays as it is and a small network edits its chunk.
+    mode: str = "edit"
+    # Largest change of an action, rho, in action units (1 = half the width of the action box).
+    edit_scale: float = 0.2
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    # Standard deviation of the edit before tanh: at the start, and its limits.
+    init_std: float = 0.2
+    min_std: float = 0.05
+    max_std: float = 0.6
+    # Keep the standard deviation at init_std (TD3-like).
+    fixed_std: bool = False
+    lr: float = 1e-4
+    # Largest gradient norm; 0 switches clipping off.
+    grad_clip_norm: float = 10.0
+    # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
+    anchor: float = 0.01
+    # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
+    candidates: bool = True
+    # Edited chunks that are sampled and compared while collecting; the mean edit competes too.
+    sampled_candidates: int = 4
+    # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
+    margin: float = 0.5
+    # Probability with which a sampled edit is executed without asking the critics, once the actor learns.
+    explore: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(self.mode == "edit", "policy.actor.mode", self.mode, "'edit', the only mode of this version")
+        require(0 < self.edit_scale <= 2, "policy.actor.edit_scale", self.edit_scale, "a number from above 0 to 2")
+        require_positive(self, "policy.actor.", "lr", "init_std", "min_std", "max_std")
+        require(
+            self.min_std <= self.init_std <= self.max_std,
+            "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
+        )  # fmt: skip
+        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin")
+        require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
+        _check_network(self, "policy.actor.")
+
+
+@dataclass
+class CriticConfig:
+    """``--policy.critic.*``: the ensemble of critics."""
+
+    members: int = 10
+    # Target critics, drawn anew for each update, that the minimum is taken over (REDQ, RLPD).
+    subset: int = 2
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    lr: float = 3e-4
+    grad_clip_norm: float = 10.0
+    # Polyak rate of the target critics per update, tau.
+    target_rate: float = 0.005
+
+    def __post_init__(self) -> None:
+        require(1 <= self.subset <= self.members, "policy.critic.subset", self.subset, f"1 to members, {self.members}")
+        require_positive(self, "policy.critic.", "lr")
+        require_not_negative(self, "policy.critic.", "grad_clip_norm")
+        require(0 < self.target_rate <= 1, "policy.critic.target_rate", self.target_rate, "a number from above 0 to 1")
+        _check_network(self, "policy.critic.")
+
+
+@dataclass
+class TemperatureConfig:
+    """``--policy.temperature.*``: the weight of the entropy, alpha; it multiplies the log-probability per action dimension."""
+
+    init: float = 1e-3
+    lr: float = 1e-4
+    grad_clip_norm: float = 10.0
+    # Entropy per action dimension of the edit, in nats. Empty: that of the actor at the start.
+    target_entropy: float | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(self, "policy.temperature.", "init", "lr")
+        require_not_negative(self, "policy.temperature.", "grad_clip_norm")
+
+
+@dataclass
+class StartupConfig:
+    """``--policy.startup.*``: from ACT alone to learning."""
+
+    # Environment steps collected with ACT and small edits before any update.
+    collect_steps: int = 1500
+    # Critic updates before the actor joins.
+    critic_updates: int = 2000
+    # Updates over which the actor's learning rate rises from 0.
+    ramp_updates: int = 1000
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "policy.startup.", "collect_steps", "critic_updates", "ramp_updates")
+
+
+@dataclass
+class OnlineConfig:
+    """``--policy.online.*``: learning while a robot collects. Offline when ``repo_id`` is empty."""
+
+    # LeRobotDataset that every episode of the robot is appended to.
+    repo_id: str | None = None
+    # Its directory. Empty: LeRobot's dataset cache.
+    root: str | None = None
+    # Address to listen at for actor processes. Only loopback in this version.
+    host: str = "127.0.0.1"
+    port: int = 50051
+    # Updates between two publications of new weights.
+    publish_every: int = 50
+    # Steps that a simulated actor may run ahead of the learner before it has to wait; real robots never wait.
+    max_lead_steps: int = 100
+    # Store camera images as video instead of single images.
+    use_videos: bool = False
+
+    @property
+    def enabled(self) -> bool:
+        """Whether episodes are collected."""
+        return self.repo_id is not None
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 65536, "policy.online.port", self.port, "a port number, or 0 for any free port")
+        require_positive(self, "policy.online.", "publish_every")
+        require_not_negative(self, "policy.online.", "max_lead_steps")
+        require(
+            self.host in LOOPBACK,
+            "policy.online.host", self.host, f"one of {', '.join(LOOPBACK)}",
+            "Connections from other machines need authentication, which this version lacks; use an SSH tunnel.",
+        )  # fmt: skip
+        require(
+            self.root is None or self.repo_id is not None,
+            "policy.online.root", self.root, "policy.online.repo_id beside it", "Add --policy.online.repo_id=<you>/<name>.",
+        )  # fmt: skip
+
+
+def _check_network(owner: ActorConfig | CriticConfig, prefix: str) -> None:
+    sizes = owner.hidden_sizes
+    require(len(sizes) > 0 and min(sizes) > 0, f"{prefix}hidden_sizes", sizes, "one or more positive layer widths")
+    require(owner.activation in ("relu", "silu", "tanh"), f"{prefix}activation", owner.activation, "relu, silu or tanh")

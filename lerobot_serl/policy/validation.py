@@ -1,0 +1,25 @@
+"""Errors that name the value, what was expected, and the remedy."""
+
+from typing import Any
+
+
+def require(condition: bool, name: str, value: Any, expected: str, remedy: str = "") -> None:
+    """Raise unless ``condition`` holds.
+
+    Raises:
+        ValueError: ``name=value: expected ... . remedy``.
+    """
+    if not condition:
+        raise ValueError(f"{name}={value!r}: expected {expected}.{' ' + remedy if remedy else ''}")
+
+
+def require_positive(owner: object, prefix: str, *names: str) -> None:
+    """Raise unless the named attributes of ``owner`` are greater than 0."""
+    for name in names:
+        require(getattr(owner, name) > 0, f"{prefix}{name}", getattr(owner, name), "a number greater than 0")
+
+
+def require_not_negative(owner: object, prefix: str, *names: str) -> None:
+    """Raise unless the named attributes of ``owner`` are at least 0."""
+    for name in names:
+        require(getattr(owner, name) >= 0, f"{prefix}{name}", getattr(owner, name), "a number of at least 0")

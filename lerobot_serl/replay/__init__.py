@@ -1,0 +1,1 @@
+"""Replay memory: transitions, the memory in RAM, demonstrations, and the durable LeRobotDataset."""

@@ -1,0 +1,165 @@
+"""The replay memory in RAM: a ring of whole episodes, each frame stored once, windows drawn from any step."""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sac import window_return
+from .transition import Batch, Episode
+
+FEATURES, BASE = "features", "base"
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where an episode lies: frames ``start .. start + frames``, of which ``steps`` are transitions."""
+
+    start: int
+    frames: int
+    steps: int
+    terminated: bool
+
+
+class ReplayMemory:
+    """Ring of episodes of at most ``capacity`` frames; the oldest episodes make room for new ones.
+
+    An episode lies contiguously, so that a window never wraps; its boundaries are explicit, so that a window never crosses them.
+    Memory is taken from the operating system as frames arrive, not at once.
+
+    Args:
+        capacity: frames.
+        horizon: ``h``, longest window.
+        discount: gamma, for one step.
+    """
+
+    def __init__(self, capacity: int, horizon: int, discount: float) -> None:
+        self.capacity, self.horizon, self.discount = capacity, horizon, discount
+        self._columns: dict[str, Tensor] = {}
+        self._episodes: deque[_Stored] = deque()
+        self._head = 0
+        self._index: tuple[np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        """Transitions that a window can start at."""
+        return sum(stored.steps for stored in self._episodes)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes held."""
+        return len(self._episodes)
+
+    @property
+    def frames(self) -> int:
+        """Frames held."""
+        return sum(stored.frames for stored in self._episodes)
+
+    @property
+    def bytes_per_frame(self) -> int:
+        """Bytes that a frame takes in RAM."""
+        return sum(column[0].numel() * column.element_size() for column in self._columns.values())
+
+    def add(self, episode: Episode) -> None:
+        """Store an episode.
+
+        Raises:
+            ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one.
+        """
+        values = {
+            **episode.columns,
+            "action": episode.action,
+            "reward": episode.reward,
+            "intervention": episode.intervention,
+        }
+        if len(episode) > self.capacity:
+            raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
+        if not self._columns:
+            self._columns = {name: torch.empty((self.capacity, *value.shape[1:]), dtype=value.dtype) for name, value in values.items()}
+        self._check_layout(values)
+        start = self._make_room(len(episode))
+        for name, value in values.items():
+            self._columns[name][start : start + len(episode)] = value
+        self._episodes.append(_Stored(start, len(episode), episode.steps, episode.terminated))
+        self._head = start + len(episode)
+        self._index = None
+
+    def sample(self, size: int, generator: torch.Generator, is_demo: bool = False) -> Batch:
+        """``size`` windows that start uniformly at the transitions held.
+
+        Args:
+            generator: CPU generator; the draw depends on its state and the stored episodes alone.
+            is_demo: value of the batch's column of that name.
+
+        Raises:
+            ValueError: nothing is stored.
+        """
+        if not self._episodes:
+            raise ValueError("The replay memory is empty: nothing to sample.")
+        draw = torch.randint(len(self), (size,), generator=generator).numpy()
+        starts, ends_terminated = self._starts(), self._ends()
+        episode = np.searchsorted(starts[:, 1], draw, side="right") - 1
+        offset = draw - starts[episode, 1]
+        frame, remaining = starts[episode, 0] + offset, ends_terminated[episode, 0] - offset
+        length = np.minimum(self.horizon, remaining)
+        reaches_end = length == remaining
+        terminal = reaches_end & (ends_terminated[episode, 1] > 0)
+        return self._gather(torch.from_numpy(frame), torch.from_numpy(length), torch.from_numpy(terminal), is_demo)
+
+    def _gather(self, frame: Tensor, length: Tensor, terminal: Tensor, is_demo: bool) -> Batch:
+        step = torch.arange(self.horizon)
+        inside = step < length.unsqueeze(-1)
+        # Frames beyond the window are replaced by its last one: read, then masked, never used.
+        window = frame.unsqueeze(-1) + torch.minimum(step, length.unsqueeze(-1) - 1)
+        after = torch.where(terminal, frame, frame + length)
+        base = self._columns[BASE][frame].float()
+        chunk = torch.where(inside.unsqueeze(-1), self._columns["action"][window], base)
+        reward, discount = window_return(self._columns["reward"][window], length, self.discount)
+        return Batch(
+            features=self._columns[FEATURES][frame].float(),
+            base=base,
+            chunk=chunk,
+            reward=reward,
+            discount=discount * ~terminal,
+            next_features=self._columns[FEATURES][after].float(),
+            next_base=self._columns[BASE][after].float(),
+            length=length,
+            is_demo=torch.full(frame.shape, is_demo),
+        )
+
+    def _starts(self) -> np.ndarray:
+        return self._tables()[0]
+
+    def _ends(self) -> np.ndarray:
+        return self._tables()[1]
+
+    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(N, 2)`` first frame and first transition number, and ``(N, 2)`` transitions and terminated, of every episode."""
+        if self._index is None:
+            steps = np.array([stored.steps for stored in self._episodes], dtype=np.int64)
+            first = np.concatenate([[0], np.cumsum(steps)[:-1]])
+            frames = np.array([stored.start for stored in self._episodes], dtype=np.int64)
+            terminated = np.array([stored.terminated for stored in self._episodes], dtype=np.int64)
+            self._index = np.stack([frames, first], axis=1), np.stack([steps, terminated], axis=1)
+        return self._index
+
+    def _make_room(self, frames: int) -> int:
+        """Evict the oldest episodes that lie where the next one goes; returns its first frame."""
+        wraps = self._head + frames > self.capacity
+        start = 0 if wraps else self._head
+        while self._episodes:
+            oldest = self._episodes[0]
+            overlaps = oldest.start < start + frames and start < oldest.start + oldest.frames
+            # After a wrap, the episodes in the abandoned tail of the ring are older than those that follow in front.
+            in_tail = wraps and oldest.start >= self._head
+            if not (overlaps or in_tail):
+                break
+            self._episodes.popleft()
+        return start
+
+    def _check_layout(self, values: dict[str, Tensor]) -> None:
+        expected = {name: (tuple(column.shape[1:]), column.dtype) for name, column in self._columns.items()}
+        actual = {name: (tuple(value.shape[1:]), value.dtype) for name, value in values.items()}
+        if expected != actual:
+            raise ValueError(f"The episode's columns {actual} differ from those of the replay memory {expected}.")

@@ -1,0 +1,125 @@
+"""The replay memory on disk: a LeRobotDataset that every episode of the robot is appended to."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.utils.constants import ACTION, HF_LEROBOT_HOME
+
+from .labels import DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from .recording import Recording
+
+_FLAGS = (SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
+
+
+def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bool) -> dict[str, dict[str, Any]]:
+    """Features of the online dataset: the demonstrations' observations and actions, and the labels of reinforcement learning.
+
+    Args:
+        demonstrations: ``LeRobotDataset.features`` of the demonstrations.
+        use_videos: store cameras as video, otherwise as single images.
+    """
+    features: dict[str, dict[str, Any]] = {}
+    for key, feature in demonstrations.items():
+        if key == ACTION or key.startswith("observation."):
+            features[key] = {name: feature[name] for name in ("dtype", "shape", "names")}
+            if feature["dtype"] in ("image", "video"):
+                features[key]["dtype"] = "video" if use_videos else "image"
+    features[REWARD] = {"dtype": "float32", "shape": (1,), "names": None}
+    for flag in _FLAGS:
+        features[flag] = {"dtype": "bool", "shape": (1,), "names": None}
+    return features
+
+
+class EpisodeStore:
+    """Appends episodes; each is complete and readable on disk when :meth:`append` returns.
+
+    LeRobot 0.6.1 loses every episode of a dataset that is killed before ``finalize()``: the dataset is finalized after each episode.
+
+    Args:
+        repo_id: of the dataset.
+        root: its directory; LeRobot's cache if None.
+        fps: control rate.
+        features: from :func:`online_features`.
+
+    Raises:
+        ValueError: an existing dataset has other features or another rate; the differences are named.
+    """
+
+    def __init__(self, repo_id: str, root: str | None, fps: int, features: dict[str, dict[str, Any]], use_videos: bool) -> None:
+        self.repo_id, self.fps, self.features = repo_id, fps, features
+        self.root = Path(root) if root else HF_LEROBOT_HOME / repo_id
+        self._use_videos = use_videos
+        self._lock = threading.Lock()
+        self.exists = (self.root / "meta" / "info.json").is_file()
+        if self.exists:
+            self._check(LeRobotDataset(repo_id, root=self.root))
+        elif self.root.exists() and any(self.root.iterdir()):
+            raise ValueError(
+                f"policy.online.root={str(self.root)!r}: the directory is not empty and holds no LeRobotDataset. Name an empty or new directory."
+            )
+
+    def open(self) -> LeRobotDataset:
+        """The dataset, for reading."""
+        return LeRobotDataset(self.repo_id, root=self.root)
+
+    def append(self, recording: Recording) -> None:
+        """Write one episode."""
+        with self._lock:
+            dataset = self._writer()
+            for frame in range(len(recording)):
+                dataset.add_frame(self._frame(recording, frame))
+            dataset.save_episode(parallel_encoding=False)
+            dataset.finalize()
+            self.exists = True
+
+    def _writer(self) -> LeRobotDataset:
+        if self.exists:
+            return LeRobotDataset.resume(self.repo_id, root=self.root)
+        if self.root.exists():
+            self.root.rmdir()  # LeRobot insists on creating it
+        return LeRobotDataset.create(self.repo_id, fps=self.fps, features=self.features, root=self.root, use_videos=self._use_videos)
+
+    def _frame(self, recording: Recording, index: int) -> dict[str, Any]:
+        last = index == len(recording) - 1
+        flags = {
+            SUCCESS: last and recording.success,
+            DONE: last and (recording.terminated or recording.truncated),
+            TERMINATED: last and recording.terminated,
+            TRUNCATED: last and recording.truncated,
+            INTERVENTION: bool(recording.intervention[index]),
+        }
+        observation = {key: self._value(key, value[index].numpy()) for key, value in recording.observation.items()}
+        return {
+            **observation,
+            ACTION: recording.action[index].numpy(),
+            REWARD: np.array([recording.reward[index].item()], dtype=np.float32),
+            **{key: np.array([value]) for key, value in flags.items()},
+            "task": recording.task or "no task given",
+        }
+
+    def _value(self, key: str, value: np.ndarray) -> np.ndarray:
+        """Images lie channel last in a LeRobotDataset."""
+        channel_last = value.ndim == 3 and tuple(value.shape) != tuple(self.features[key]["shape"])
+        return value.transpose(1, 2, 0) if channel_last else value
+
+    def _check(self, dataset: LeRobotDataset) -> None:
+        differences = [
+            f"'{key}' is {_brief(dataset.features.get(key))}, expected {_brief(feature)}"
+            for key, feature in self.features.items()
+            if _brief(dataset.features.get(key)) != _brief(feature)
+        ]
+        if dataset.fps != self.fps:
+            differences.append(f"fps is {dataset.fps}, expected {self.fps}")
+        if differences:
+            raise ValueError(
+                f"policy.online.repo_id={self.repo_id!r}: the dataset in {self.root} does not fit the demonstrations: {'; '.join(differences)}. "
+                "Name another dataset for the online episodes."
+            )
+
+
+def _brief(feature: Mapping[str, Any] | None) -> str:
+    return "missing" if feature is None else f"{feature['dtype']}{tuple(feature['shape'])}"

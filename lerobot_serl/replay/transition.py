@@ -1,0 +1,118 @@
+"""What reinforcement learning reads: recorded episodes, and batches of windows drawn from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One recorded episode of ``T`` frames: frame ``t`` is observation, the action executed there, and what followed.
+
+    Three facts about the end, never mixed: ``terminated`` (a success or failure state was reached after the last action: nothing
+    follows, do not bootstrap); ``truncated`` (the time limit was reached: bootstrap from the last observation); neither (the data end
+    here, for example where a person took over: also bootstrap from the last observation).
+
+    Attributes:
+        columns: name -> ``(T, ...)`` tensors, each frame stored once.
+        action: ``(T, D)`` float32, in action units.
+        reward: ``(T,)`` float32, following each action.
+        intervention: ``(T,)`` bool, the action was a person's.
+        terminated, truncated: of the last frame.
+    """
+
+    columns: Mapping[str, Tensor]
+    action: Tensor
+    reward: Tensor
+    intervention: Tensor
+    terminated: bool
+    truncated: bool
+
+    def __post_init__(self) -> None:
+        lengths = {name: len(value) for name, value in self._tensors().items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"All tensors of an episode need the same number of frames, got {lengths}.")
+        if self.terminated and self.truncated:
+            raise ValueError("An episode is terminated or truncated, not both.")
+        if self.steps < 1:
+            raise ValueError(f"An episode needs at least one transition, got {len(self)} frames (terminated={self.terminated}).")
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    @property
+    def steps(self) -> int:
+        """Usable transitions: the last frame of an episode that did not terminate serves as the observation to bootstrap from."""
+        return len(self) if self.terminated else len(self) - 1
+
+    @property
+    def success(self) -> bool:
+        """Reached a rewarded termination."""
+        return self.terminated and bool(self.reward[-1] > 0)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**self.columns, "action": self.action, "reward": self.reward, "intervention": self.intervention}
+
+    def slice(self, start: int, stop: int) -> "Episode":
+        """Frames ``start <= t < stop``; the ends are kept only if the last frame is included ("the data end here" otherwise)."""
+        last = stop == len(self)
+        return replace(
+            self,
+            columns={name: value[start:stop] for name, value in self.columns.items()},
+            action=self.action[start:stop],
+            reward=self.reward[start:stop],
+            intervention=self.intervention[start:stop],
+            terminated=self.terminated and last,
+            truncated=self.truncated and last,
+        )
+
+
+def intervened_segments(episode: Episode) -> list[Episode]:
+    """The runs of frames in which a person acted, each with one more frame to bootstrap from where the episode goes on."""
+    flags = episode.intervention.tolist()
+    segments, start = [], None
+    for frame, flag in enumerate([*flags, False]):
+        if flag and start is None:
+            start = frame
+        elif not flag and start is not None:
+            stop = min(frame + 1, len(episode))
+            if stop - start >= 2:
+                segments.append(episode.slice(start, stop))
+            start = None
+    return segments
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """``B`` windows of up to ``h`` executed steps.
+
+    Attributes:
+        features, next_features: ``(B, F)`` at the window's start and after its last step.
+        base, next_base: ``(B, h, D)`` reference chunks there, in action units.
+        chunk: ``(B, h, D)`` executed actions; steps beyond the window's length hold the reference chunk's.
+        reward: ``(B,)`` discounted reward inside the window.
+        discount: ``(B,)`` ``gamma^K``, 0 where the episode terminated inside the window.
+        length: ``(B,)`` int64, ``K``.
+        is_demo: ``(B,)`` bool, drawn from the demonstrations' half.
+    """
+
+    features: Tensor
+    base: Tensor
+    chunk: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_features: Tensor
+    next_base: Tensor
+    length: Tensor
+    is_demo: Tensor
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    @staticmethod
+    def concatenate(batches: list["Batch"]) -> "Batch":
+        """Join batches along ``B``."""
+        return Batch(**{f.name: torch.cat([getattr(batch, f.name) for batch in batches]) for f in fields(Batch)})

@@ -1,0 +1,337 @@
+"""Draw the curves of a run as PNG files.
+
+Matplotlib is imported only when something is drawn, and only its Figure class is used, so no display is needed and
+the caller's matplotlib settings stay as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lerobot_serl.report.interval import rolling_mean, rolling_success
+from lerobot_serl.report.metrics_files import (
+    EVALUATION_FINE_TUNED,
+    LEARNER_LEADING_COLUMNS,
+    RunMetrics,
+    Table,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WINDOW = 50
+"""Episodes per rolling window."""
+
+MIN_TRIALS = 10
+"""A rolling success is drawn from this many episodes on."""
+
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#222222",
+)  # fmt: skip
+"""Okabe and Ito's colours, told apart with every common form of colour blindness."""
+
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+PHASE_SHADES = ("#eeeeee", "#fafafa")
+STYLE: Any = {
+    "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "legend.fontsize": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "savefig.dpi": 160,
+}  # fmt: skip
+
+Draw = Callable[["Axes"], None]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure before drawing: each entry of `panels` draws on its own axes, one below the other."""
+
+    key: str
+    title: str
+    caption: str
+    x_label: str
+    panels: tuple[Draw, ...]
+
+
+@dataclass(frozen=True)
+class WrittenFigure:
+    """One PNG file with what the page says about it."""
+
+    title: str
+    caption: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class WrittenCurves:
+    """Everything drawn for a run; `skipped` holds (title, reason) of figures without data."""
+
+    figures: list[WrittenFigure]
+    overview: WrittenFigure | None
+    skipped: list[tuple[str, str]]
+
+
+_EPISODE_X = "environment steps"
+_LEARNER_X = "critic updates"
+
+_LEARNER_PLOTS: tuple[tuple[str, str, str, tuple[tuple[tuple[str, ...], str], ...]], ...] = (
+    ("q_values", "Values of the critic", "Estimated discounted returns. They should settle near the returns that "
+     "episodes really reach; values that keep growing are a warning.", ((("q_*", "target_q"), "value (return)"),)),
+    ("losses", "Losses and gradients", "Losses and gradient norms of each log window.",
+     ((("critic_loss",), "critic loss\n(return²)"), (("actor_loss",), "actor loss\n(return)"),
+      (("temperature_loss",), "temperature\nloss (nats)"), (("*_grad_norm",), "gradient norm\n(loss / weight)"))),
+    ("edits", "Size and worth of the edits", "How far the actor moves ACT's actions, how often an edit hits its "
+     "bound, and how much better the critic thinks the edited action is.",
+     ((("edit_rms",), "edit RMS\n(norm. action)"), (("edit_saturation",), "at the bound\n(share)"),
+      (("edit_advantage",), "advantage\n(return)"))),
+    ("exploration", "Exploration", "Temperature, standard deviation and entropy of the actor.",
+     ((("temperature",), "temperature\n(return / nat)"), (("sigma",), "sigma\n(norm. action)"),
+      (("entropy",), "entropy\n(nats)"))),
+    ("pacing", "Pacing", "How fast the learner works next to the robot.",
+     ((("updates_per_env_step",), "updates per\nenv. step"), (("updates_per_s",), "updates\n(1/s)"),
+      (("wait_s",), "waiting\n(s / window)"), (("buffer_steps",), "buffer\n(steps)"))),
+)  # fmt: skip
+"""(key, title, caption, panels) of the figures against critic updates; a panel is (column patterns, y label)."""
+
+
+def phase_spans(table: Table, x_column: str) -> list[tuple[str, float, float]]:
+    """(phase, start, end) along a column; a phase starts after the last row before its first appearance."""
+    spans: list[tuple[str, float, float]] = []
+    previous = 0.0
+    for phase, x in zip(table.get("phase", []), table.get(x_column, []), strict=False):
+        if phase and math.isfinite(x):
+            if phase not in [name for name, _, _ in spans]:
+                spans.append((phase, previous, x))
+            name, start, _ = spans[-1]
+            spans[-1] = (name, start, x)
+            previous = x
+    return [span for span in spans if span[2] > span[1]]
+
+
+def _shade_phases(ax: Axes, spans: Sequence[tuple[str, float, float]]) -> None:
+    """Shade the phases and write above the axes the names that fit without touching."""
+    total = max((end for _, _, end in spans), default=0.0)
+    occupied = -math.inf
+    for index, (phase, start, end) in enumerate(spans):
+        ax.axvspan(start, end, color=PHASE_SHADES[index % 2], linewidth=0, zorder=0)
+        centre, half_width = (start + end) / 2, 0.008 * len(phase) * total
+        if centre - half_width > occupied:
+            occupied = centre + half_width
+            ax.text(centre, 1.01, phase, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=9,
+                    color="#555555")  # fmt: skip
+    ax.margins(x=0.01)
+
+
+def _finish_axes(ax: Axes, below: bool) -> None:
+    """Add the legend (below the axes, or inside small ones) and readable thousands on the x axis."""
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    handles, labels = ax.get_legend_handles_labels()
+    if handles and below:
+        columns = 2 if max(map(len, labels)) > 14 else min(4, len(labels))
+        ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.2), ncol=columns, borderaxespad=0)
+    elif handles:
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, high + 0.3 * (high - low))
+        ax.legend(handles, labels, loc="upper right", ncol=2, frameon=True, framealpha=0.85, edgecolor="none")
+
+
+def _draw_success(metrics: RunMetrics, ax: Axes) -> None:
+    """Rolling success with its band, ACT's own success, evaluations and phases; all in percent."""
+    episodes = metrics.episodes
+    count = len(episodes["success"])
+    curve = rolling_success(episodes["env_steps"], episodes["success"], WINDOW, min(MIN_TRIALS, max(1, count)))
+    _shade_phases(ax, phase_spans(episodes, "env_steps"))
+    low, rate, high = (100 * np.asarray(values) for values in (curve.low, curve.rate, curve.high))
+    ax.fill_between(curve.x, low, high, color=BLUE, alpha=0.2, linewidth=0)
+    ax.plot(curve.x, rate, color=BLUE, linewidth=2, label=f"last {WINDOW} episodes")
+    act = metrics.act_success()
+    if act is not None:
+        ax.axhspan(100 * act.interval[0], 100 * act.interval[1], color=VERMILION, alpha=0.12, linewidth=0)
+        ax.axhline(100 * act.rate, color=VERMILION, linestyle="--", linewidth=1.8, label=f"ACT alone ({act.source})")
+    evaluations = metrics.evaluation_counts(EVALUATION_FINE_TUNED)
+    if evaluations:
+        rates = np.asarray([100 * c.rate for _, c in evaluations])
+        bounds = 100 * np.asarray([c.interval for _, c in evaluations])
+        ax.errorbar([x for x, _ in evaluations], rates, yerr=[rates - bounds[:, 0], bounds[:, 1] - rates], fmt="o",
+                    color=BLACK, markersize=5, capsize=3, linewidth=1.2, label="evaluation, fine-tuned")  # fmt: skip
+    ax.set_ylim(-2, 102)
+    ax.set_ylabel("success (%)")
+
+
+def _draw_episode_values(metrics: RunMetrics, column: str, label: str, successes_only: bool, ax: Axes) -> None:
+    """One dot per episode with the mean of the last episodes."""
+    episodes = metrics.episodes
+    keep = [not successes_only or success == 1 for success in episodes["success"]]
+    x = [value for value, wanted in zip(episodes["env_steps"], keep, strict=True) if wanted]
+    y = [value for value, wanted in zip(episodes[column], keep, strict=True) if wanted]
+    _shade_phases(ax, phase_spans(episodes, "env_steps"))
+    dots = "successful episode" if successes_only else "episode"
+    ax.scatter(x, y, s=9, color=SKY, alpha=0.6, linewidth=0, label=dots)
+    ax.plot(x, rolling_mean(y, WINDOW), color=BLUE, linewidth=2, label=f"mean of last {WINDOW}")
+    ax.set_ylabel(label)
+
+
+def _draw_shares(metrics: RunMetrics, ax: Axes) -> None:
+    """Stacked shares of the executed candidates, rolling, in percent."""
+    episodes = metrics.episodes
+    names = [name for name in ("share_base", "share_mean", "share_sample") if _has_values(episodes, name)]
+    layers = [100 * np.nan_to_num(rolling_mean(episodes[name], WINDOW)) for name in names]
+    colours = {"share_base": VERMILION, "share_mean": BLUE, "share_sample": SKY}
+    labels = {"share_base": "ACT's own action", "share_mean": "actor's mean", "share_sample": "actor's sample"}
+    ax.stackplot(episodes["env_steps"], *layers, labels=[labels[n] for n in names], colors=[colours[n] for n in names],
+                 alpha=0.75, linewidth=0)  # fmt: skip
+    spans = phase_spans(episodes, "env_steps")
+    _shade_phases(ax, spans)
+    for _, _, end in spans[:-1]:
+        ax.axvline(end, color=BLACK, linewidth=1, linestyle=":")
+    ax.margins(x=0)
+    ax.set_ylim(0, 100)
+    ax.set_ylabel(f"share, last {WINDOW} (%)")
+
+
+def _draw_learner(table: Table, columns: Sequence[str], label: str, ax: Axes) -> None:
+    """Columns against critic updates: the logged values faint, their rolling mean bold."""
+    window = min(WINDOW, max(1, len(table["step"]) // 40))
+    _shade_phases(ax, phase_spans(table, "step"))
+    for index, column in enumerate(columns):
+        present = [row for row, value in enumerate(table[column]) if math.isfinite(value)]
+        x, y = [table["step"][row] for row in present], [table[column][row] for row in present]
+        colour = COLOURS[index % len(COLOURS)]
+        ax.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
+        name = column if len(columns) > 1 else None
+        ax.plot(x, rolling_mean(y, window), color=colour, linewidth=1.8, label=name,
+                marker="o" if len(x) == 1 else None, linestyle="-" if index < len(COLOURS) else "--")  # fmt: skip
+    ax.set_ylabel(label)
+
+
+def _has_values(table: Table, column: str) -> bool:
+    return any(math.isfinite(value) for value in table.get(column, []))
+
+
+def _with_update_ratio(table: Table, rows: int = 20) -> Table:
+    """Add updates_per_env_step: updates over environment steps across the last `rows` windows, NaN without steps."""
+    if "step" not in table:
+        return table
+    ratio = []
+    for row, (step, env_steps) in enumerate(zip(table["step"], table["env_steps"], strict=True)):
+        first = max(0, row - rows)
+        passed = env_steps - table["env_steps"][first]
+        ratio.append((step - table["step"][first]) / passed if passed > 0 else math.nan)
+    return {**table, "updates_per_env_step": ratio}
+
+
+def _plan_episode_plots(metrics: RunMetrics) -> list[Plot]:
+    episodes = metrics.episodes
+    lengths = zip(episodes.get("length", []), episodes.get("success", []), strict=False)
+    has_wins = any(success == 1 and math.isfinite(length) for length, success in lengths)
+    has_shares = any(_has_values(episodes, f"share_{kind}") for kind in ("base", "mean", "sample"))
+    has_help = any(count > 0 for count in episodes.get("interventions", []))
+    values = partial(_draw_episode_values, metrics)
+    entries: list[tuple[bool, str, str, str, Draw]] = [
+        (bool(episodes.get("success")), "success", "Success", f"Share of successes among the last {WINDOW} episodes "
+         "(exploring, with any human help) and, as dots, evaluations without exploration. Bands and bars: Wilson 95 % "
+         "intervals, each for one window by itself. Dashed: ACT alone.", partial(_draw_success, metrics)),
+        (has_wins, "length", "Episode length on success", "Shorter means the task is solved faster.",
+         partial(values, "length", "length (env. steps)", True)),
+        (_has_values(episodes, "return"), "returns", "Returns", "Sum of rewards of each episode.",
+         partial(values, "return", "return (reward)", False)),
+        (has_help, "interventions", "Human help", "Interventions in each episode.",
+         partial(values, "interventions", "interventions\n(per episode)", False)),
+        (has_shares, "shares", "Which action was executed", "Share of steps on which each candidate action was "
+         "chosen.", partial(_draw_shares, metrics)),
+    ]  # fmt: skip
+    return [Plot(*words, _EPISODE_X, (draw,) if present else ()) for present, *words, draw in entries]
+
+
+def _plan_learner_plots(metrics: RunMetrics) -> list[Plot]:
+    table = _with_update_ratio(metrics.learner)
+    filled = [name for name in table if name not in LEARNER_LEADING_COLUMNS and _has_values(table, name)]
+    used: set[str] = set()
+    plots = []
+    for key, title, caption, panels in _LEARNER_PLOTS:
+        draws: list[Draw] = []
+        for patterns, label in panels:
+            columns = [name for name in filled if any(fnmatchcase(name, pattern) for pattern in patterns)]
+            used.update(columns)
+            if columns:
+                draws.append(partial(_draw_learner, table, columns, label))
+        plots.append(Plot(key, title, caption, _LEARNER_X, tuple(draws)))
+    rest = [name for name in filled if name not in used]
+    labels = [textwrap.fill(name.replace("_", " "), 18) + "\n(as logged)" for name in rest]
+    others = tuple(partial(_draw_learner, table, [name], text) for name, text in zip(rest, labels, strict=True))
+    plots.append(Plot("other", "Other logged values", "Every other column of learner.csv.", _LEARNER_X, others))
+    return plots
+
+
+def _save_plot(plot: Plot, path: Path) -> None:
+    """Draw one figure, panels one below the other, and save it."""
+    from matplotlib.figure import Figure
+
+    count = len(plot.panels)
+    figure = Figure(figsize=(6.4, 4.2 if count == 1 else 0.9 + 1.75 * count), layout="constrained")
+    axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    for index, (ax, draw) in enumerate(zip(axes, plot.panels, strict=True)):
+        draw(ax)
+        _finish_axes(ax, below=count == 1)
+        if index > 0:
+            for text in list(ax.texts):
+                text.remove()
+    axes[0].set_title(plot.title, loc="left", fontweight="bold", pad=20)
+    axes[-1].set_xlabel(plot.x_label)
+    figure.align_ylabels(axes)
+    figure.savefig(path)
+
+
+def _save_overview(plots: Sequence[Plot], title: str, path: Path) -> None:
+    """Draw the first panel of every figure in two columns, success first."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    rows = (len(plots) + 1) // 2
+    layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.04)
+    figure = Figure(figsize=(13, 3.9 * rows + 0.4), layout=layout)
+    figure.suptitle(title, fontweight="bold")
+    for index, plot in enumerate(plots):
+        ax = figure.add_subplot(rows, 2, index + 1)
+        plot.panels[0](ax)
+        _finish_axes(ax, below=True)
+        ax.set_title(plot.title, loc="left", fontweight="bold", pad=20)
+        ax.set_xlabel(plot.x_label)
+    figure.savefig(path, dpi=110)
+
+
+def write_curves(metrics: RunMetrics, output_dir: Path) -> WrittenCurves:
+    """Draw every figure that has data into output_dir (created), plus overview.png.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+        OSError: a file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    output_dir.mkdir(parents=True, exist_ok=True)
+    plots = _plan_episode_plots(metrics) + _plan_learner_plots(metrics)
+    drawn = [plot for plot in plots if plot.panels]
+    written = []
+    with rc_context(STYLE):
+        for plot in drawn:
+            path = output_dir / f"{plot.key}.png"
+            _save_plot(plot, path)
+            written.append(WrittenFigure(plot.title, plot.caption, path))
+        overview = None
+        if drawn:
+            overview = WrittenFigure("Overview", "The first panel of every figure.", output_dir / "overview.png")
+            _save_overview(drawn, str(metrics.info.get("name", "Run")), overview.path)
+    skipped = [(plot.title, "its columns are missing or empty") for plot in plots if not plot.panels]
+    return WrittenCurves(written, overview, skipped)

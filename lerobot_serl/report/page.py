@@ -1,0 +1,209 @@
+"""Write the report of a run: one HTML page that needs nothing but itself, and a summary in plain words."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from lerobot_serl.report.curves import WINDOW, WrittenCurves, WrittenFigure, write_curves
+from lerobot_serl.report.interval import SuccessCount, difference_interval
+from lerobot_serl.report.metrics_files import (
+    EVALUATION_ACT,
+    EVALUATION_FINE_TUNED,
+    MetricsDirectory,
+    RunMetrics,
+)
+
+MAX_FACTS = 300
+"""Entries of run.json shown on the page."""
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1rem; max-width: 52rem; background: #fff; color: #1d2327;
+       font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .3rem; }
+p { margin: .3rem 0; }
+.summary { background: #f2f7fb; border-left: 4px solid #0072b2; border-radius: 4px; padding: .7rem 1rem; }
+figure { margin: 2rem 0; }
+figcaption { color: #4d565e; font-size: .95rem; margin-top: .4rem; }
+.note { color: #4d565e; }
+.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); margin: 0; }
+img { display: block; width: 100%; height: auto; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .93rem; margin-top: .5rem; }
+th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid #e2e6e9; vertical-align: top; }
+td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+summary { cursor: pointer; padding: .4rem 0; color: #0072b2; }
+"""
+
+_HEAD = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the page is and what it says in three lines."""
+
+    page: Path
+    summary: tuple[str, str, str]
+
+
+def _percent(count: SuccessCount) -> str:
+    low, high = count.interval
+    return f"{100 * count.rate:.0f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %, n = {count.trials})"
+
+
+def _last_finite(table: Mapping[str, list[Any]], column: str) -> float | None:
+    """Largest finite value of a cumulative column; None when there is none."""
+    return max((value for value in table.get(column, []) if math.isfinite(value)), default=None)
+
+
+def fine_tuned_success(metrics: RunMetrics) -> SuccessCount | None:
+    """Success of the fine-tuned policy: its newest evaluation, else the last 50 episodes after the collect phase.
+
+    Before any other phase has episodes there is no fine-tuned policy to speak of, and the answer is None.
+    """
+    evaluations = metrics.evaluation_counts(EVALUATION_FINE_TUNED)
+    if evaluations:
+        _, count = evaluations[-1]
+        return SuccessCount(count.successes, count.trials, "newest evaluation")
+    episodes = metrics.episodes
+    recent = [row for row, phase in enumerate(episodes.get("phase", [])) if phase != "collect"][-WINDOW:]
+    if not recent:
+        return None
+    helped = sum(1 for row in recent if "interventions" in episodes and episodes["interventions"][row] > 0)
+    source = f"last {len(recent)} training episodes" + (f", {helped} of them with human help" if helped else "")
+    return SuccessCount(sum(int(episodes["success"][row]) for row in recent), len(recent), source)
+
+
+def summarise(metrics: RunMetrics) -> tuple[str, str, str]:
+    """Three plain sentences: how much was done, the success rates, and how they compare."""
+    tables = (metrics.learner, metrics.episodes)
+    env_steps, wall_s = (max(_last_finite(t, column) or 0.0 for t in tables) for column in ("env_steps", "wall_s"))
+    updates = _last_finite(metrics.learner, "step") or 0.0
+    done = (
+        f"{metrics.info.get('name', 'Run')}: {len(metrics.episodes.get('success', []))} episodes, "
+        f"{env_steps:,.0f} environment steps and {updates:,.0f} critic updates in {wall_s / 60:.0f} min."
+    )
+    act, tuned = metrics.act_success(), fine_tuned_success(metrics)
+    act_text = f"{_percent(act)}, from the {act.source}" if act else "not measured"
+    tuned_text = f"{_percent(tuned)}, from the {tuned.source}" if tuned else "no episodes yet"
+    rates = f"Success fine-tuned: {tuned_text}; ACT alone: {act_text}."
+    if act is None or tuned is None:
+        return done, rates, "Comparison with ACT alone: not possible yet."
+    low, high = (100 * bound for bound in difference_interval(tuned, act))
+    verdict = "better than" if low > 0 else "worse than" if high < 0 else "not yet told apart from"
+    gain = 100 * (tuned.rate - act.rate)
+    interval = f"{gain:+.0f} percentage points, 95 % interval {low:+.0f} to {high:+.0f}"
+    return done, rates, f"The fine-tuned policy is {verdict} ACT alone ({interval})."
+
+
+def _text(text: str) -> str:
+    """Escape text for HTML and keep percent signs on the line of their number."""
+    return escape(text).replace(" %", "&nbsp;%")
+
+
+def _figure_html(figure: WrittenFigure) -> str:
+    """One picture with its caption below; the heading is for screen readers, the picture carries its own."""
+    data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
+    title, caption = escape(figure.title), _text(figure.caption)
+    return (
+        f'<figure><h2 class="hidden">{title}</h2>\n<img alt="{title}" src="data:image/png;base64,{data}">\n'
+        f"<figcaption>{caption}</figcaption></figure>\n"
+    )
+
+
+def _evaluations_html(metrics: RunMetrics) -> str:
+    """Table of all evaluations with their intervals; empty without evaluations."""
+    rows = []
+    for name, words in ((EVALUATION_ACT, "ACT alone"), (EVALUATION_FINE_TUNED, "fine-tuned")):
+        for env_steps, count in metrics.evaluation_counts(name):
+            low, high = (100 * bound for bound in count.interval)
+            rate = f"{100 * count.rate:.0f} % ({low:.0f} to {high:.0f} %)"
+            cells = (words, f"{env_steps:,.0f}", f"{count.successes} / {count.trials}", rate)
+            rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
+    if not rows:
+        return ""
+    head = "<tr><th>Policy</th><th>Environment steps</th><th>Successes</th><th>Rate (95 % interval)</th></tr>"
+    return f'<h2>Evaluations</h2>\n<div class="wide"><table>{head}{"".join(rows)}</table></div>\n'
+
+
+def _facts(info: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Flatten run.json into (dotted name, text)."""
+    for name, value in info.items():
+        if isinstance(value, dict) and value:
+            yield from _facts(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+
+
+def _facts_html(info: Mapping[str, Any]) -> str:
+    facts = list(_facts(info))
+    if not facts:
+        return ""
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in facts[:MAX_FACTS])
+    left = f'<p class="note">{len(facts) - MAX_FACTS} more in run.json.</p>' if len(facts) > MAX_FACTS else ""
+    return f"<details><summary>Facts about the run (run.json)</summary><table>{rows}</table>{left}</details>\n"
+
+
+def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, str, str]) -> str:
+    """The whole page as HTML; every text from the run is escaped, every image is part of the page."""
+    name = escape(str(metrics.info.get("name", "Run")))
+    started = escape(str(metrics.info.get("started", "")))
+    parts = [_HEAD.format(title=f"{name} - report", style=_STYLE), f"<h1>{name}</h1>\n"]
+    if started:
+        parts.append(f'<p class="note">Started {started}</p>\n')
+    parts.append('<div class="summary">' + "".join(f"<p>{_text(line)}</p>" for line in summary) + "</div>\n")
+    figures = [_figure_html(figure) for figure in curves.figures]
+    parts += [*figures[:1], _evaluations_html(metrics), *figures[1:]]
+    if curves.skipped:
+        items = "".join(f"<li>{escape(title)}: {escape(reason)}</li>" for title, reason in curves.skipped)
+        parts.append(f'<h2>Not drawn</h2>\n<ul class="note">{items}</ul>\n')
+    parts.append("<h2>More</h2>\n")
+    if curves.overview is not None:
+        picture = _figure_html(curves.overview)
+        parts.append(f"<details><summary>All figures in one picture</summary>\n{picture}</details>\n")
+    parts += [_facts_html(metrics.info), "</body>\n</html>\n"]
+    return "".join(parts)
+
+
+def write_report(run_dir: Path, output_dir: Path | None = None) -> Report:
+    """Draw the curves of a run and write its page.
+
+    Args:
+        run_dir: directory that holds metrics/.
+        output_dir: where the PNG files and index.html go; run_dir/report when None.
+
+    Raises:
+        MissingMetricsError: the run has no metrics.
+        MetricsFormatError: a metric file is malformed.
+        ModuleNotFoundError: matplotlib is not installed.
+        OSError: the report cannot be written.
+    """
+    metrics = MetricsDirectory(run_dir).load()
+    target = output_dir if output_dir is not None else Path(run_dir) / "report"
+    summary = summarise(metrics)
+    curves = write_curves(metrics, target)
+    page = target / "index.html"
+    temporary = target / "index.html.tmp"
+    temporary.write_text(render_page(metrics, curves, summary), encoding="utf-8")
+    os.replace(temporary, page)
+    return Report(page, summary)

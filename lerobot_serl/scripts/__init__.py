@@ -1,0 +1,1 @@
+"""Command-line entry points: they parse flags and delegate, and contain no logic of their own."""

@@ -1,0 +1,123 @@
+"""The replay memory against a naive reference."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lerobot_serl.replay.memory import ReplayMemory
+from lerobot_serl.replay.transition import Episode
+
+GAMMA = 0.9
+
+
+def make_episode(identity, frames, end, horizon):
+    """Every number names its episode and frame: feature = 1000 * identity + frame, action = feature + 0.5."""
+    mark = 1000.0 * identity + torch.arange(frames, dtype=torch.float32)
+    return Episode(
+        columns={"features": mark.unsqueeze(-1), "base": (-mark).reshape(-1, 1, 1).repeat(1, horizon, 1)},
+        action=(mark + 0.5).unsqueeze(-1),
+        reward=mark / 1e4,
+        intervention=torch.zeros(frames, dtype=torch.bool),
+        terminated=end == "terminated",
+        truncated=end == "truncated",
+    )
+
+
+def expected_window(episode, t, horizon):
+    """Brute force: walk the episode from ``t``."""
+    reward, length, terminal = 0.0, 0, False
+    while length < horizon and t + length < episode.steps:
+        reward += GAMMA**length * episode.reward[t + length].item()
+        length += 1
+    terminal = episode.terminated and t + length == len(episode)
+    discount = 0.0 if terminal else GAMMA**length
+    actions = episode.action[t : t + length].flatten().tolist()
+    padding = episode.columns["base"][t, length:].flatten().tolist()
+    return (
+        reward,
+        discount,
+        length,
+        actions + padding,
+        None if terminal else episode.columns["features"][t + length].item(),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_windows_equal_a_naive_reference(data):
+    horizon = data.draw(st.integers(1, 5))
+    capacity = data.draw(st.integers(12, 40))
+    memory, stored = ReplayMemory(capacity, horizon, GAMMA), []
+    for identity in range(1, data.draw(st.integers(1, 9)) + 1):
+        end = data.draw(st.sampled_from(["terminated", "truncated", "data end"]))
+        episode = make_episode(identity, data.draw(st.integers(2, 12)), end, horizon)
+        memory.add(episode)
+        stored.append(episode)
+    batch = memory.sample(400, torch.Generator().manual_seed(0))
+    seen = set()
+    for i in range(400):
+        identity, t = divmod(int(batch.features[i].item()), 1000)
+        episode = stored[identity - 1]
+        seen.add((identity, t))
+        reward, discount, length, chunk, after = expected_window(episode, t, horizon)
+        assert t < episode.steps
+        assert batch.length[i].item() == length
+        assert batch.reward[i].item() == pytest.approx(reward, abs=1e-4)
+        assert batch.discount[i].item() == pytest.approx(discount, abs=1e-5)
+        assert batch.chunk[i].flatten().tolist() == pytest.approx(chunk)
+        if after is not None:
+            assert batch.next_features[i].item() == after
+            assert batch.next_base[i, 0].item() == -after
+    kept = stored[-memory.episodes :]
+    assert memory.frames == sum(len(e) for e in kept) <= capacity
+    assert len(memory) == sum(e.steps for e in kept)
+    assert {identity for identity, _ in seen} <= {stored.index(e) + 1 for e in kept}
+
+
+def test_every_step_of_every_kept_episode_can_start_a_window():
+    memory = ReplayMemory(100, 3, GAMMA)
+    memory.add(make_episode(1, 5, "terminated", 3))
+    memory.add(make_episode(2, 4, "truncated", 3))
+    batch = memory.sample(1000, torch.Generator().manual_seed(0))
+    starts = set(batch.features.flatten().int().tolist())
+    assert starts == {1000, 1001, 1002, 1003, 1004, 2000, 2001, 2002}
+
+
+def test_the_three_ends_of_an_episode():
+    for end, frames_used, last_discount in (("terminated", 3, 0.0), ("truncated", 2, GAMMA), ("data end", 2, GAMMA)):
+        memory = ReplayMemory(100, 1, GAMMA)
+        memory.add(make_episode(1, 3, end, 1))
+        batch = memory.sample(200, torch.Generator().manual_seed(0))
+        last = batch.features.flatten() == 1000 + frames_used - 1
+        assert batch.features.max().item() == 1000 + frames_used - 1
+        assert batch.discount[last].unique().tolist() == pytest.approx([last_discount])
+        if last_discount:
+            assert batch.next_features[last].unique().tolist() == [1002.0]
+
+
+def test_two_cameras_take_at_most_105_kb_per_step():
+    memory = ReplayMemory(50, 10, GAMMA)
+    episode = make_episode(1, 20, "truncated", 10)
+    images = {f"observation.images.{name}": torch.zeros(20, 3, 128, 128, dtype=torch.uint8) for name in ("a", "b")}
+    memory.add(Episode({**episode.columns, **images}, episode.action, episode.reward, episode.intervention, False, True))
+    assert memory.bytes_per_frame <= 105_000
+
+
+def test_same_generator_state_same_batch():
+    memory = ReplayMemory(100, 3, GAMMA)
+    memory.add(make_episode(1, 20, "truncated", 3))
+    one = memory.sample(32, torch.Generator().manual_seed(5))
+    two = memory.sample(32, torch.Generator().manual_seed(5))
+    assert torch.equal(one.features, two.features)
+
+
+def test_bad_episodes_are_refused():
+    memory = ReplayMemory(10, 3, GAMMA)
+    with pytest.raises(ValueError, match="empty"):
+        memory.sample(4, torch.Generator())
+    with pytest.raises(ValueError, match="raise buffer_capacity"):
+        memory.add(make_episode(1, 11, "truncated", 3))
+    memory.add(make_episode(1, 5, "truncated", 3))
+    with pytest.raises(ValueError, match="differ from those of the replay memory"):
+        memory.add(make_episode(1, 5, "truncated", 2))

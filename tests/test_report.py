@@ -1,0 +1,240 @@
+"""The report of a run: values on the curves, the page, the command line."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from lerobot_serl.report import curves
+from lerobot_serl.report.interval import RateCurve, wilson_interval
+from lerobot_serl.report.metrics_files import (
+    EPISODE_COLUMNS,
+    EVALUATION_COLUMNS,
+    LEARNER_LEADING_COLUMNS,
+    CsvAppender,
+    MetricsDirectory,
+    MissingMetricsError,
+    RunMetrics,
+)
+from lerobot_serl.report.page import summarise, write_report
+from lerobot_serl.report.seeds import figure_success_over_seeds, mean_over_runs, plot_runs
+from lerobot_serl.scripts.lerobot_serl_report import main
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
+LEARNER_VALUES = ("critic_loss", "actor_loss", "q_data", "target_q", "edit_rms", "temperature", "updates_per_s", "odd")
+
+
+def write_run(run_dir: Path, episodes: int = 400, seed: int = 0, evaluations: bool = True) -> Path:
+    """A made-up run: 60 collect episodes at 45 % success, then 90 %; 12 000 updates in 240 log windows."""
+    generator = np.random.default_rng(seed)
+    directory = MetricsDirectory(run_dir)
+    with CsvAppender(directory.episodes, EPISODE_COLUMNS) as appender:
+        for number in range(episodes):
+            collecting = number < 60
+            success = generator.random() < (0.45 if collecting else 0.9)
+            appender.append({
+                "episode": number, "env_steps": 150 * (number + 1), "wall_s": 18 * (number + 1), "actor": "robot",
+                "phase": "collect" if collecting else "actor", "success": success, "return": float(success),
+                "length": 150, "interventions": number % 7 == 0, "policy_version": number, "share_base": 0.5,
+                "share_mean": 0.2, "share_sample": 0.3, "edit_rms": 0.1,
+            })  # fmt: skip
+    with CsvAppender(directory.learner, (*LEARNER_LEADING_COLUMNS, *LEARNER_VALUES)) as appender:
+        for number in range(240):
+            phase = "critic" if number < 60 else "actor"
+            row: dict[str, object] = dict.fromkeys(LEARNER_VALUES, float(generator.random()))
+            if phase == "critic":
+                row["actor_loss"] = row["edit_rms"] = row["temperature"] = None
+            step = 50 * (number + 1)
+            appender.append({"step": step, "env_steps": 9000 + 200 * number, "wall_s": number, "phase": phase, **row})
+    if evaluations:
+        with CsvAppender(directory.evaluations, EVALUATION_COLUMNS) as appender:
+            appender.append({"env_steps": 0, "step": 0, "name": "act", "successes": 90, "trials": 200})
+            appender.append({"env_steps": 30000, "step": 6000, "name": "fine_tuned", "successes": 30, "trials": 50})
+            appender.append({"env_steps": 60000, "step": 12000, "name": "fine_tuned", "successes": 45, "trials": 50})
+    notes = {"where": "https://example.org/lab", "tag": "<script>alert(1)</script>"}
+    directory.write_run_info({"name": "push <T> & go", "started": "2025-01-01T00:00:00", "fps": 10, "notes": notes})
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("run"))
+
+
+def draw_success(metrics: RunMetrics) -> Figure:
+    figure = Figure()
+    curves._draw_success(metrics, figure.subplots())
+    return figure
+
+
+def test_success_curve_shows_the_share_of_the_last_fifty_episodes(run_dir: Path) -> None:
+    metrics = MetricsDirectory(run_dir).load()
+    ax = draw_success(metrics).axes[0]
+    rolling, act = ax.get_lines()[:2]
+    outcomes = metrics.episodes["success"]
+    x, y = rolling.get_xdata(), rolling.get_ydata()
+    assert x[0] == 150 * 10
+    assert y[0] == pytest.approx(10 * sum(outcomes[:10]))
+    assert x[-1] == 150 * 400
+    assert y[-1] == pytest.approx(2 * sum(outcomes[-50:]))
+    assert list(act.get_ydata()) == pytest.approx([45.0, 45.0])
+    (bars,) = ax.containers
+    segments = bars.lines[2][0].get_segments()
+    low, high = wilson_interval(45, 50)
+    assert segments[1][:, 1] == pytest.approx([100 * low, 100 * high])
+    assert {text.get_text() for text in ax.texts} == {"collect", "actor"}
+
+
+def test_phase_spans_survive_interleaved_and_idle_phases() -> None:
+    table = {
+        "phase": ["collect", "collect", "critic", "collect", "actor", "actor"],
+        "step": [0.0, 0.0, 10.0, 10.0, 20.0, 40.0],
+        "env_steps": [5.0, 10.0, 15.0, 20.0, 25.0, 30.0],
+    }
+    assert curves.phase_spans(table, "env_steps") == [("collect", 0, 10), ("critic", 10, 20), ("actor", 20, 30)]
+    assert curves.phase_spans(table, "step") == [("critic", 0, 10), ("actor", 10, 40)]
+    assert curves.phase_spans({}, "step") == []
+
+
+def test_update_ratio_is_updates_over_steps() -> None:
+    table = {"step": [0.0, 100.0, 200.0, 300.0], "env_steps": [50.0, 50.0, 100.0, 150.0]}
+    ratio = curves._with_update_ratio(table, rows=2)["updates_per_env_step"]
+    assert np.isnan(ratio[:2]).all()
+    assert ratio[2:] == [4.0, 2.0]
+
+
+def test_page_holds_every_figure_and_needs_nothing_else(run_dir: Path) -> None:
+    report = write_report(run_dir)
+    folder = run_dir / "report"
+    assert report.page == folder / "index.html"
+    names = {path.stem for path in folder.glob("*.png")}
+    assert names == {"success", "length", "returns", "interventions", "shares", "q_values", "losses", "edits",
+                     "exploration", "pacing", "other", "overview"}  # fmt: skip
+    html = report.page.read_text(encoding="utf-8")
+    embedded = {base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]+)"', html)}
+    assert embedded == {path.read_bytes() for path in folder.glob("*.png")}
+    assert all(picture.startswith(PNG_START) for picture in embedded)
+    assert not re.search(r"<(script|link|iframe|a)\b|@import|url\(", html)
+    assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', html))
+    assert "push &lt;T&gt; &amp; go" in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert 'name="viewport"' in html
+    assert "Not drawn" not in html
+    assert sorted(path.suffix for path in folder.iterdir() if path.suffix != ".png") == [".html"]
+
+
+def test_summary_compares_the_newest_evaluation_with_act(run_dir: Path) -> None:
+    done, rates, verdict = summarise(MetricsDirectory(run_dir).load())
+    assert done == "push <T> & go: 400 episodes, 60,000 environment steps and 12,000 critic updates in 120 min."
+    assert rates == (
+        "Success fine-tuned: 90 % (95 % interval 79 to 96 %, n = 50), from the newest evaluation; "
+        "ACT alone: 45 % (95 % interval 38 to 52 %, n = 200), from the evaluations."
+    )
+    assert verdict.startswith("The fine-tuned policy is better than ACT alone (+45 percentage points")
+
+
+@pytest.mark.parametrize(("wins", "verdict"), [(6, "not yet told apart from"), (0, "worse than"), (10, "better than")])
+def test_summary_without_evaluations_uses_training_episodes(wins: int, verdict: str) -> None:
+    episodes = {
+        "phase": ["collect"] * 20 + ["actor"] * 10,
+        "success": [1.0, 0.0] * 10 + [1.0] * wins + [0.0] * (10 - wins),
+        "env_steps": [float(number) for number in range(30)],
+        "interventions": [0.0] * 29 + [1.0],
+    }
+    _, rates, comparison = summarise(RunMetrics(episodes=episodes))
+    assert "last 10 training episodes, 1 of them with human help" in rates
+    assert "n = 20), from the collect phase" in rates
+    assert f"is {verdict} ACT alone" in comparison
+    only_act = {name: values[:20] for name, values in episodes.items()}
+    assert summarise(RunMetrics(episodes=only_act))[2] == "Comparison with ACT alone: not possible yet."
+
+
+def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:
+    directory = MetricsDirectory(tmp_path)
+    with CsvAppender(directory.learner, (*LEARNER_LEADING_COLUMNS, "critic_loss", "sigma")) as appender:
+        appender.append({"step": 50, "env_steps": 100, "wall_s": 3, "phase": "critic", "critic_loss": 0.5})
+    report = write_report(tmp_path, tmp_path / "elsewhere")
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"losses.png", "overview.png", "index.html"}
+    skipped = re.findall(r"<li>([^:]+): its columns are missing or empty", report.page.read_text(encoding="utf-8"))
+    assert "Success" in skipped
+    assert "Exploration" in skipped
+    assert "Losses and gradients" not in skipped
+
+
+@pytest.mark.parametrize("episodes", [1, 3, 61])
+def test_short_runs_are_drawn(tmp_path: Path, episodes: int) -> None:
+    page = write_report(write_run(tmp_path, episodes, evaluations=False)).page
+    rolling = draw_success(MetricsDirectory(tmp_path).load()).axes[0].get_lines()[0]
+    assert len(rolling.get_xdata()) == max(1, episodes - 9)
+    assert (page.parent / "success.png").read_bytes().startswith(PNG_START)
+
+
+def test_a_run_with_nothing_to_draw_still_gets_a_page(tmp_path: Path) -> None:
+    with CsvAppender(MetricsDirectory(tmp_path).learner, LEARNER_LEADING_COLUMNS) as appender:
+        appender.append({"step": 1, "env_steps": 1, "wall_s": 1, "phase": "critic"})
+    page = write_report(tmp_path).page
+    assert "<img" not in page.read_text(encoding="utf-8")
+
+
+def test_command_prints_the_page_and_three_lines(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(run_dir)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == str(run_dir / "report" / "index.html")
+    assert len(lines) == 4
+
+
+def test_command_explains_missing_and_broken_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert str(tmp_path / "metrics") in message
+    assert "output directory of a training run" in message
+    assert not (tmp_path / "report").exists()
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "episodes.csv").write_text("episode,env_steps\n1,2\n")
+    assert main([str(tmp_path)]) == 1
+    assert "episodes.csv: the header lacks the column(s) phase, success" in capsys.readouterr().err
+
+
+def test_command_says_how_to_install_matplotlib(
+    run_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main([str(run_dir), "--output_dir", str(tmp_path / "out")]) == 1
+    assert "pip install 'lerobot_policy_serl_sac[report]'" in capsys.readouterr().err
+
+
+def test_mean_over_runs_holds_values_on_the_common_stretch() -> None:
+    first = RateCurve([0.0, 10.0, 20.0], [0.0, 0.5, 1.0], [], [])
+    second = RateCurve([5.0, 15.0, 40.0], [0.2, 0.49, 0.9], [], [])
+    mean = mean_over_runs([first, second], points=4)
+    assert mean.x == [5.0, 10.0, 15.0, 20.0]
+    assert mean.rate == pytest.approx([0.1, 0.35, 0.495, 0.745])
+    assert mean.low[0] == 0.0
+    assert mean.high[2] == pytest.approx(0.495 + 12.706 * 0.005)
+    with pytest.raises(ValueError, match="no environment steps in common"):
+        mean_over_runs([first, RateCurve([30.0], [1.0], [], [])])
+    with pytest.raises(ValueError, match="no run"):
+        mean_over_runs([])
+
+
+def test_seed_figure_is_written_and_checks_its_input(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"seed_{seed}", 80, seed, evaluations=False) for seed in range(3)]
+    output = tmp_path / "docs" / "seeds.png"
+    figure_success_over_seeds(runs, output, act_rate=0.45)
+    assert output.read_bytes().startswith(PNG_START)
+    plot_runs({"a": runs[:2], "b": runs[2:]}, tmp_path / "groups.png")
+    assert (tmp_path / "groups.png").exists()
+    with pytest.raises(ValueError, match="act_rate"):
+        figure_success_over_seeds(runs, output, act_rate=45.0)
+    with pytest.raises(ValueError, match="no run"):
+        figure_success_over_seeds([], output)
+    with pytest.raises(MissingMetricsError, match="fewer than 10"):
+        figure_success_over_seeds([write_run(tmp_path / "short", 5)], output)

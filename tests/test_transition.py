@@ -1,0 +1,51 @@
+"""Episodes: the three kinds of end, slicing, interventions."""
+
+import pytest
+import torch
+
+from lerobot_serl.replay.transition import Episode, intervened_segments
+
+
+def episode(frames, terminated=False, truncated=False, intervention=None):
+    ramp = torch.arange(frames, dtype=torch.float32)
+    return Episode(
+        columns={"features": ramp.unsqueeze(-1)},
+        action=ramp.unsqueeze(-1),
+        reward=torch.zeros(frames),
+        intervention=torch.zeros(frames, dtype=torch.bool) if intervention is None else torch.tensor(intervention),
+        terminated=terminated,
+        truncated=truncated,
+    )
+
+
+def test_steps_depend_on_the_end():
+    assert episode(5, terminated=True).steps == 5
+    assert episode(5, truncated=True).steps == 4
+    assert episode(5).steps == 4
+
+
+def test_contradictions_are_refused():
+    with pytest.raises(ValueError, match="not both"):
+        episode(5, terminated=True, truncated=True)
+    with pytest.raises(ValueError, match="at least one transition, got 1"):
+        episode(1)
+    assert episode(1, terminated=True).steps == 1
+    with pytest.raises(ValueError, match="same number of frames"):
+        Episode({"features": torch.zeros(3, 1)}, torch.zeros(4, 1), torch.zeros(4), torch.zeros(4).bool(), True, False)
+
+
+def test_a_slice_keeps_the_end_only_if_it_contains_it():
+    whole = episode(6, terminated=True)
+    assert whole.slice(2, 6).terminated
+    assert not whole.slice(0, 5).terminated
+    assert whole.slice(2, 4).action.flatten().tolist() == [2.0, 3.0]
+
+
+def test_intervened_segments_end_with_a_frame_to_bootstrap_from():
+    flags = [False, True, True, False, False, True, True]
+    first, second = intervened_segments(episode(7, terminated=True, intervention=flags))
+    assert first.action.flatten().tolist() == [1.0, 2.0, 3.0]
+    assert not first.terminated
+    assert second.action.flatten().tolist() == [5.0, 6.0]
+    assert second.terminated
+    assert intervened_segments(episode(4)) == []
