@@ -9,6 +9,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..replay.completion import CompletionProcess, StoreSettings, complete, journal_of
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording
 from ..replay.store import EpisodeStore, online_features
@@ -17,6 +18,7 @@ from .server import EpisodeReceipt, LearnerServer
 from .weights import WeightPublisher
 
 REMINDER_PERIOD_S = 30.0
+COMPLETE_EVERY_EPISODES = 50
 
 
 class Collection:
@@ -38,15 +40,19 @@ class Collection:
         assert online.repo_id is not None
         features = online_features(dataset_meta.features, online.use_videos)
         self.store = EpisodeStore(online.repo_id, online.root, dataset_meta.fps, features, online.use_videos)
+        settings = StoreSettings(online.repo_id, str(self.store.root), dataset_meta.fps, features, online.use_videos)
         if self.store.root.resolve() == dataset_meta.root.resolve():
             raise ValueError(
                 f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
             )
         self._agent, self._config, self._progress = agent, config, progress
         self._arrived: queue.Queue[Recording] = queue.Queue()
+        self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
+        if left := complete(settings) if self._journal.pending() else 0:
+            logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
         self._seen: set[str] = set()
         self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps)
-        self._server = LearnerServer(online.host, online.port, self._publisher, self._receive)
+        self._server = LearnerServer(online.host, online.port, self._publisher, self._receive, self._completion.finish)
         self._reminded = time.perf_counter()
 
     @property
@@ -91,6 +97,8 @@ class Collection:
 
     def ingested(self) -> None:
         """An episode entered the replay memory: the phase may have changed, an actor may go on."""
+        if self._progress.episodes.item() % COMPLETE_EVERY_EPISODES == 0:
+            self._completion.request()
         if self._progress.phase.value != self._publisher.phase:
             self._publish()
         self._server.progressed(self._must_wait())
@@ -118,11 +126,11 @@ class Collection:
         self._publisher.publish(progress.phase.value, int(progress.updates.item()), int(progress.env_steps.item()))
 
     def _receive(self, data: bytes) -> EpisodeReceipt:
-        """In a server thread: check, store durably, queue. An episode that came before is acknowledged again and dropped."""
+        """In a server thread: check, make durable, queue. An episode that came before is acknowledged again and dropped."""
         inputs = self._config.input_features or {}
         uuid, recording = decode_recording(data, inputs, self._agent.action_dim)
         if uuid not in self._seen:
-            self.store.append(recording)
+            self._journal.write(uuid, data)
             self._seen.add(uuid)
             self._arrived.put(recording)
         return EpisodeReceipt(uuid=uuid, frames=len(recording))

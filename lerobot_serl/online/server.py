@@ -7,6 +7,7 @@ is called again. ``SendTransitions`` takes one episode; its reply is the acknowl
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .weights import WeightPublisher
 
 VERSION_KEY, THROTTLE_KEY, RECEIPT_KEY = "serl-version", "serl-throttle", "serl-receipt"
 POLL_S = 1.0
+GOODBYE_S = 1.5 * POLL_S
 MAX_CALLS = 16
 
 
@@ -38,13 +40,21 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         host, port: where to listen; port 0 takes any free one.
         publisher: of the weights.
         receive: stores an episode and returns its receipt; called in server threads.
+        at_exit: called when the server has stopped.
 
     Raises:
         OSError: the port is in use.
     """
 
-    def __init__(self, host: str, port: int, publisher: WeightPublisher, receive: Callable[[bytes], EpisodeReceipt]) -> None:
-        self._publisher, self._receive = publisher, receive
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        publisher: WeightPublisher,
+        receive: Callable[[bytes], EpisodeReceipt],
+        at_exit: Callable[[], None],
+    ) -> None:
+        self._publisher, self._receive, self._at_exit = publisher, receive, at_exit
         self._closing = threading.Event()
         self._may_go_on = threading.Event()
         self._may_go_on.set()
@@ -70,7 +80,10 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         """End calls in progress; actor processes learn that the learner has finished."""
         self._closing.set()
         self._may_go_on.set()
-        self._server.stop(grace=2 * POLL_S).wait()
+        # gRPC's own grace period needs a new thread, which cannot be had while the interpreter exits.
+        time.sleep(GOODBYE_S)
+        self._server.stop(grace=None)
+        self._at_exit()
 
     def progressed(self, actors_must_wait: bool) -> None:
         """Tell waiting simulated actors whether the learner has caught up."""
@@ -92,15 +105,18 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
             yield from split(self._publisher.message(snapshot, whole_policy=version == 0), services_pb2.Parameters)
 
     def SendTransitions(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: N802
-        metadata = self._metadata(context)
+        throttled = self._metadata(context).get(THROTTLE_KEY) == "1"
+        if throttled:
+            self._may_go_on.clear()  # until the training thread has taken this episode in
         try:
             data = next(join(request_iterator), b"")
             receipt = self._receive(data)
         except MessageError as error:
+            self._may_go_on.set()
             logging.warning(f"Refused an episode from {context.peer()}: {error}")
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         context.set_trailing_metadata(((RECEIPT_KEY, json.dumps({"uuid": receipt.uuid, "frames": receipt.frames})),))
-        if metadata.get(THROTTLE_KEY) == "1":
+        if throttled:
             while not self._may_go_on.wait(POLL_S) and context.is_active() and not self._closing.is_set():
                 pass
         return services_pb2.Empty()

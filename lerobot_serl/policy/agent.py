@@ -44,6 +44,8 @@ class EditAgent(nn.Module):
         config: the policy's configuration, features filled in.
     """
 
+    edit_scale: Tensor
+
     def __init__(self, config: SerlSacConfig) -> None:
         super().__init__()
         assert config.action_feature is not None
@@ -65,6 +67,7 @@ class EditAgent(nn.Module):
         )
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
+        self.register_buffer("edit_scale", torch.tensor(actor.edit_scale * actor.initial_scale))
         given = config.temperature.target_entropy
         self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
 
@@ -102,6 +105,12 @@ class EditAgent(nn.Module):
         mean, std = self.actor(features, base)
         count = max(settings.sampled_candidates, 1)
         noise = torch.randn((count, *mean.shape), generator=generator).to(mean)
+        c = settings.noise_correlation
+        if c:
+            common = torch.randn((count, len(base), 1, self.action_dim), generator=generator).to(mean)
+            noise = (1 - c) ** 0.5 * noise + c**0.5 * common.expand(-1, -1, self.horizon, -1).flatten(2)
+        if not learning:
+            std = torch.full_like(std, settings.collect_std)
         samples = [self._edited(base, (mean + std * n).tanh()) for n in noise]
         unasked = torch.rand(len(base), generator=generator).to(base) < (settings.explore if learning else 0.5)
         if learning and settings.candidates:
@@ -159,7 +168,7 @@ class EditAgent(nn.Module):
             "actor_loss": policy_loss.item(),
             "q_edit": q.detach().mean().item(),
             "anchor": anchor.item(),
-            "edit_rms": anchor.sqrt().item() * self.config.actor.edit_scale,
+            "edit_rms": anchor.sqrt().item() * self.edit_scale.item(),
             "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
             "sigma": std.detach().mean().item(),
             "entropy": -log_prob.detach().mean().item(),
@@ -186,7 +195,7 @@ class EditAgent(nn.Module):
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), self.config.critic.target_rate)
 
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
-        return sac.edit_chunk(base, edit.unflatten(-1, base.shape[-2:]), self.config.actor.edit_scale)
+        return sac.edit_chunk(base, edit.unflatten(-1, base.shape[-2:]), self.edit_scale)
 
     def _choose(self, features: Tensor, base: Tensor, edits: Tensor) -> Proposal:
         """``edits (B, C, h, D)``, the mean edit first."""

@@ -45,7 +45,10 @@ class ActArchitecture:
         """The architecture of an ACT checkpoint's configuration."""
         values = {item.name: getattr(config, item.name) for item in fields(cls)}
         mapping = {str(getattr(k, "value", k)): NormalizationMode(v) for k, v in config.normalization_mapping.items()}
-        return cls(**{**values, "normalization_mapping": mapping, "pretrained_backbone_weights": None})
+        # LeRobot declares the dilation switch as int; JSON of a checkpoint may hold 0 or false.
+        dilation = bool(config.replace_final_stride_with_dilation)
+        own = {"normalization_mapping": mapping, "pretrained_backbone_weights": None, "replace_final_stride_with_dilation": dilation}
+        return cls(**{**values, **own})
 
     def to_act_config(self, **features: Any) -> "ACTConfig":
         """LeRobot's configuration of the same network, without the VAE encoder (used only in ACT's own training)."""

@@ -34,6 +34,13 @@ class ActorConfig:
     sampled_candidates: int = 4
     # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
     margin: float = 0.5
+    # Share of the exploration noise's variance that is common to all steps of a chunk.
+    noise_correlation: float = 0.0
+    # Edit scale at the moment the actor joins, as a fraction of edit_scale; it grows to 1 over scale_ramp_updates.
+    initial_scale: float = 1.0
+    scale_ramp_updates: int = 1
+    # Standard deviation while ACT alone collects.
+    collect_std: float = 0.2
     # Probability with which a sampled edit is executed without asking the critics, once the actor learns.
     explore: float = 0.1
 

@@ -1,7 +1,6 @@
 """The replay memory on disk: a LeRobotDataset that every episode of the robot is appended to."""
 
-import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,7 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
 
 
 class EpisodeStore:
-    """Appends episodes; each is complete and readable on disk when :meth:`append` returns.
-
-    LeRobot 0.6.1 loses every episode of a dataset that is killed before ``finalize()``: the dataset is finalized after each episode.
+    """Appends episodes. Opening and closing the dataset costs 0.5 s, an episode of 40 frames 0.12 s: append several at once.
 
     Args:
         repo_id: of the dataset.
@@ -53,7 +50,6 @@ class EpisodeStore:
         self.repo_id, self.fps, self.features = repo_id, fps, features
         self.root = Path(root) if root else HF_LEROBOT_HOME / repo_id
         self._use_videos = use_videos
-        self._lock = threading.Lock()
         self.exists = (self.root / "meta" / "info.json").is_file()
         if self.exists:
             self._check(LeRobotDataset(repo_id, root=self.root))
@@ -66,15 +62,15 @@ class EpisodeStore:
         """The dataset, for reading."""
         return LeRobotDataset(self.repo_id, root=self.root)
 
-    def append(self, recording: Recording) -> None:
-        """Write one episode."""
-        with self._lock:
-            dataset = self._writer()
+    def append(self, recordings: Sequence[Recording]) -> None:
+        """Write episodes; they are readable when this returns."""
+        dataset = self._writer()
+        for recording in recordings:
             for frame in range(len(recording)):
                 dataset.add_frame(self._frame(recording, frame))
             dataset.save_episode(parallel_encoding=False)
-            dataset.finalize()
-            self.exists = True
+        dataset.finalize()
+        self.exists = True
 
     def _writer(self) -> LeRobotDataset:
         if self.exists:

@@ -251,7 +251,7 @@ def _plan_episode_plots(metrics: RunMetrics) -> list[Plot]:
         (has_shares, "shares", "Which action was executed", "Share of steps on which each candidate action was "
          "chosen.", partial(_draw_shares, metrics)),
     ]  # fmt: skip
-    return [Plot(*words, _EPISODE_X, (draw,) if present else ()) for present, *words, draw in entries]
+    return [Plot(key, name, text, _EPISODE_X, (draw,) if shown else ()) for shown, key, name, text, draw in entries]
 
 
 def _plan_learner_plots(metrics: RunMetrics) -> list[Plot]:

@@ -1,0 +1,139 @@
+"""What an actor process acts in. One session loop serves every world."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.envs import EnvConfig, make_env, preprocess_observation
+from torch import Tensor
+
+Observation = dict[str, Tensor]
+REWARD_SOURCES = ("success", "environment")
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """What followed an action.
+
+    Attributes:
+        observation: as :meth:`World.reset` returns it.
+        executed: ``(D,)`` float32, the action that was really carried out.
+        reward: following the action.
+        terminated: a success or failure state was reached.
+        truncated: the time limit was reached.
+    """
+
+    observation: Observation
+    executed: np.ndarray
+    reward: float
+    terminated: bool
+    truncated: bool
+
+
+class World(Protocol):
+    """A robot or an environment.
+
+    Observations have LeRobot's keys: images uint8 ``(C, H, W)``, everything else float32 vectors.
+    """
+
+    task: str
+    simulated: bool
+
+    def reset(self) -> Observation:
+        """Begin an episode."""
+
+    def step(self, action: np.ndarray) -> StepResult:
+        """Carry out a raw action ``(D,)``."""
+
+    def close(self) -> None:
+        """Release everything; may be called twice."""
+
+
+class EnvWorld:
+    """A LeRobot environment (``--env.type=...``).
+
+    Success, as the environment reports it in ``info["is_success"]``, ends the episode: an environment that goes on after a success would
+    otherwise teach that success is not the end.
+
+    Args:
+        config: LeRobot's environment configuration.
+        inputs: the policy's input features.
+        action_dim: ``D``.
+        seed: of the first episode; every further episode adds one.
+        reward: ``success``, 1 at success and 0 elsewhere; ``environment``, the environment's own.
+
+    Raises:
+        ValueError: an observation that the policy needs is missing or has another shape, or the action has another size.
+    """
+
+    simulated = True
+
+    def __init__(self, config: EnvConfig, inputs: Mapping[str, PolicyFeature], action_dim: int, seed: int, reward: str = "success") -> None:
+        if reward not in REWARD_SOURCES:
+            raise ValueError(f"reward={reward!r}: expected one of {', '.join(REWARD_SOURCES)}.")
+        vector_env = next(iter(next(iter(make_env(config, n_envs=1).values())).values()))
+        self._env = vector_env.envs[0]
+        self._preprocess, _ = config.get_env_processors()
+        self._inputs, self._seed, self._reward = dict(inputs), seed, reward
+        self._name = f"--env.type={config.type}"
+        self._check_action(action_dim)
+        self._check_observation(self.reset())
+        self._seed = seed
+        self.task = str(getattr(self._env.unwrapped, "task_description", config.task or ""))
+
+    def reset(self) -> Observation:
+        raw, _ = self._env.reset(seed=self._seed)
+        self._seed += 1
+        return self._observation(raw)
+
+    def step(self, action: np.ndarray) -> StepResult:
+        space = self._env.action_space
+        clipped = np.clip(action, space.low, space.high).astype(np.float32)
+        raw, reward, terminated, truncated, info = self._env.step(clipped)
+        success = bool(info.get("is_success", terminated and reward > 0))
+        ends = bool(terminated) or success
+        return StepResult(
+            observation=self._observation(raw),
+            executed=np.asarray(info.get("executed_action", clipped), dtype=np.float32),
+            reward=float(success) if self._reward == "success" else float(reward),
+            terminated=ends,
+            truncated=bool(truncated) and not ends,
+        )
+
+    def close(self) -> None:
+        self._env.close()
+
+    def _observation(self, raw: dict[str, np.ndarray]) -> Observation:
+        """LeRobot's own conversion, without its batch dimension and with images back in uint8."""
+        converted = self._preprocess(preprocess_observation(raw))
+        observation = {}
+        for key in self._inputs:
+            if key in converted:
+                value = converted[key][0]
+                image = self._inputs[key].type is FeatureType.VISUAL
+                observation[key] = (value * 255.0).round().to(torch.uint8) if image else value.float()
+        return observation
+
+    def _check_observation(self, observation: Observation) -> None:
+        for key, feature in self._inputs.items():
+            if key not in observation:
+                raise ValueError(
+                    f"{self._name}: the policy needs '{key}', which this environment does not give (it gives "
+                    f"{sorted(observation)}). Choose another observation mode, for example --env.obs_type."
+                )
+            if tuple(observation[key].shape) != tuple(feature.shape):
+                raise ValueError(
+                    f"{self._name}: '{key}' has shape {tuple(observation[key].shape)}, the policy expects {tuple(feature.shape)}. "
+                    "Use the environment settings that the demonstrations were recorded with."
+                )
+
+    def _check_action(self, action_dim: int) -> None:
+        shape = self._env.action_space.shape
+        if shape != (action_dim,):
+            raise ValueError(
+                f"{self._name}: actions have shape {shape}, the policy gives ({action_dim},). "
+                "Use the control mode that the demonstrations were recorded with."
+            )

@@ -1,0 +1,1 @@
+"""Learner and actor on one machine from one configuration file: `lerobot-serl-run`."""
