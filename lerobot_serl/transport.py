@@ -46,7 +46,9 @@ def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if not isinstance(header, dict):
             raise MessageError(f"header is {type(header).__name__}, expected an object")
         return header, safetensors.torch.load(data)
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError, SafetensorError, RecursionError) as error:
+    except MessageError:
+        raise
+    except (KeyError, TypeError, ValueError, SafetensorError, RecursionError) as error:
         raise MessageError(f"not a message of this protocol: {type(error).__name__}: {error}") from error
 
 

@@ -4,6 +4,7 @@ Made by `gymnasium.make("lerobot_serl/FrankaSim-pick_cube-v0")` once this module
 by any LeRobot command with `--env.type=franka_sim`. OpenGL is touched only by image observations and by `render()`.
 """
 
+import logging
 from typing import Any
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from lerobot_serl.envs.config_franka_sim import (
     FrankaSimEnv,
 )
 from lerobot_serl.envs.panda_scene import N_JOINTS, PandaScene
+from lerobot_serl.envs.schematic import draw
 
 EE_SPEED_M_S = 0.25
 JOINT_SPEED_RAD_S = 2.0
@@ -58,6 +60,7 @@ class FrankaSimGym(gym.Env):
         self.render_mode = render_mode
         self.metadata = {**type(self).metadata, "render_fps": self.config.fps}
         self.task = str(self.config.task)
+        self._draws_schematic = False
         self.task_description = TASK_DESCRIPTIONS[self.task]
         self._max_episode_steps = self.config.episode_length
         self._scene = PandaScene(control_period_s=1 / self.config.fps)
@@ -155,12 +158,20 @@ class FrankaSimGym(gym.Env):
     def render(self) -> NDArray[np.uint8] | None:
         """Return the front view as (visualization_height, visualization_width, 3) uint8, or None without render mode.
 
-        Raises:
-            RuntimeError: no OpenGL context can be created here.
+        State mode needs no OpenGL: where there is none, a schematic drawing is returned, and a warning says so once.
         """
         if self.render_mode is None:
             return None
-        return self._scene.render("front", self.config.visualization_height, self.config.visualization_width)
+        size = self.config.visualization_height, self.config.visualization_width
+        if not self._draws_schematic:
+            try:
+                return self._scene.render("front", *size)
+            except RuntimeError as error:
+                if self.config.obs_type == "pixels":
+                    raise
+                logging.warning(f"Pictures are schematic: {error}")
+                self._draws_schematic = True
+        return draw(self._scene.block_position_m, self._scene.tcp_position_m, self._scene.gripper_closure, *size)
 
     def close(self) -> None:
         """Free the OpenGL contexts; calling it again does nothing."""

@@ -6,13 +6,25 @@ position servos and the arm carries its own weight, so one control period is a s
 
 import importlib.util
 import math
+import threading
 import weakref
 from pathlib import Path
 
-import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lerobot_serl.envs.gl_platform import choose_gl_platform
+
+choose_gl_platform()
+
+import mujoco  # noqa: E402 (reads the OpenGL platform when it is imported)
+
+NO_GL = (
+    "no OpenGL context for rendering; without a display set MUJOCO_GL=egl or MUJOCO_GL=osmesa "
+    "(Debian packages: libegl1 libgl1-mesa-dri, or libosmesa6)"
+)
+# Set once a context could not be made: a second attempt in the same process may abort it.
+_no_gl = threading.Event()
 N_JOINTS = 7
 MAX_TIMESTEP_S = 0.004
 WORKSPACE_LOW_M = np.array([0.2, -0.3, 0.0])
@@ -258,13 +270,13 @@ class PandaScene:
             raise RuntimeError("the scene is closed and can no longer be rendered; make a new environment")
         self.model.vis.global_.offheight = max(self.model.vis.global_.offheight, height_px)
         self.model.vis.global_.offwidth = max(self.model.vis.global_.offwidth, width_px)
+        if _no_gl.is_set():
+            raise RuntimeError(NO_GL)
         try:
             renderer = mujoco.Renderer(self.model, height_px, width_px)
         except Exception as error:  # each OpenGL platform raises its own type
-            raise RuntimeError(
-                "no OpenGL context for rendering; without a display set MUJOCO_GL=egl or MUJOCO_GL=osmesa "
-                "(Debian packages: libegl1 libgl1-mesa-dri, or libosmesa6)"
-            ) from error
+            _no_gl.set()
+            raise RuntimeError(NO_GL) from error
         self._renderers[height_px, width_px] = renderer
         return renderer
 

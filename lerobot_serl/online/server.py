@@ -77,7 +77,9 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         threading._register_atexit(self.stop)  # type: ignore[attr-defined]
 
     def stop(self) -> None:
-        """End calls in progress; actor processes learn that the learner has finished."""
+        """End calls in progress; actor processes learn that the learner has finished. May be called twice."""
+        if self._closing.is_set():
+            return
         self._closing.set()
         self._may_go_on.set()
         # gRPC's own grace period needs a new thread, which cannot be had while the interpreter exits.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from ..online.learner import Learner
 
+FRESH_ACT = "fresh"
+
 
 class SerlSacPolicy(PreTrainedPolicy):
     """ACT proposes a chunk, a small actor edits it, the critics choose between the two.
@@ -62,7 +64,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         self.progress = Progress(config)
         self._controls = {name: GroupControl() for name in ("critic", "actor", "temperature")}
         self._learner: Learner | None = None
-        if config.pretrained_path is None:
+        if checkpoint is not None or config.act_source is None:
             self._initialise(checkpoint, dataset_stats)
         self.reset()
 
@@ -161,6 +163,7 @@ class SerlSacPolicy(PreTrainedPolicy):
                 "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
                 "a trained ACT; consider --policy.actor.edit_scale=2, so that the edits reach the whole action range."
             )
+            self.config.act_source = FRESH_ACT
             if own:
                 self.agent.act.set_statistics(own)
         if not own:

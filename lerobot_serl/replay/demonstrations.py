@@ -43,6 +43,8 @@ class EpisodeReader:
         labels = [key for key in LABEL_COLUMNS if key in dataset.features]
         table = dataset.hf_dataset.select_columns([EPISODE_INDEX, ACTION, *self._vectors, *labels]).with_format("numpy")[:]
         self._columns = {key: _stacked(value) for key, value in table.items()}
+        for key in (ACTION, *self._vectors):  # LeRobot stores features of shape (1,) as plain numbers
+            self._columns[key] = self._columns[key].reshape(-1, *dataset.features[key]["shape"])
         self._labels = {key: self._columns[key].reshape(len(self._columns[key])) for key in labels}
         self.spans = list(_spans(self._columns[EPISODE_INDEX]))
         self._check()

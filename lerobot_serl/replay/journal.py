@@ -49,5 +49,5 @@ class EpisodeJournal:
 
 
 def _safe(uuid: str) -> str:
-    """Names of files come from the network: letters, digits and dashes only."""
-    return "".join(character for character in uuid if character.isalnum() or character == "-")[:64]
+    """Names of files come from the network: ASCII letters, digits and dashes only."""
+    return "".join(character for character in uuid if character.isascii() and (character.isalnum() or character == "-"))[:64]

@@ -1,0 +1,132 @@
+"""Episodes in a LeRobotDataset: written, opened with stock LeRobot, read back to the bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.labels import LabelRule
+from lerobot_serl.replay.store import EpisodeStore, online_features
+
+CAMERA = "observation.images.front"
+FEATURES = online_features(vector_features(), use_videos=False)
+KEYS = [STATE, ENV_STATE]
+
+
+def store_in(root, features=None, fps=FPS):
+    return EpisodeStore("test/online", str(root), fps, FEATURES if features is None else features, use_videos=False)
+
+
+def read_all(root, keys=KEYS):
+    reader = EpisodeReader(LeRobotDataset("test/online", root=root), keys)
+    assert reader.rule is LabelRule.RECORDED
+    return [reader.read(index) for index in range(len(reader))]
+
+
+def test_features_of_the_online_dataset():
+    demonstrations = {
+        **vector_features(),
+        CAMERA: {"dtype": "video", "shape": (8, 8, 3), "names": ["height", "width", "channels"], "info": {"video.fps": 10}},
+        "next.success": {"dtype": "bool", "shape": (1,), "names": None},
+        "timestamp": {"dtype": "float32", "shape": (1,), "names": None},
+        "complementary_info": {"dtype": "float32", "shape": (2,), "names": None},
+    }
+    features = online_features(demonstrations, use_videos=False)
+    labels = {"next.reward", "next.success", "next.done", "next.terminated", "next.truncated", "is_intervention"}
+    assert set(features) == {*vector_features(), CAMERA, *labels}
+    assert features[CAMERA] == {"dtype": "image", "shape": (8, 8, 3), "names": ["height", "width", "channels"]}
+    assert features[STATE] == demonstrations[STATE]
+    assert online_features(demonstrations, use_videos=True)[CAMERA]["dtype"] == "video"
+
+
+def test_every_end_and_every_flag_comes_back(tmp_path):
+    recordings = [
+        make_recording(4, "terminated", 1),
+        make_recording(3, "terminated", 2, success=False),
+        make_recording(5, "truncated", 3),
+        make_recording(2, "data end", 4),
+        make_recording(3, "truncated", 5, reward=torch.tensor([0.1, -2.0, 1e-7]), intervention=torch.ones(3, dtype=torch.bool)),
+    ]
+    store = store_in(tmp_path / "online")
+    assert not store.exists
+    store.append(recordings[:2])
+    assert store.exists
+    store.append(recordings[2:4])
+    store_in(tmp_path / "online").append(recordings[4:])  # a later run
+    back = read_all(tmp_path / "online")
+    assert len(back) == len(recordings)
+    for one, two in zip(recordings, back, strict=True):
+        assert_same_recording(one, two, words=False)
+
+
+def test_columns_that_other_tools_read(tmp_path):
+    store = store_in(tmp_path / "online")
+    store.append([make_recording(3, "terminated"), make_recording(3, "truncated"), make_recording(3, "data end", task="")])
+    dataset = store.open()
+    assert (dataset.num_episodes, dataset.num_frames, dataset.fps) == (3, 9, FPS)
+    columns = {key: [bool(value) for value in dataset.hf_dataset[key]] for key in ("next.success", "next.done", "next.truncated")}
+    last = [False, False, True]
+    never = [False] * 3
+    assert columns == {"next.success": last + never + never, "next.done": last + last + never, "next.truncated": never + last + never}
+    assert [dataset[i]["task"] for i in (0, 8)] == ["touch the dot", "no task given"]
+
+
+def test_images_come_back_exactly(tmp_path):
+    camera = {CAMERA: {"dtype": "image", "shape": (8, 6, 3), "names": ["height", "width", "channels"]}}
+    recording = make_recording(3)
+    image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 8, 6), dtype=np.uint8))
+    recording = replace(recording, observation={**recording.observation, CAMERA: image})
+    store = store_in(tmp_path / "online", online_features(vector_features() | camera, use_videos=False))
+    store.append([recording])
+    (back,) = read_all(tmp_path / "online", [*KEYS, CAMERA])
+    assert_same_recording(recording, back, words=False)
+
+
+@pytest.fixture(scope="module")
+def existing(tmp_path_factory):
+    root = tmp_path_factory.mktemp("store") / "online"
+    store_in(root).append([make_recording(3)])
+    return root
+
+
+def with_changes(**changes):
+    return {key: value for key, value in (FEATURES | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("features", "fps", "named"),
+    [
+        ({STATE: FEATURES[STATE] | {"shape": (6,)}}, FPS, r"'observation.state' is float32\(4,\), expected float32\(6,\)"),
+        ({STATE: FEATURES[STATE] | {"dtype": "float64"}}, FPS, "'observation.state' is float32.*expected float64"),
+        ({"observation.force": FEATURES[STATE]}, FPS, "'observation.force' is missing, expected float32"),
+        ({ENV_STATE: None}, FPS, r"'observation.environment_state' is float32\(3,\), expected missing"),
+        ({}, 30, "fps is 10, expected 30"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_refused_by_name(existing, features, fps, named):
+    with pytest.raises(ValueError, match=named) as caught:
+        store_in(existing, with_changes(**features), fps)
+    assert "policy.online.repo_id='test/online'" in str(caught.value)
+    assert str(existing) in str(caught.value)
+
+
+def test_all_differences_are_named_at_once(existing):
+    with pytest.raises(ValueError, match="'observation.force' is missing.*fps is 10, expected 5"):
+        store_in(existing, with_changes(**{"observation.force": FEATURES[STATE]}), 5)
+
+
+def test_a_directory_with_something_else_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("two years of work")
+    with pytest.raises(ValueError, match=r"is not empty and holds no LeRobotDataset. Name an empty or new directory."):
+        store_in(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "two years of work"
+
+
+def test_an_empty_directory_is_used(tmp_path):
+    store = store_in(tmp_path)
+    store.append([make_recording(2)])
+    assert len(read_all(tmp_path)) == 1
