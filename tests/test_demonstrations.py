@@ -44,7 +44,11 @@ def test_only_the_asked_observations_are_read(demonstrations):
 
 def test_an_episode_is_cut_after_its_first_success(make_dataset):
     dataset = make_dataset(
-        [frames_of(6, 1, next_success=flags(6, 2, 3, 4, 5)), frames_of(4, 2, next_success=flags(4)), frames_of(3, 3, next_success=flags(3, 2))]
+        [
+            frames_of(6, 1, next_success=flags(6, 2, 3, 4, 5)),
+            frames_of(4, 2, next_success=flags(4)),
+            frames_of(3, 3, next_success=flags(3, 2)),
+        ]
     )
     reader = EpisodeReader(dataset, KEYS)
     assert reader.rule is LabelRule.SUCCESS
@@ -132,7 +136,9 @@ def test_vectors_of_one_number_keep_their_dimension(make_dataset):
 
 
 def test_images_are_read_back_exactly(make_dataset):
-    cameras = {f"observation.images.{name}": {"dtype": "image", "shape": (32, 32, 3), "names": ["height", "width", "channels"]} for name in "ab"}
+    cameras = {
+        f"observation.images.{name}": {"dtype": "image", "shape": (32, 32, 3), "names": ["height", "width", "channels"]} for name in "ab"
+    }
     random = np.random.default_rng(0)
     episodes = [frames_of(3, 1), frames_of(2, 2)]
     for episode in episodes:

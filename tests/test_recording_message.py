@@ -22,7 +22,9 @@ OBSERVATION = "observation/"
     frames=st.integers(1, 9),
     end=st.sampled_from(["terminated", "truncated", "data end"]),
     task=st.text(max_size=30),
-    info=st.dictionaries(st.text(max_size=5), st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5), max_size=3),
+    info=st.dictionaries(
+        st.text(max_size=5), st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5), max_size=3
+    ),
     uuid=st.text(max_size=10),
 )
 def test_decoding_inverts_encoding(frames, end, task, info, uuid):

@@ -115,7 +115,7 @@ def test_a_dataset_that_does_not_fit_is_refused_by_name(existing, features, fps,
 
 
 def test_all_differences_are_named_at_once(existing):
-    with pytest.raises(ValueError, match="'observation.force' is missing.*fps is 10, expected 5"):
+    with pytest.raises(ValueError, match=r"'observation\.force' is missing.*fps is 10, expected 5"):
         store_in(existing, with_changes(**{"observation.force": FEATURES[STATE]}), 5)
 
 

@@ -107,14 +107,15 @@ class EnvWorld:
         self._env.close()
 
     def _observation(self, raw: dict[str, np.ndarray]) -> Observation:
-        """LeRobot's own conversion, without its batch dimension and with images back in uint8."""
+        """LeRobot's own conversion, without its batch dimension, with images back in uint8, and free of the environment's own memory."""
         converted = self._preprocess(preprocess_observation(raw))
+        self._given = sorted(key for key in converted if key.startswith("observation."))
         observation = {}
         for key in self._inputs:
             if key in converted:
                 value = converted[key][0]
                 image = self._inputs[key].type is FeatureType.VISUAL
-                observation[key] = (value * 255.0).round().to(torch.uint8) if image else value.float()
+                observation[key] = (value * 255.0).round().to(torch.uint8) if image else value.float().clone()
         return observation
 
     def _check_observation(self, observation: Observation) -> None:
@@ -122,7 +123,7 @@ class EnvWorld:
             if key not in observation:
                 raise ValueError(
                     f"{self._name}: the policy needs '{key}', which this environment does not give (it gives "
-                    f"{sorted(observation)}). Choose another observation mode, for example --env.obs_type."
+                    f"{self._given}). Choose another observation mode, for example --env.obs_type."
                 )
             if tuple(observation[key].shape) != tuple(feature.shape):
                 raise ValueError(

@@ -51,7 +51,8 @@ class ActBase(nn.Module):
 
     def __init__(self, config: ACTConfig) -> None:
         super().__init__()
-        assert config.input_features and config.output_features
+        assert config.input_features
+        assert config.output_features
         self.config = config
         self.input_features: dict[str, PolicyFeature] = dict(config.input_features)
         self.cameras = list(config.image_features)

@@ -2,6 +2,7 @@
 
 import logging
 import queue
+import threading
 import time
 
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
@@ -48,9 +49,10 @@ class Collection:
         self._agent, self._config, self._progress = agent, config, progress
         self._arrived: queue.Queue[Recording] = queue.Queue()
         self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
+        # An earlier run may have received these without its acknowledgements getting through.
+        self._seen, self._receiving = self._journal.uuids(), threading.Lock()
         if left := complete(settings) if self._journal.pending() else 0:
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
-        self._seen: set[str] = set()
         self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps)
         self._server = LearnerServer(online.host, online.port, self._publisher, self._receive, self._completion.finish)
         self._reminded = time.perf_counter()
@@ -129,8 +131,9 @@ class Collection:
         """In a server thread: check, make durable, queue. An episode that came before is acknowledged again and dropped."""
         inputs = self._config.input_features or {}
         uuid, recording = decode_recording(data, inputs, self._agent.action_dim)
-        if uuid not in self._seen:
-            self._journal.write(uuid, data)
-            self._seen.add(uuid)
-            self._arrived.put(recording)
+        with self._receiving:
+            if uuid not in self._seen:
+                self._journal.write(uuid, data)
+                self._seen.add(uuid)
+                self._arrived.put(recording)
         return EpisodeReceipt(uuid=uuid, frames=len(recording))

@@ -23,6 +23,7 @@ VERSION_KEY, THROTTLE_KEY, RECEIPT_KEY = "serl-version", "serl-throttle", "serl-
 POLL_S = 1.0
 GOODBYE_S = 1.5 * POLL_S
 MAX_CALLS = 16
+FINISHED = "the learner has finished"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         self._may_go_on = threading.Event()
         self._may_go_on.set()
         options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 * 1024 * 1024)]
-        self._server = grpc.server(futures.ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="learner"), options=options)
+        self._server = grpc.server(_started_pool(), options=options)
         services_pb2_grpc.add_LearnerServiceServicer_to_server(self, self._server)
         try:
             bound = self._server.add_insecure_port(f"{host}:{port}")
@@ -102,11 +103,13 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         version = int(self._metadata(context).get(VERSION_KEY, "0"))
         snapshot = self._publisher.wait_for_newer(version, POLL_S)
         if self._closing.is_set():
-            context.abort(grpc.StatusCode.CANCELLED, "the learner has finished")
+            context.abort(grpc.StatusCode.CANCELLED, FINISHED)
         if snapshot is not None:
             yield from split(self._publisher.message(snapshot, whole_policy=version == 0), services_pb2.Parameters)
 
     def SendTransitions(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: N802
+        if self._closing.is_set():
+            context.abort(grpc.StatusCode.CANCELLED, FINISHED)
         throttled = self._metadata(context).get(THROTTLE_KEY) == "1"
         if throttled:
             self._may_go_on.clear()  # until the training thread has taken this episode in
@@ -133,3 +136,11 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
                 f"learner speaks protocol {PROTOCOL}, this actor process {theirs}: install the same lerobot_policy_serl_sac on both machines",
             )
         return metadata
+
+
+def _started_pool() -> futures.ThreadPoolExecutor:
+    """All threads started: while the interpreter exits none can be started, and a call that needs one would kill the server's own thread."""
+    pool = futures.ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="learner")
+    together = threading.Barrier(MAX_CALLS)
+    futures.wait([pool.submit(together.wait) for _ in range(MAX_CALLS)])
+    return pool

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from lerobot.utils.constants import ACTION, HF_LEROBOT_HOME
+from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
 from .labels import DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .recording import Recording
@@ -50,13 +50,17 @@ class EpisodeStore:
         self.repo_id, self.fps, self.features = repo_id, fps, features
         self.root = Path(root) if root else HF_LEROBOT_HOME / repo_id
         self._use_videos = use_videos
-        self.exists = (self.root / "meta" / "info.json").is_file()
         if self.exists:
             self._check(LeRobotDataset(repo_id, root=self.root))
         elif self.root.exists() and any(self.root.iterdir()):
             raise ValueError(
                 f"policy.online.root={str(self.root)!r}: the directory is not empty and holds no LeRobotDataset. Name an empty or new directory."
             )
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a dataset; another store, or process, may have created it."""
+        return (self.root / "meta" / "info.json").is_file()
 
     def open(self) -> LeRobotDataset:
         """The dataset, for reading."""
@@ -70,7 +74,6 @@ class EpisodeStore:
                 dataset.add_frame(self._frame(recording, frame))
             dataset.save_episode(parallel_encoding=False)
         dataset.finalize()
-        self.exists = True
 
     def _writer(self) -> LeRobotDataset:
         if self.exists:
@@ -103,11 +106,9 @@ class EpisodeStore:
         return value.transpose(1, 2, 0) if channel_last else value
 
     def _check(self, dataset: LeRobotDataset) -> None:
-        differences = [
-            f"'{key}' is {_brief(dataset.features.get(key))}, expected {_brief(feature)}"
-            for key, feature in self.features.items()
-            if _brief(dataset.features.get(key)) != _brief(feature)
-        ]
+        names = [*self.features, *(key for key in dataset.features if key not in self.features and key not in DEFAULT_FEATURES)]
+        found = {key: (_brief(dataset.features.get(key)), _brief(self.features.get(key))) for key in names}
+        differences = [f"'{key}' is {theirs}, expected {ours}" for key, (theirs, ours) in found.items() if theirs != ours]
         if dataset.fps != self.fps:
             differences.append(f"fps is {dataset.fps}, expected {self.fps}")
         if differences:

@@ -53,6 +53,9 @@ def load_recipe(path: Path, overrides: Sequence[str]) -> Recipe:
     if not isinstance(document, dict) or not set(document) <= {"output_dir", *SECTIONS}:
         keys = sorted(document) if isinstance(document, dict) else type(document).__name__
         raise RecipeError(f"{path}: found {keys}, expected output_dir, {' and '.join(SECTIONS)}.")
+    for section in SECTIONS:
+        if not isinstance(document.get(section) or {}, Mapping):
+            raise RecipeError(f"{path}: the section '{section}' is {document[section]!r}, expected keys with values.")
     flags = {section: dict(_flatten(document.get(section) or {})) for section in SECTIONS}
     output_dir = document.get("output_dir")
     for override in overrides:

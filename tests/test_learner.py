@@ -1,0 +1,160 @@
+"""The learner inside `lerobot-train`: real commands, in their own processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from act_checkpoints import random_observations, save_act, small_act_config
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from safetensors.torch import load_file
+
+from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+pytestmark = pytest.mark.slow
+SMALL = (
+    "--policy.device=cpu", "--policy.push_to_hub=false", "--policy.batch_size=32", "--policy.critic.members=2",
+    "--policy.critic.hidden_sizes=[32,32]", "--policy.actor.hidden_sizes=[32,32]", "--policy.startup.critic_updates=6",
+    "--batch_size=1", "--num_workers=0", "--env_eval_freq=0", "--log_freq=5", "--seed=3",
+)  # fmt: skip
+
+
+def command(module, *flags, check=True):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True, env=environment, timeout=300)
+    if check:
+        assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def train(*flags, check=True):
+    return command("lerobot.scripts.lerobot_train", *flags, check=check)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    """Two small datasets and an ACT whose statistics are the first one's."""
+    root = tmp_path_factory.mktemp("ground")
+    for name, seed in (("demos", 0), ("others", 50)):
+        record_expert(FrankaSimEnv(), f"local/{name}", root / name, n_episodes=3, seed=seed)
+    statistics = LeRobotDatasetMetadata("local/demos", root=root / "demos").stats
+    tensors = {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in statistics.items()}
+    save_act(root / "act", small_act_config(0), tensors)
+    return root
+
+
+def dataset(ground, name):
+    return (f"--dataset.repo_id=local/{name}", f"--dataset.root={ground / name}")
+
+
+@pytest.fixture(scope="module")
+def offline_run(ground):
+    """Twenty offline updates, checkpoints at 10 and 20."""
+    train(
+        "--policy.type=serl_sac", f"--policy.act_path={ground / 'act'}", *dataset(ground, "demos"), *SMALL,
+        f"--output_dir={ground / 'offline'}", "--steps=20", "--save_freq=10",
+    )  # fmt: skip
+    return ground / "offline" / "checkpoints"
+
+
+def test_offline_training_moves_what_it_should(ground, offline_run):
+    early, late = (load_file(offline_run / step / "pretrained_model" / "model.safetensors") for step in ("000010", "000020"))
+    assert late["progress.updates"].item() == 20
+    assert late["progress.actor_updates"].item() == 7  # updates 6, 8, ... 18
+    for name in early:
+        same = torch.equal(early[name], late[name])
+        if name.startswith(("agent.act.", "agent.box.", "agent.features.")):
+            assert same, name
+        elif name.startswith(("agent.actor.", "agent.critic.", "agent.critic_target.")) and "norm" not in name:
+            assert not same, name
+    config = json.loads((offline_run / "000020" / "pretrained_model" / "config.json").read_text())
+    assert config["act_path"] is None
+    assert config["act"]["dim_model"] == 32
+    assert config["value_range"] == [0.0, 1.0]
+    assert 0.9 < config["discount"] < 1
+    rows = (ground / "offline" / "metrics" / "run.json").read_text()
+    assert json.loads(rows)["horizon"] == 10
+
+
+def test_resume_is_bit_exact_offline(ground, offline_run, tmp_path):
+    """Interrupted at 10 and resumed equals never interrupted."""
+    uninterrupted = load_file(offline_run / "000020" / "pretrained_model" / "model.safetensors")
+    optimizer = load_file(offline_run / "000020" / "training_state" / "optimizer_state.safetensors")
+    copy = tmp_path / "run"
+    subprocess.run(["cp", "-r", str(offline_run.parent), str(copy)], check=True)
+    config = copy / "checkpoints" / "000010" / "pretrained_model" / "train_config.json"
+    train(f"--config_path={config}", "--resume=true", f"--output_dir={copy}", f"--policy.metrics_dir={copy}")
+    resumed = load_file(copy / "checkpoints" / "000020" / "pretrained_model" / "model.safetensors")
+    assert resumed.keys() == uninterrupted.keys()
+    for name, value in uninterrupted.items():
+        assert torch.equal(value, resumed[name]), name
+    resumed_optimizer = load_file(copy / "checkpoints" / "000020" / "training_state" / "optimizer_state.safetensors")
+    for name, value in optimizer.items():
+        assert torch.equal(value, resumed_optimizer[name]), name
+
+
+def test_policy_path_starts_anew_and_keeps_act(ground, offline_run, tmp_path):
+    """--policy.path= on another dataset: counters restart, ACT's output does not change, act_path is gone."""
+    checkpoint = offline_run / "000020" / "pretrained_model"
+    train(
+        f"--policy.path={checkpoint}", *dataset(ground, "others"), "--policy.push_to_hub=false", "--batch_size=1", "--num_workers=0",
+        "--env_eval_freq=0", f"--output_dir={tmp_path / 'run'}", "--steps=4", "--policy.startup.critic_updates=100",
+    )  # fmt: skip
+    continued = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
+    before = SerlSacPolicy.from_pretrained(checkpoint)
+    assert continued.progress.updates.item() == 4
+    observations = random_observations(small_act_config(0), 50)
+    for ours, theirs in zip(continued.agent.annotate(observations), before.agent.annotate(observations), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_mistakes_are_told_before_anything_starts(ground, tmp_path):
+    done = train(
+        "--policy.type=serl_sac", "--policy.act_path=no/such/place", *dataset(ground, "demos"), *SMALL,
+        f"--output_dir={tmp_path / 'run'}", "--steps=2", check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "policy.act_path='no/such/place'" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_online_run_end_to_end_and_resume(ground, tmp_path):
+    """`lerobot-serl-run`: learner and actor as processes; then the run goes on with its memory and counters."""
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("train: {policy: {type: serl_sac}}\nactor: {env: {type: franka_sim, episode_length: 20}}\n")
+    run, online = tmp_path / "run", tmp_path / "online"
+    small = [f"--train.{flag.removeprefix('--')}" for flag in SMALL]
+    datasets = [f"--train.{flag.removeprefix('--')}" for flag in dataset(ground, "demos")]
+    shared = ["--train.policy.startup.collect_steps=60", f"--train.policy.online.root={online}"]
+    command(
+        "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", *datasets, *small, *shared,
+        f"--train.policy.act_path={ground / 'act'}", "--train.policy.online.repo_id=local/online", "--train.steps=20",
+        "--train.save_freq=10",
+    )  # fmt: skip
+    first = load_file(run / "checkpoints" / "000020" / "pretrained_model" / "model.safetensors")
+    dataset_one = LeRobotDataset("local/online", root=online)
+    assert first["progress.env_steps"].item() >= 60 + 14  # 20 updates: 6 before the actor joins, one per step afterwards
+    assert dataset_one.num_frames >= first["progress.env_steps"].item()
+    assert not list(online.with_name("online.journal").glob("*"))
+    assert {"next.reward", "next.terminated", "next.truncated", "is_intervention"} <= set(dataset_one.features)
+
+    config = run / "checkpoints" / "000010" / "pretrained_model" / "train_config.json"
+    command(
+        "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", "--train.resume=true",
+        f"--train.config_path={config}", "--train.steps=150", "--actor.seed=77",
+    )  # fmt: skip
+    second = load_file(run / "checkpoints" / "000150" / "pretrained_model" / "model.safetensors")
+    dataset_two = LeRobotDataset("local/online", root=online)
+    assert second["progress.updates"].item() == 150
+    assert second["progress.env_steps"].item() >= 60 + 144
+    assert dataset_two.num_frames > dataset_one.num_frames
+    episodes = (run / "metrics" / "episodes.csv").read_text().splitlines()
+    assert len(episodes) - 1 >= dataset_one.num_episodes
+    assert Path(run / "metrics" / "learner.csv").is_file()

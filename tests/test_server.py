@@ -1,0 +1,465 @@
+"""Learner server, weight publisher, actor client and received policy, over gRPC on loopback."""
+
+import logging
+import queue
+import socket
+import threading
+import time
+
+import grpc
+import pytest
+import torch
+from conftest import FPS, assert_same_recording, make_recording, small_agent, small_config
+from lerobot.transport import services_pb2, services_pb2_grpc
+
+from lerobot_serl.actor import client as client_module
+from lerobot_serl.actor.client import LearnerClient, LearnerRefused, LearnerUnreachable
+from lerobot_serl.actor.received_policy import ReceivedPolicy
+from lerobot_serl.online import server as server_module
+from lerobot_serl.online.collection import Collection
+from lerobot_serl.online.progress import Progress
+from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
+from lerobot_serl.online.weights import WeightPublisher
+from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.replay.completion import journal_of
+from lerobot_serl.replay.recording import policy_input
+from lerobot_serl.replay.recording_message import decode_recording, encode_recording
+from lerobot_serl.replay.store import EpisodeStore, online_features
+from lerobot_serl.transport import PROTOCOL, PROTOCOL_KEY, MessageError, split
+
+
+class Learner:
+    """Server and publisher of a small agent; episodes land in ``received``."""
+
+    def __init__(self):
+        self.config = small_config()
+        self.agent = small_agent(self.config)
+        self.publisher = WeightPublisher(self.agent, self.config, fps=FPS)
+        self.received = []
+        self.gate = threading.Event()  # receive() returns when this is set
+        self.gate.set()
+        self.exits = 0
+        self.server = LearnerServer("127.0.0.1", 0, self.publisher, self.receive, self.at_exit)
+
+    def receive(self, data):
+        uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim)
+        assert self.gate.wait(20)
+        self.received.append((uuid, recording))
+        return EpisodeReceipt(uuid, len(recording))
+
+    def at_exit(self):
+        self.exits += 1
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch):
+    monkeypatch.setattr(client_module, "RETRY_S", 0.05)
+    monkeypatch.setattr(server_module, "POLL_S", 0.2)
+    monkeypatch.setattr(server_module, "GOODBYE_S", 0.5)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    learner = Learner()
+    learner.publisher.publish("collect", 0, 0)
+    learner.server.start()
+    yield learner
+    learner.server.stop()
+
+
+@pytest.fixture
+def learner(shared):
+    shared.received.clear()
+    shared.gate.set()
+    shared.server.progressed(False)
+    return shared
+
+
+@pytest.fixture
+def client(learner):
+    opened = LearnerClient(learner.server.address, patience_s=5)
+    yield opened
+    opened.close()
+
+
+def eventually(condition, timeout_s=15.0):
+    """The condition's first truthy value."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("it never happened")
+
+
+def observation(seed=0):
+    recording = make_recording(1, mark=seed + 0.01)
+    return {key: value[0] / 100 for key, value in recording.observation.items()}
+
+
+def in_thread(function):
+    """Run a call elsewhere; its outcome arrives in the queue."""
+    outcome = queue.Queue()
+
+    def run():
+        try:
+            outcome.put(("returned", function()))
+        except Exception as error:
+            outcome.put(("raised", error))
+
+    threading.Thread(target=run, daemon=True).start()
+    return outcome
+
+
+# The policy on the robot side
+
+
+@pytest.mark.parametrize("phase", ["collect", "actor"])
+def test_a_received_policy_acts_as_the_agent_does(learner, client, phase):
+    learner.publisher.publish(phase, 123, 45)
+    header, tensors = client.connect()
+    policy = ReceivedPolicy(header, tensors, "cpu", seed=7)
+    assert (policy.fps, policy.phase, policy.action_dim) == (FPS, phase, 2)
+    assert (header["updates"], header["env_steps"]) == (123, 45)
+    assert policy.inputs == learner.config.input_features
+    generator = torch.Generator().manual_seed(7)
+    choices = set()
+    for seed in range(8):
+        seen = observation(seed)
+        batch = policy_input({key: value.unsqueeze(0) for key, value in seen.items()})
+        features, base = learner.agent.annotate(batch)
+        theirs = policy._agent.annotate(batch)
+        assert torch.equal(theirs[0], features)
+        assert torch.equal(theirs[1], base)
+        assert torch.equal(policy._agent.propose(features, base).chunk, learner.agent.propose(features, base).chunk)
+        expected = learner.agent.explore(features, base, phase == "actor", generator)
+        chunk = policy.act(seen)
+        assert torch.equal(torch.from_numpy(chunk.actions), learner.agent.box.unnormalize(expected.chunk)[0])
+        assert chunk.choice == expected.choice.item()
+        assert chunk.actions.shape == (learner.config.horizon, 2)
+        choices.add(chunk.choice)
+    assert len(choices) > 1  # not always the same branch
+
+
+def test_the_learners_own_tensors_stay_there(learner, client):
+    _, tensors = client.connect()
+    everything = set(learner.agent.state_dict())
+    assert {name for name in everything if name.startswith("critic_target.")}
+    assert set(tensors) == {name for name in everything if not name.startswith(("critic_target.", "raw_temperature"))}
+
+
+def test_newer_weights_arrive_newest_only(learner, client):
+    learner.publisher.publish("collect", 0, 0)
+    header, tensors = client.connect()
+    policy = ReceivedPolicy(header, tensors, "cpu", seed=0)
+    assert client.newer_weights() is None
+    first = header["version"]
+    for updates in (100, 200, 300):
+        with torch.no_grad():
+            learner.agent.critic.head_bias.fill_(updates)
+        learner.publisher.publish("actor", updates, 9)
+    newest = eventually(lambda: client._newest is not None and client._newest[0]["version"] == first + 3 and client.newer_weights())
+    assert newest[0]["updates"] == 300
+    assert {name.partition(".")[0] for name in newest[1]} == {"actor", "critic"}  # ACT travels once
+    policy.load(*newest)
+    assert (policy.version, policy.phase) == (first + 3, "actor")
+    assert policy._agent.critic.head_bias.unique().tolist() == [300.0]
+    assert client.newer_weights() is None  # taken
+
+
+def test_published_weights_are_a_copy(learner):
+    learner.publisher.publish("collect", 0, 0)
+    snapshot = learner.publisher.wait_for_newer(0, 0)
+    before = snapshot.tensors["actor.head.bias"].clone()
+    with torch.no_grad():
+        learner.agent.actor.head.bias.add_(1.0)
+    assert torch.equal(snapshot.tensors["actor.head.bias"], before)
+    assert learner.publisher.wait_for_newer(snapshot.version, 0.01) is None
+
+
+def test_weights_of_another_policy_are_refused(learner, client):
+    header, tensors = client.connect()
+    policy = ReceivedPolicy(header, tensors, "cpu", seed=0)
+    with pytest.raises(MessageError, match="do not fit"):
+        policy.load(header, {"actor.head.bias": torch.zeros(1)})
+    with pytest.raises(MessageError, match="unknown weights"):
+        policy.load(header, {"extra": torch.zeros(1)})
+    with pytest.raises(MessageError, match="lacks"):
+        ReceivedPolicy(header, {k: v for k, v in tensors.items() if not k.startswith("act.")}, "cpu", 0)
+    with pytest.raises(MessageError, match="type 'act', expected 'serl_sac'"):
+        ReceivedPolicy({**header, "config": {**header["config"], "type": "act"}}, tensors, "cpu", 0)
+
+
+# Episodes
+
+
+def test_an_episode_arrives_as_it_was_sent(learner, client):
+    client.connect()
+    recording = make_recording(4, "truncated")
+    client.send(recording, wait_for_learner=False)
+    ((_, received),) = learner.received
+    assert_same_recording(recording, received)
+
+
+def test_large_episodes_are_cut_and_joined(learner, client):
+    client.connect()
+    recording = make_recording(90_000, "truncated")  # 4 MB of numbers: three parts
+    client.send(recording, wait_for_learner=False)
+    assert_same_recording(recording, learner.received[0][1])
+
+
+def test_the_acknowledgement_comes_after_receive_returned(learner, client):
+    client.connect()
+    learner.gate.clear()
+    outcome = in_thread(lambda: client.send(make_recording(), wait_for_learner=False))
+    with pytest.raises(queue.Empty):
+        outcome.get(timeout=0.4)
+    assert learner.received == []
+    learner.gate.set()
+    assert outcome.get(timeout=15) == ("returned", None)
+    assert len(learner.received) == 1
+
+
+def test_the_throttle_holds_the_acknowledgement_until_the_learner_caught_up(learner, client):
+    client.connect()
+    outcome = in_thread(lambda: client.send(make_recording(), wait_for_learner=True))
+    eventually(lambda: learner.received)
+    with pytest.raises(queue.Empty):
+        outcome.get(timeout=0.5)
+    learner.server.progressed(True)
+    with pytest.raises(queue.Empty):
+        outcome.get(timeout=0.3)
+    learner.server.progressed(False)
+    assert outcome.get(timeout=15) == ("returned", None)
+
+
+def test_a_real_robot_is_never_held(learner, client):
+    client.connect()
+    learner.server.progressed(True)
+    outcome = in_thread(lambda: client.send(make_recording(), wait_for_learner=False))
+    assert outcome.get(timeout=15) == ("returned", None)
+
+
+def raw_stub(learner):
+    channel = grpc.insecure_channel(learner.server.address)
+    return channel, services_pb2_grpc.LearnerServiceStub(channel)
+
+
+OURS = ((PROTOCOL_KEY, str(PROTOCOL)),)
+
+
+@pytest.mark.parametrize("data", [b"garbage" * 100, b"", encode_recording(make_recording(action=torch.zeros(5, 3)), "u")])
+def test_a_bad_message_is_refused_and_the_server_goes_on(learner, client, data):
+    client.connect()
+    channel, stub = raw_stub(learner)
+    with channel, pytest.raises(grpc.RpcError) as caught:
+        stub.SendTransitions(split(data, services_pb2.Transition), metadata=OURS, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details()
+    assert learner.received == []
+    client.send(make_recording(), wait_for_learner=False)
+    assert len(learner.received) == 1
+
+
+def test_a_refusal_reaches_the_sender_in_words(learner, client):
+    client.connect()
+    bad = make_recording(action=torch.full((5, 2), float("nan")))
+    with pytest.raises(LearnerRefused, match="INVALID_ARGUMENT: 'action' contains NaN"):
+        client.send(bad, wait_for_learner=True)
+    client.send(make_recording(), wait_for_learner=False)  # a refusal holds nobody
+
+
+def test_an_episode_that_breaks_off_is_not_received(learner):
+    parts = list(split(bytes(3 * 1024 * 1024), services_pb2.Transition))
+    channel, stub = raw_stub(learner)
+    with channel, pytest.raises(grpc.RpcError) as caught:
+        stub.SendTransitions(iter(parts[:1]), metadata=OURS, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "ended in the middle" in caught.value.details()
+    assert learner.received == []
+
+
+# Who may talk to whom
+
+
+def test_another_protocol_version_is_refused_naming_both(learner, client, monkeypatch):
+    monkeypatch.setattr(client_module, "PROTOCOL", 99)
+    with pytest.raises(LearnerRefused, match=f"learner speaks protocol {PROTOCOL}, this actor process 99: install the same"):
+        client.connect()
+
+
+@pytest.mark.parametrize("call", ["Ready", "StreamParameters", "SendTransitions"])
+def test_every_call_needs_the_protocol_version(learner, call):
+    channel, stub = raw_stub(learner)
+    episode = split(encode_recording(make_recording(), "u"), services_pb2.Transition)
+    calls = {
+        "Ready": lambda: stub.Ready(services_pb2.Empty(), timeout=20),
+        "StreamParameters": lambda: list(stub.StreamParameters(services_pb2.Empty(), timeout=20)),
+        "SendTransitions": lambda: stub.SendTransitions(episode, timeout=20),
+    }
+    with channel, pytest.raises(grpc.RpcError) as caught:
+        calls[call]()
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert "this actor process none" in caught.value.details()
+    assert learner.received == []
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_without_a_learner_patience_ends_with_what_to_do(free_port):
+    nobody = LearnerClient(f"127.0.0.1:{free_port}", patience_s=0.5)
+    started = time.monotonic()
+    with pytest.raises(LearnerUnreachable, match=f"No learner at 127.0.0.1:{free_port} within 0 s. Start lerobot-train"):
+        nobody.connect()
+    assert 0.5 < time.monotonic() - started < 5
+    nobody.close()
+    nobody.close()  # may be called twice
+
+
+def test_a_learner_that_comes_later_is_found(free_port):
+    early = LearnerClient(f"127.0.0.1:{free_port}", patience_s=15)
+    outcome = in_thread(early.connect)
+    time.sleep(0.2)
+    learner = Learner()
+    learner.server = LearnerServer("127.0.0.1", free_port, learner.publisher, learner.receive, learner.at_exit)
+    learner.server.start()
+    learner.publisher.publish("critic", 1, 2)
+    kind, message = outcome.get(timeout=20)
+    assert kind == "returned"
+    assert message[0]["phase"] == "critic"
+    # The end of the learner reaches the actor; stopping again is harmless.
+    learner.server.stop()
+    assert early.finished.wait(10)
+    learner.server.stop()
+    assert learner.exits == 1
+    early.close()
+
+
+@pytest.mark.parametrize("address", ["localhost", ":50051", "localhost:", "localhost:http", ""])
+def test_an_address_needs_host_and_port(address):
+    with pytest.raises(ValueError, match="expected HOST:PORT"):
+        LearnerClient(address, 1)
+
+
+def test_a_port_in_use_is_named(learner):
+    port = int(learner.server.address.rpartition(":")[2])
+    with pytest.raises(OSError, match=rf"policy.online.port={port}: cannot listen at 127.0.0.1:{port}.*--policy.online.port"):
+        LearnerServer("127.0.0.1", port, learner.publisher, learner.receive, learner.at_exit)
+
+
+# The whole online half
+
+
+def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_path, demonstrations, caplog):
+    root = tmp_path / "online"
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(root), port=0, max_lead_steps=5))
+    progress = Progress(config)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    assert collection.existing() is None
+    with caplog.at_level(logging.INFO):
+        collection.start(0, 0, resumed=False)
+    assert f"lerobot-serl-actor --learner={collection.address}" in caplog.text
+    channel = grpc.insecure_channel(collection.address)
+    stub = services_pb2_grpc.LearnerServiceStub(channel)
+    recording = make_recording(3)
+    for uuid in ("one", "one", "two", "one"):
+        data = encode_recording(recording, uuid)
+        _, call = stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=OURS, timeout=20)
+        assert dict(call.trailing_metadata())["serl-receipt"] == f'{{"uuid": "{uuid}", "frames": 3}}'
+        assert uuid in journal_of(root).uuids()
+    taken = collection.arrived(1.0)
+    assert len(taken) == 2
+    assert_same_recording(taken[0], recording)
+    assert collection.arrived(0.0) == []
+    channel.close()
+    # The process is not started here: a later run moves what the journal holds into the dataset, and knows what it has.
+    collection._completion.finish = lambda: None
+    collection._server._at_exit = lambda: None
+    collection._server.stop()
+    later = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    assert later.existing().num_episodes == 2
+    assert journal_of(root).pending() == []
+    receipt = later._receive(encode_recording(recording, "two"))  # the acknowledgement had been lost
+    assert (receipt.uuid, receipt.frames) == ("two", 3)
+    assert later.arrived(0.0) == []
+
+
+def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, demonstrations):
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    data = encode_recording(make_recording(3), "one")
+    together = threading.Barrier(8)
+    real_write = collection._journal.write
+
+    def slow_write(uuid, data):
+        time.sleep(0.1)
+        real_write(uuid, data)
+
+    collection._journal.write = slow_write
+
+    def receive():
+        together.wait()
+        return collection._receive(data).uuid
+
+    outcomes = [in_thread(receive) for _ in range(8)]
+    assert [outcome.get(timeout=15) for outcome in outcomes] == [("returned", "one")] * 8
+    assert len(collection.arrived(0.0)) == 1
+    assert len(journal_of(tmp_path / "online").pending()) == 1
+
+
+def test_the_online_dataset_must_not_be_the_demonstrations(demonstrations):
+    config = small_config(online=OnlineConfig(repo_id=demonstrations.repo_id, root=str(demonstrations.root), port=0))
+    with pytest.raises(ValueError, match=r"policy\.online\.repo_id='test/tiny'"):
+        Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+
+
+def test_nor_when_the_demonstrations_are_an_older_online_dataset(tmp_path, demonstrations):
+    older = EpisodeStore("test/older", str(tmp_path / "older"), FPS, online_features(demonstrations.features, False), use_videos=False)
+    older.append([make_recording(3)])
+    config = small_config(online=OnlineConfig(repo_id="test/older", root=str(tmp_path / "older"), port=0))
+    with pytest.raises(ValueError, match="need a dataset of their own"):
+        Collection(small_agent(config), config, Progress(config), older.open().meta)
+
+
+def test_counting_on_after_resume(tmp_path, demonstrations):
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
+    progress = Progress(config)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection._server.start = lambda: None
+    collection.start(100, 10, resumed=False)  # episodes of an earlier run are not this run's
+    assert (progress.env_steps.item(), progress.episodes.item()) == (0, 0)
+    collection.start(130, 13, resumed=True)
+    assert (progress.env_steps.item(), progress.episodes.item()) == (30, 3)
+
+
+def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, demonstrations):
+    online = OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0, publish_every=8)
+    config = small_config(online=online)
+    progress = Progress(config)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection._server.start = lambda: None
+    collection.start(0, 0, resumed=False)
+    published = []
+    collection._publisher.publish = published_spy(collection._publisher.publish, published)
+    progress.env_steps.fill_(10)
+    progress.episodes.fill_(1)
+    collection.ingested()
+    for _ in range(24):
+        progress.updates += 1
+        collection.after_update()
+    assert published == [("critic", 0), ("critic", 8), ("critic", 16), ("actor", 20), ("actor", 24)]
+
+
+def published_spy(publish, published):
+    """Calls ``publish`` and notes phase and updates."""
+
+    def spy(phase, updates, env_steps):
+        published.append((phase, updates))
+        publish(phase, updates, env_steps)
+
+    return spy
