@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class EditActor(nn.Module):
         self.init_log_std = math.log(init_std)
         self.activation = ACTIVATIONS[activation]
         sizes = [feature_size + horizon * action_dim, *hidden_sizes]
-        self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         self.norms = nn.ModuleList([nn.LayerNorm(size) for size in hidden_sizes])
         self.head = nn.Linear(sizes[-1], 2 * horizon * action_dim)
         nn.init.zeros_(self.head.weight)

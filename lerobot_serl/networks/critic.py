@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ class CriticEnsemble(nn.Module):
         self.members = members
         self.activation = ACTIVATIONS[activation]
         sizes = [feature_size + action_size, *hidden_sizes]
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(pairwise(sizes))
         self.weights = nn.ParameterList([_uniform(members, fan_in, fan_out) for fan_in, fan_out in pairs])
         self.biases = nn.ParameterList([torch.zeros(members, 1, fan_out) for _, fan_out in pairs])
         self.norm_weights = nn.ParameterList([torch.ones(members, 1, fan_out) for _, fan_out in pairs])

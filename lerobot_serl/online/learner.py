@@ -78,10 +78,7 @@ class Learner:
         if self.collection is not None:
             self._wait_for_data(self.collection)
         batch = self._sample().to(self.device)
-        if self.progress.actor_joins:
-            a = self.config.actor
-            part = min(1.0, (self.progress.updates.item() - self.config.startup.critic_updates) / a.scale_ramp_updates)
-            self.agent.edit_scale.fill_(a.edit_scale * (a.initial_scale + (1 - a.initial_scale) * part))
+        self.agent.grow_edits(self.progress.scale_fraction)
         loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range)
         if self.progress.actor_joins:
             actor_loss, actor_metrics = self.agent.actor_loss(batch, self.generator)

@@ -66,6 +66,14 @@ class Progress(nn.Module):
         return min(1.0, (since + 1) / max(self.config.startup.ramp_updates, 1))
 
     @property
+    def scale_fraction(self) -> float:
+        """Fraction of the edit scale: from ``startup.scale_fraction`` linearly to 1 over ``startup.scale_updates``."""
+        startup = self.config.startup
+        since = max(0, self.updates.item() - startup.critic_updates)
+        grown = min(1.0, since / max(startup.scale_updates, 1))
+        return startup.scale_fraction + (1 - startup.scale_fraction) * grown
+
+    @property
     def may_update(self) -> bool:
         """Whether pacing allows one more update: ``updates < critic_updates + utd * (env_steps - collect_steps)``."""
         if not self.config.online.enabled:

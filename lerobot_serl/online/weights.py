@@ -15,7 +15,7 @@ from ..transport import encode
 POLICY, WEIGHTS = "policy", "weights"
 # The robot does not need these.
 LEARNER_ONLY = ("critic_target.", "raw_temperature")
-TRAINED = ("actor.", "critic.")
+TRAINED = ("actor.", "critic.", "edit_scale")
 
 
 @dataclass(frozen=True)

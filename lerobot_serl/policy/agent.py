@@ -67,7 +67,7 @@ class EditAgent(nn.Module):
         )
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
-        self.register_buffer("edit_scale", torch.tensor(actor.edit_scale * actor.initial_scale))
+        self.register_buffer("edit_scale", torch.tensor(actor.edit_scale * config.startup.scale_fraction))
         given = config.temperature.target_entropy
         self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
 
@@ -94,8 +94,9 @@ class EditAgent(nn.Module):
     def explore(self, features: Tensor, base: Tensor, learning: bool, generator: torch.Generator) -> Proposal:
         """The collecting policy.
 
-        Before the actor learns: ACT's chunk, or with probability 1/2 a sampled edit of it. Afterwards the best of ACT's chunk, the mean
-        edit and some sampled edits; with probability ``actor.explore`` a sampled edit, unasked.
+        Before the actor learns: the deterministic policy (ACT itself, unless a trained checkpoint goes on), or with probability 1/2 a
+        sampled edit. Afterwards the best of ACT's chunk, the mean edit and some sampled edits; with probability ``actor.explore`` a
+        sampled edit, unasked.
 
         Args:
             learning: the actor has begun to learn.
@@ -104,22 +105,19 @@ class EditAgent(nn.Module):
         settings = self.config.actor
         mean, std = self.actor(features, base)
         count = max(settings.sampled_candidates, 1)
-        noise = torch.randn((count, *mean.shape), generator=generator).to(mean)
-        c = settings.noise_correlation
-        if c:
-            common = torch.randn((count, len(base), 1, self.action_dim), generator=generator).to(mean)
-            noise = (1 - c) ** 0.5 * noise + c**0.5 * common.expand(-1, -1, self.horizon, -1).flatten(2)
-        if not learning:
-            std = torch.full_like(std, settings.collect_std)
-        samples = [self._edited(base, (mean + std * n).tanh()) for n in noise]
-        unasked = torch.rand(len(base), generator=generator).to(base) < (settings.explore if learning else 0.5)
-        if learning and settings.candidates:
-            edits = [self._edited(base, mean.tanh()), *samples[: settings.sampled_candidates]]
-            chosen = self._choose(features, base, torch.stack(edits, dim=1))
+        samples = self._edited(base.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
+        edits = [self._edited(base, mean.tanh()), *(samples[: settings.sampled_candidates] if learning else ())]
+        if learning and not settings.candidates:
+            chosen = Proposal(samples[0], torch.full((len(base),), SAMPLE))
         else:
-            chosen = Proposal(samples[0] if learning else base, torch.full((len(base),), SAMPLE if learning else BASE))
-        chunk = torch.where(unasked[:, None, None], samples[0], chosen.chunk)
-        return Proposal(chunk, torch.where(unasked.cpu(), SAMPLE, chosen.choice.cpu()))
+            chosen = self._choose(features, base, torch.stack(edits, dim=1))
+        unasked = torch.rand(len(base), generator=generator) < (settings.explore if learning else 0.5)
+        chunk = torch.where(unasked.to(base.device)[:, None, None], samples[0], chosen.chunk)
+        return Proposal(chunk, torch.where(unasked, SAMPLE, chosen.choice.cpu()))
+
+    def grow_edits(self, fraction: float) -> None:
+        """Let the edits reach ``fraction`` of ``actor.edit_scale``; the scale never shrinks."""
+        self.edit_scale.clamp_(min=fraction * self.config.actor.edit_scale)
 
     def critic_loss(self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None) -> tuple[Tensor, Metrics]:
         """Loss of the critics on a batch, and what to log."""
@@ -193,6 +191,13 @@ class EditAgent(nn.Module):
     def update_targets(self) -> None:
         """Move the target critics towards the critics."""
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), self.config.critic.target_rate)
+
+    def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
+        """``(count, B, h * D)`` standard normal; ``noise_correlation`` of its variance is common to the steps of a chunk."""
+        shared = self.config.actor.noise_correlation
+        white = torch.randn((count, len(like), self.horizon, self.action_dim), generator=generator)
+        common = torch.randn((count, len(like), 1, self.action_dim), generator=generator)
+        return ((1 - shared) ** 0.5 * white + shared**0.5 * common).flatten(2).to(like)
 
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
         return sac.edit_chunk(base, edit.unflatten(-1, base.shape[-2:]), self.edit_scale)

@@ -23,7 +23,7 @@ class ActorConfig:
     max_std: float = 0.6
     # Keep the standard deviation at init_std (TD3-like).
     fixed_std: bool = False
-    lr: float = 1e-4
+    lr: float = 3e-4
     # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
     # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
@@ -34,13 +34,9 @@ class ActorConfig:
     sampled_candidates: int = 4
     # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
     margin: float = 0.5
-    # Share of the exploration noise's variance that is common to all steps of a chunk.
-    noise_correlation: float = 0.0
-    # Edit scale at the moment the actor joins, as a fraction of edit_scale; it grows to 1 over scale_ramp_updates.
-    initial_scale: float = 1.0
-    scale_ramp_updates: int = 1
-    # Standard deviation while ACT alone collects.
-    collect_std: float = 0.2
+    # Share of the exploration noise's variance that all steps of a chunk have in common. White noise averages out over a chunk, and
+    # tells the critics nothing about the coherent edits that the actor learns.
+    noise_correlation: float = 0.5
     # Probability with which a sampled edit is executed without asking the critics, once the actor learns.
     explore: float = 0.1
 
@@ -54,6 +50,7 @@ class ActorConfig:
         )  # fmt: skip
         require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
+        require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")
 
 
@@ -61,7 +58,7 @@ class ActorConfig:
 class CriticConfig:
     """``--policy.critic.*``: the ensemble of critics."""
 
-    members: int = 10
+    members: int = 4
     # Target critics, drawn anew for each update, that the minimum is taken over (REDQ, RLPD).
     subset: int = 2
     hidden_sizes: tuple[int, ...] = (256, 256)
@@ -104,9 +101,14 @@ class StartupConfig:
     critic_updates: int = 2000
     # Updates over which the actor's learning rate rises from 0.
     ramp_updates: int = 1000
+    # Edit scale when the actor joins, as a fraction of actor.edit_scale, and the updates over which it grows to the whole: the edits
+    # grow no faster than the data that judge them.
+    scale_fraction: float = 0.1
+    scale_updates: int = 6000
 
     def __post_init__(self) -> None:
-        require_not_negative(self, "policy.startup.", "collect_steps", "critic_updates", "ramp_updates")
+        require_not_negative(self, "policy.startup.", "collect_steps", "critic_updates", "ramp_updates", "scale_updates")
+        require(0 < self.scale_fraction <= 1, "policy.startup.scale_fraction", self.scale_fraction, "a share from above 0 to 1")
 
 
 @dataclass
