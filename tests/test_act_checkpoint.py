@@ -27,7 +27,7 @@ def test_a_run_or_checkpoint_directory_is_accepted(tmp_path, layout):
 
 
 def test_a_path_that_does_not_exist_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere.*no config.json.*Expected a LeRobot ACT checkpoint"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*no config.json.*Expected a LeRobot ACT checkpoint"):
         load_act_checkpoint(str(tmp_path / "nowhere"))
 
 
@@ -50,7 +50,7 @@ def test_missing_statistics_are_an_error(tmp_path):
 def test_missing_weights_are_an_error(tmp_path):
     save_act(tmp_path, small_act_config(0))
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="model.safetensors is missing"):
+    with pytest.raises(FileNotFoundError, match=r"model.safetensors is missing"):
         load_act_checkpoint(str(tmp_path))
 
 

@@ -143,7 +143,7 @@ def test_act_path_beside_a_serl_sac_checkpoint_is_refused(tmp_path):
     save_act(tmp_path, small_act_config(0))
     config = fresh(tmp_path)
     config.pretrained_path = tmp_path
-    with pytest.raises(ValueError, match="remove --policy.act_path"):
+    with pytest.raises(ValueError, match=r"remove --policy.act_path"):
         SerlSacPolicy(config)
 
 

@@ -7,6 +7,7 @@ import time
 
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.utils.constants import ACTION
 
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
@@ -39,7 +40,9 @@ class Collection:
     def __init__(self, agent: EditAgent, config: SerlSacConfig, progress: Progress, dataset_meta: LeRobotDatasetMetadata) -> None:
         online = config.online
         assert online.repo_id is not None
-        features = online_features(dataset_meta.features, online.use_videos)
+        # The robot side sends what the policy needs, which may be less than what the demonstrations have.
+        wanted = {*(config.input_features or {}), ACTION}
+        features = online_features({key: ft for key, ft in dataset_meta.features.items() if key in wanted}, online.use_videos)
         self.store = EpisodeStore(online.repo_id, online.root, dataset_meta.fps, features, online.use_videos)
         settings = StoreSettings(online.repo_id, str(self.store.root), dataset_meta.fps, features, online.use_videos)
         if self.store.root.resolve() == dataset_meta.root.resolve():

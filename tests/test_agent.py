@@ -1,0 +1,196 @@
+"""The agent: who moves whom, how a chunk is chosen, what the losses do."""
+
+import pytest
+import torch
+from act_checkpoints import random_observations, save_act, small_act_config, statistics_for
+
+from lerobot_serl import SerlSacConfig, sac
+from lerobot_serl.policy.agent import BASE, MEAN, SAMPLE
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.replay.transition import Batch
+
+BATCH = 64
+
+
+@pytest.fixture(scope="module")
+def act_directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("act")
+    save_act(directory, small_act_config(0))
+    return directory
+
+
+def make_agent(act_directory, **actor):
+    torch.manual_seed(0)
+    config = SerlSacConfig(act_path=str(act_directory), device="cpu", push_to_hub=False, horizon=5)
+    for name, value in actor.items():
+        setattr(config.actor, name, value)
+    return SerlSacPolicy(config, dataset_stats=statistics_for(small_act_config(0))).agent
+
+
+def observed(agent, count=BATCH, seed=1):
+    return agent.annotate(random_observations(small_act_config(0), count, seed))
+
+
+def make_batch(agent, terminal=False):
+    features, base = observed(agent)
+    next_features, next_base = observed(agent, seed=2)
+    generator = torch.Generator().manual_seed(3)
+    return Batch(
+        features=features,
+        base=base,
+        chunk=(base + 0.1 * torch.randn(base.shape, generator=generator)).clamp(-1, 1),
+        reward=torch.rand(BATCH, generator=generator),
+        discount=torch.full((BATCH,), 0.0 if terminal else 0.9),
+        next_features=next_features,
+        next_base=next_base,
+        length=torch.full((BATCH,), 5),
+        is_demo=torch.arange(BATCH) < BATCH // 2,
+    )
+
+
+def gradients(module):
+    return [p.grad for p in module.parameters()]
+
+
+def test_the_critic_loss_moves_the_critics_only(act_directory):
+    agent = make_agent(act_directory)
+    loss, metrics = agent.critic_loss(make_batch(agent), torch.Generator().manual_seed(0), (0.0, 1.0))
+    loss.backward()
+    assert all(g is not None and g.abs().sum() > 0 for g in gradients(agent.critic))
+    for other in (agent.actor, agent.act, agent.critic_target):
+        assert all(g is None for g in gradients(other))
+    assert agent.raw_temperature.grad is None
+    assert {"critic_loss", "q_data", "q_demo", "q_online"} <= metrics.keys()
+
+
+def test_the_actor_loss_moves_actor_and_temperature_only(act_directory):
+    agent = make_agent(act_directory)
+    loss, _ = agent.actor_loss(make_batch(agent), torch.Generator().manual_seed(0))
+    loss.backward()
+    assert all(g is None for g in gradients(agent.critic))
+    assert agent.actor.head.weight.grad.abs().sum() > 0
+    assert agent.raw_temperature.grad.abs() > 0
+
+
+def test_the_target_equals_the_equation(act_directory):
+    """With terminal windows the target is the reward, so the loss can be written down."""
+    agent = make_agent(act_directory)
+    batch = make_batch(agent, terminal=True)
+    loss, metrics = agent.critic_loss(batch, torch.Generator().manual_seed(0), None)
+    q = agent.critic(batch.features, batch.chunk)
+    assert loss.item() == pytest.approx((q - batch.reward).square().mean().item(), rel=1e-5)
+    assert metrics["target_q"] == pytest.approx(batch.reward.mean().item(), rel=1e-5)
+
+
+def test_the_target_bootstraps_from_the_better_of_act_and_edit(act_directory):
+    """Next values by hand, from the target critics that the generator draws."""
+    agent = make_agent(act_directory, margin=0.0)
+    with torch.no_grad():
+        agent.actor.head.bias.copy_(torch.randn_like(agent.actor.head.bias))
+    batch = make_batch(agent)
+    generator = torch.Generator().manual_seed(0)
+    members = torch.randperm(agent.config.critic.members, generator=generator)[: agent.config.critic.subset]
+    mean, std = agent.actor(batch.next_features, batch.next_base)
+    edit, _ = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator))
+    edited = (batch.next_base + agent.edit_scale * edit.unflatten(-1, (5, 4))).clamp(-1, 1)
+    values = torch.stack([agent.critic_target(batch.next_features, c)[members] for c in (batch.next_base, edited)], -1)
+    better = values.mean(0).argmax(-1)
+    picked = values[:, torch.arange(BATCH), better].min(0).values
+    expected = (batch.reward + batch.discount * picked).mean().item()
+    _, metrics = agent.critic_loss(batch, torch.Generator().manual_seed(0), None)
+    assert metrics["target_q"] == pytest.approx(expected, rel=1e-4)
+    assert 0 < better.float().mean() < 1  # both kinds occur
+
+
+def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
+    agent = make_agent(act_directory)
+    features, base = observed(agent)
+    assert torch.equal(agent.propose(features, base).chunk, base)
+    with torch.no_grad():
+        agent.actor.head.bias[: 5 * 4] = 2.0
+        agent.edit_scale.fill_(0.2)
+    proposal = agent.propose(features, base)
+    edited = (base + 0.2 * torch.tensor(2.0).tanh()).clamp(-1, 1)
+    chosen = sac.choose_candidate(agent.critic(features, torch.stack([base, edited], 1)), agent.config.actor.margin).bool()
+    assert 0 < chosen.float().mean() < 1
+    torch.testing.assert_close(proposal.chunk[chosen], edited[chosen], atol=1e-5, rtol=0)
+    assert torch.equal(proposal.chunk[~chosen], base[~chosen])
+    assert proposal.choice.tolist() == chosen.long().tolist()
+
+
+def test_an_insurmountable_margin_keeps_act(act_directory):
+    agent = make_agent(act_directory, margin=1e6)
+    features, base = observed(agent)
+    with torch.no_grad():
+        agent.actor.head.bias[: 5 * 4] = 2.0
+    assert torch.equal(agent.propose(features, base).chunk, base)
+
+
+def test_without_candidates_the_mean_edit_is_executed(act_directory):
+    agent = make_agent(act_directory, candidates=False)
+    features, base = observed(agent)
+    with torch.no_grad():
+        agent.actor.head.bias[: 5 * 4] = 2.0
+    proposal = agent.propose(features, base)
+    assert (proposal.choice == MEAN).all()
+    assert not torch.equal(proposal.chunk, base)
+
+
+@pytest.mark.parametrize("learning", [False, True])
+def test_exploration_is_reproducible_bounded_and_mixed(act_directory, learning):
+    agent = make_agent(act_directory, explore=0.5)
+    features, base = observed(agent)
+    one = agent.explore(features, base, learning, torch.Generator().manual_seed(4))
+    two = agent.explore(features, base, learning, torch.Generator().manual_seed(4))
+    assert torch.equal(one.chunk, two.chunk)
+    assert (one.chunk - base).abs().max() <= agent.edit_scale + 1e-6
+    assert {BASE, SAMPLE} <= set(one.choice.tolist()) | ({BASE} if learning else set())
+    assert torch.equal(one.chunk[one.choice == BASE], base[one.choice == BASE])
+
+
+def test_exploration_noise_has_the_asked_correlation_along_the_chunk(act_directory):
+    agent = make_agent(act_directory, noise_correlation=0.5)
+    noise = agent._noise(4000, torch.zeros(1, 20), torch.Generator().manual_seed(0)).unflatten(-1, (5, 4)).squeeze(1)
+    assert noise.std().item() == pytest.approx(1.0, abs=0.02)
+    assert (noise[:, 0] * noise[:, 3]).mean().item() == pytest.approx(0.5, abs=0.05)
+    assert (noise[:, 0, 0] * noise[:, 0, 1]).mean().item() == pytest.approx(0.0, abs=0.05)
+
+
+def test_edits_grow_and_never_shrink(act_directory):
+    agent = make_agent(act_directory)
+    scale = agent.config.actor.edit_scale
+    assert agent.edit_scale.item() == pytest.approx(scale * agent.config.startup.scale_fraction)
+    agent.grow_edits(0.5)
+    agent.grow_edits(0.2)
+    assert agent.edit_scale.item() == pytest.approx(0.5 * scale)
+
+
+def test_the_initial_entropy_is_the_target(act_directory):
+    """So that the temperature does not drift at the start."""
+    agent = make_agent(act_directory)
+    batch = make_batch(agent)
+    entropies = [agent.actor_loss(batch, torch.Generator().manual_seed(i))[1]["entropy"] for i in range(20)]
+    assert sum(entropies) / 20 == pytest.approx(agent.target_entropy, abs=0.02)
+
+
+def test_it_learns_which_way_to_edit(act_directory):
+    """A bandit: moving joints 0 and 2 up and joints 1 and 3 down is worth more, learnt from random data, critics first."""
+    agent = make_agent(act_directory, anchor=0.0)
+    agent.grow_edits(1.0)
+    optimizer = torch.optim.Adam([*agent.critic.parameters(), *agent.actor.parameters()], lr=1e-3)
+    generator = torch.Generator().manual_seed(0)
+    features, base = observed(agent, 256)
+    direction = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    zeros = torch.zeros(256)
+    for update in range(200):
+        chunk = (base + 0.4 * torch.rand((256, 1, 4), generator=generator) - 0.2).clamp(-1, 1)
+        reward = ((chunk - base) * direction).mean((1, 2)) + 0.5
+        batch = Batch(features, base, chunk, reward, zeros, features, base, zeros.long() + 5, zeros.bool())
+        loss = agent.critic_loss(batch, generator, None)[0]
+        if update >= 100:
+            loss = loss + agent.actor_loss(batch, generator)[0]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    edit = (agent.propose(features, base).chunk - base).mean((0, 1))
+    assert (edit * direction).min() > 0.05

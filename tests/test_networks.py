@@ -1,0 +1,99 @@
+"""Critic ensemble, action box and features, against written-out references."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lerobot_serl.networks.action_space import ActionBox
+from lerobot_serl.networks.critic import CriticEnsemble
+from lerobot_serl.networks.features import ObservationFeatures
+
+
+def plain_critic(critic, member, features, chunk):
+    """One member as an ordinary MLP with LayerNorm after each linear layer."""
+    hidden = torch.cat([features, chunk.flatten(1)], -1)
+    for layer in range(len(critic.weights)):
+        hidden = hidden @ critic.weights[layer][member] + critic.biases[layer][member]
+        hidden = F.relu(
+            F.layer_norm(hidden, hidden.shape[-1:], critic.norm_weights[layer][member][0], critic.norm_biases[layer][member][0])
+        )
+    return (hidden @ critic.head_weight[member] + critic.head_bias[member]).squeeze(-1)
+
+
+@pytest.fixture
+def critic():
+    torch.manual_seed(0)
+    ensemble = CriticEnsemble(feature_size=7, action_size=6, hidden_sizes=(16, 12), members=3)
+    with torch.no_grad():
+        for parameter in ensemble.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return ensemble
+
+
+def test_the_ensemble_equals_separate_networks(critic):
+    features, chunk = torch.randn(5, 7), torch.randn(5, 3, 2)
+    expected = torch.stack([plain_critic(critic, i, features, chunk) for i in range(3)])
+    torch.testing.assert_close(critic(features, chunk), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_candidates_and_members_are_the_same_values(critic):
+    features, chunks = torch.randn(5, 7), torch.randn(5, 4, 3, 2)
+    one_by_one = torch.stack([critic(features, chunks[:, c]) for c in range(4)], -1)
+    together = critic(features, chunks)
+    assert together.shape == (3, 5, 4)
+    torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(critic(features, chunks, torch.tensor([2, 0])), together[[2, 0]], atol=1e-5, rtol=1e-5)
+
+
+def test_members_begin_differently():
+    q = CriticEnsemble(3, 4, (8,), 5)(torch.randn(6, 3), torch.randn(6, 2, 2))
+    assert q.std(0).min() > 0
+
+
+def test_frozen_keeps_the_parameters_out_but_not_the_chunk(critic):
+    chunk = torch.randn(5, 3, 2, requires_grad=True)
+    critic(torch.randn(5, 7), chunk, frozen=True).sum().backward()
+    assert chunk.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in critic.parameters())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(-100, 100), st.floats(0, 50)), min_size=1, max_size=6), st.floats(0, 1))
+def test_the_box_contains_the_demonstrations_and_maps_there_and_back(dimensions, margin):
+    low = torch.tensor([a for a, _ in dimensions])
+    high = torch.tensor([a + width for a, width in dimensions])
+    box = ActionBox(len(dimensions))
+    box.set_from_range(low, high, margin, floor=0.02)
+    assert box.normalize(low).min() >= -1 - 1e-4
+    assert box.normalize(high).max() <= 1 + 1e-4
+    inside = low + (high - low) * torch.rand(20, len(dimensions))
+    error = (box.unnormalize(box.normalize(inside)) - inside).abs() / box.half_width
+    assert error.max() <= 1e-4
+    assert (box.half_width > 0).all()
+
+
+def test_margin_and_floor_of_the_box():
+    box = ActionBox(2)
+    box.set_from_range(torch.tensor([-1.0, 3.0]), torch.tensor([1.0, 3.0]), margin=0.2, floor=0.1)
+    torch.testing.assert_close(box.half_width, torch.tensor([1.2, 0.12]))
+    assert box.normalize(torch.tensor([1.0, 3.0]))[0].item() == pytest.approx(1 / 1.2)
+    with pytest.raises(ValueError, match="min <= max"):
+        box.set_from_range(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.2, 0.1)
+    with pytest.raises(ValueError, match="must be finite"):
+        box.set_from_range(torch.tensor([float("nan"), 0.0]), torch.ones(2), 0.2, 0.1)
+
+
+def test_features_normalise_clamp_and_order():
+    features = ObservationFeatures({"observation.state": 2}, pooled_groups=2, group_size=4)
+    features.set_statistics({"observation.state": {"mean": torch.tensor([1.0, 0.0]), "std": torch.tensor([2.0, 1e-9])}})
+    pooled = torch.randn(3, 8)
+    state = torch.tensor([[3.0, 0.0], [1.0, 1e6], [-1.0, 0.0]])
+    out = features({"observation.state": state}, pooled)
+    assert out.shape == (3, features.size) == (3, 10)
+    torch.testing.assert_close(out[:, 0], torch.tensor([1.0, 0.0, -1.0]))
+    assert out[1, 1] == 10.0  # a dimension that never moved in the demonstrations must not explode
+    torch.testing.assert_close(out[:, 2:6], F.layer_norm(pooled[:, :4], (4,)))
+    with pytest.raises(ValueError, match="'mean' and 'std' of 'observation.state' are missing"):
+        features.set_statistics({})
