@@ -10,9 +10,11 @@ import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.envs.record_expert import record_expert
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
@@ -125,8 +127,6 @@ def test_mistakes_are_told_before_anything_starts(ground, tmp_path):
 
 def test_online_run_end_to_end_and_resume(ground, tmp_path):
     """`lerobot-serl-run`: learner and actor as processes; then the run goes on with its memory and counters."""
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
-
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("train: {policy: {type: serl_sac}}\nactor: {env: {type: franka_sim, episode_length: 20}}\n")
     run, online = tmp_path / "run", tmp_path / "online"
@@ -158,3 +158,32 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     episodes = (run / "metrics" / "episodes.csv").read_text().splitlines()
     assert len(episodes) - 1 >= dataset_one.num_episodes
     assert Path(run / "metrics" / "learner.csv").is_file()
+
+
+@pytest.mark.skipif(choose_gl_platform() in (None, "disable"), reason="no OpenGL library to render cameras with")
+def test_camera_policies_learn_too(tmp_path):
+    """Two cameras from recording to a checkpoint: images are decoded and run through ACT once."""
+    environment = FrankaSimEnv(obs_type="pixels", observation_height=32, observation_width=32)
+    record_expert(environment, "local/pixels", tmp_path / "pixels", n_episodes=2, use_videos=False)
+    act_config = small_act_config(2)
+    statistics = LeRobotDatasetMetadata("local/pixels", root=tmp_path / "pixels").stats
+    tensors = {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in statistics.items()}
+    save_act(tmp_path / "act", act_config, tensors)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "train: {policy: {type: serl_sac}}\n"
+        "actor: {env: {type: franka_sim, obs_type: pixels, observation_height: 32, observation_width: 32, episode_length: 12}}\n"
+    )
+    small = [f"--train.{flag.removeprefix('--')}" for flag in SMALL]
+    command(
+        "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={tmp_path / 'run'}", *small,
+        f"--train.policy.act_path={tmp_path / 'act'}", "--train.dataset.repo_id=local/pixels", f"--train.dataset.root={tmp_path / 'pixels'}",
+        "--train.policy.startup.collect_steps=12", "--train.policy.online.repo_id=local/pixels_online",
+        f"--train.policy.online.root={tmp_path / 'online'}", "--train.steps=10",
+    )  # fmt: skip
+    policy = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
+    assert policy.progress.updates.item() == 10
+    assert policy.agent.features.size == 18 + 3 * 32  # state, decoder features, one token for each of two cameras
+    online = LeRobotDataset("local/pixels_online", root=tmp_path / "online")
+    assert online.num_frames >= 12
+    assert online[0]["observation.images.wrist"].std() > 0.01

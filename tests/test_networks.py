@@ -95,5 +95,5 @@ def test_features_normalise_clamp_and_order():
     torch.testing.assert_close(out[:, 0], torch.tensor([1.0, 0.0, -1.0]))
     assert out[1, 1] == 10.0  # a dimension that never moved in the demonstrations must not explode
     torch.testing.assert_close(out[:, 2:6], F.layer_norm(pooled[:, :4], (4,)))
-    with pytest.raises(ValueError, match="'mean' and 'std' of 'observation.state' are missing"):
+    with pytest.raises(ValueError, match=r"'mean' and 'std' of 'observation.state' are missing"):
         features.set_statistics({})
