@@ -3,8 +3,8 @@ PYTHON ?= python3.12
 VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
-# More threads make the small networks of this project slower.
-export OMP_NUM_THREADS ?= 2
+# Learner and actor share the cores: with more threads than free cores, waiting threads cost more than they bring.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: setup test lint quickstart clean
 

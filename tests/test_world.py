@@ -212,3 +212,24 @@ def test_earlier_observations_do_not_change_later():
     third = world.step(np.full(2, 0.5, np.float32)).observation
     assert [o[STATE].tolist() for o in (first, second, third)] == [[0, 5], [1, 5.5], [2, 6]]
     assert world.task == "count to three"
+
+
+def test_pusht_is_a_world_without_any_code_of_ours() -> None:
+    """LeRobot's own environment, state observations; it ends by its time limit."""
+    from lerobot.envs.configs import PushtEnv
+
+    inputs = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (2,)),
+        "observation.environment_state": PolicyFeature(FeatureType.ENV, (16,)),
+    }
+    config = PushtEnv(obs_type="environment_state_agent_pos", episode_length=5)
+    world = EnvWorld(config, inputs, action_dim=2, seed=0)
+    try:
+        observation = world.reset()
+        assert {key: tuple(value.shape) for key, value in observation.items()} == {key: ft.shape for key, ft in inputs.items()}
+        results = [world.step(np.array([600.0, 250.0], dtype=np.float32)) for _ in range(5)]
+    finally:
+        world.close()
+    assert [result.truncated for result in results] == [False] * 4 + [True]
+    assert results[0].executed.tolist() == [512.0, 250.0]  # clipped to the table
+    assert all(result.reward == 0.0 and not result.terminated for result in results)

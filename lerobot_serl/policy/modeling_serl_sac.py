@@ -5,6 +5,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import torch
+from lerobot.configs import parser
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
@@ -187,6 +188,11 @@ class SerlSacPolicy(PreTrainedPolicy):
             raise RuntimeError("serl_sac learns inside lerobot-train, which passes the dataset: policy was created without one.")
         if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             raise RuntimeError("serl_sac learns in one process; start lerobot-train without several accelerate processes.")
+        require(
+            parser.parse_arg("dataset.episodes") is None,
+            "dataset.episodes", parser.parse_arg("dataset.episodes"), "nothing: LeRobot does not tell the policy which episodes it chose",
+            "Make a dataset of those episodes with lerobot-edit-dataset --operation.type=split.",
+        )  # fmt: skip
         size = len(next(value for value in batch.values() if isinstance(value, Tensor)))
         if size > 1:
             logging.warning(
