@@ -128,7 +128,7 @@ def main() -> int:
     command = argparse.ArgumentParser(description=__doc__)
     command.add_argument("--root", type=Path, default=Path("outputs/quickstart"))
     command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--steps", type=int, default=12_500, help="critic updates of the fine-tuning")
+    command.add_argument("--steps", type=int, default=18_500, help="critic updates of the fine-tuning")
     known, overrides = command.parse_known_args()
     if known.root.exists():
         print(

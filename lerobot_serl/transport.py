@@ -13,7 +13,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 PROTOCOL = 1
-PROTOCOL_KEY = "serl-protocol"
+# Metadata of calls: protocol version; run and version of the weights that an actor process has; whether the learner may hold an
+# acknowledgement back; the acknowledgement itself.
+PROTOCOL_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "serl-run", "serl-version"
+THROTTLE_KEY, RECEIPT_KEY = "serl-throttle", "serl-receipt"
 HEADER_KEY = "serl"
 MAX_MESSAGE_BYTES = 1 << 30
 CHUNK_BYTES = 2 * 1024 * 1024

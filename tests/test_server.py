@@ -463,3 +463,32 @@ def published_spy(publish, published):
         publish(phase, updates, env_steps)
 
     return spy
+
+
+def test_a_restarted_learner_is_followed_although_it_counts_from_one_again():
+    """Another run's version numbers say nothing: the actor gets the new learner's weights at once."""
+    old = Learner()
+    for _ in range(5):
+        old.publisher.publish("actor", 100, 100)
+    old.server.start()
+    host, _, port = old.server.address.rpartition(":")
+    follower = LearnerClient(old.server.address, patience_s=20)
+    try:
+        header, _ = follower.connect()
+        assert header["version"] == 5
+        old.server.stop()
+        new = Learner()
+        new.server = LearnerServer(host, int(port), new.publisher, new.receive, new.at_exit)
+        with torch.no_grad():
+            new.agent.actor.head.bias.fill_(0.125)
+        new.publisher.publish("collect", 0, 0)
+        new.server.start()
+        follower._version, follower._run = 5, header["run"]
+        message = follower._fetch()
+        assert message is not None
+        assert message[0]["version"] == 1
+        assert message[0]["run"] == new.publisher.run != header["run"]
+        assert message[1]["actor.head.bias"].eq(0.125).all()
+        new.server.stop()
+    finally:
+        follower.close()

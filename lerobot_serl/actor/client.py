@@ -14,10 +14,21 @@ from torch import Tensor
 
 from ..replay.recording import Recording
 from ..replay.recording_message import encode_recording
-from ..transport import CHUNK_BYTES, PROTOCOL, PROTOCOL_KEY, MessageError, decode, join, split
+from ..transport import (
+    CHUNK_BYTES,
+    PROTOCOL,
+    PROTOCOL_KEY,
+    RECEIPT_KEY,
+    RUN_KEY,
+    THROTTLE_KEY,
+    VERSION_KEY,
+    MessageError,
+    decode,
+    join,
+    split,
+)
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
-VERSION_KEY, THROTTLE_KEY, RECEIPT_KEY = "serl-version", "serl-throttle", "serl-receipt"
 RETRY_S = 1.0
 CALL_TIMEOUT_S = 30.0
 EPISODE_TIMEOUT_S = 600.0
@@ -48,7 +59,7 @@ class LearnerClient:
         self._channel = grpc.insecure_channel(address, options=options)
         self._stub = services_pb2_grpc.LearnerServiceStub(self._channel)
         self._newest: Message | None = None
-        self._version = 0
+        self._run, self._version = "", 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.finished = threading.Event()
@@ -66,7 +77,7 @@ class LearnerClient:
             message = self._patiently(self._fetch)
             if message is not None:
                 break
-        self._version = int(message[0]["version"])
+        self._remember(message)
         self._thread.start()
         return message
 
@@ -116,10 +127,14 @@ class LearnerClient:
             if message is not None:
                 with self._lock:
                     self._newest = message
-                self._version = int(message[0]["version"])
+                self._remember(message)
+
+    def _remember(self, message: Message) -> None:
+        """Which weights are here. A restarted learner counts from 1 again: versions of another run say nothing."""
+        self._run, self._version = str(message[0]["run"]), int(message[0]["version"])
 
     def _fetch(self) -> Message | None:
-        metadata = (*self._metadata(), (VERSION_KEY, str(self._version)))
+        metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
         parts = self._stub.StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=CALL_TIMEOUT_S)
         data = next(join(parts), None)
         return None if data is None else decode(data)

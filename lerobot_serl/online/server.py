@@ -16,10 +16,9 @@ from typing import Any
 import grpc
 from lerobot.transport import services_pb2, services_pb2_grpc
 
-from ..transport import PROTOCOL, PROTOCOL_KEY, MessageError, join, split
+from ..transport import PROTOCOL, PROTOCOL_KEY, RECEIPT_KEY, RUN_KEY, THROTTLE_KEY, VERSION_KEY, MessageError, join, split
 from .weights import WeightPublisher
 
-VERSION_KEY, THROTTLE_KEY, RECEIPT_KEY = "serl-version", "serl-throttle", "serl-receipt"
 POLL_S = 1.0
 GOODBYE_S = 1.5 * POLL_S
 MAX_CALLS = 16
@@ -100,7 +99,9 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         return services_pb2.Empty()
 
     def StreamParameters(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
-        version = int(self._metadata(context).get(VERSION_KEY, "0"))
+        metadata = self._metadata(context)
+        same_run = metadata.get(RUN_KEY) == self._publisher.run
+        version = int(metadata.get(VERSION_KEY, "0")) if same_run else 0
         snapshot = self._publisher.wait_for_newer(version, POLL_S)
         if self._closing.is_set():
             context.abort(grpc.StatusCode.CANCELLED, FINISHED)

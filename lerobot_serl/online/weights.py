@@ -1,6 +1,7 @@
 """What actor processes receive: the whole policy once, then the trainable tensors, newest only."""
 
 import threading
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,7 @@ class WeightPublisher:
         self._agent, self._config, self._fps = agent, config, fps
         self._changed = threading.Condition()
         self._newest: Snapshot | None = None
+        self.run = uuid.uuid4().hex
 
     @property
     def phase(self) -> str | None:
@@ -51,7 +53,7 @@ class WeightPublisher:
         tensors = {name: value.detach().cpu().clone() for name, value in self._agent.state_dict().items() if name.startswith(TRAINED)}
         with self._changed:
             version = 1 if self._newest is None else self._newest.version + 1
-            header = {"version": version, "phase": phase, "updates": updates, "env_steps": env_steps}
+            header = {"run": self.run, "version": version, "phase": phase, "updates": updates, "env_steps": env_steps}
             self._newest = Snapshot(version, header, tensors)
             self._changed.notify_all()
 

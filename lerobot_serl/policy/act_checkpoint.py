@@ -10,6 +10,7 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline
+from lerobot.processor.pipeline import ProcessorMigrationError
 from lerobot.utils.constants import POLICY_PREPROCESSOR_DEFAULT_NAME
 from safetensors.torch import load_file
 from torch import Tensor
@@ -63,9 +64,7 @@ def load_act_checkpoint(path: str) -> ActCheckpoint:
             f"policy.act_path={path!r}: the checkpoint is of type '{config.type}', expected 'act'. "
             + ("Use --policy.path= to train on from a serl_sac checkpoint." if config.type == "serl_sac" else "Train ACT first.")
         )
-    weights_file = directory / SAFETENSORS_SINGLE_FILE if directory else Path(hf_hub_download(path, SAFETENSORS_SINGLE_FILE))
-    if not weights_file.is_file():
-        raise FileNotFoundError(f"policy.act_path={path!r}: {SAFETENSORS_SINGLE_FILE} is missing beside config.json.")
+    weights_file = _find_weights(path, directory)
     statistics, eps = _load_statistics(path, directory)
     return ActCheckpoint(config, load_file(weights_file), statistics, eps)
 
@@ -84,13 +83,25 @@ def _resolve(path: str) -> Path | None:
     return None
 
 
+def _find_weights(path: str, directory: Path | None) -> Path:
+    missing = f"policy.act_path={path!r}: {SAFETENSORS_SINGLE_FILE} is missing beside config.json."
+    if directory is None:
+        try:
+            return Path(hf_hub_download(path, SAFETENSORS_SINGLE_FILE))
+        except EntryNotFoundError as error:
+            raise FileNotFoundError(f"{missing} ({type(error).__name__}: {str(error).splitlines()[0]})") from error
+    if not (directory / SAFETENSORS_SINGLE_FILE).is_file():
+        raise FileNotFoundError(missing)
+    return directory / SAFETENSORS_SINGLE_FILE
+
+
 def _load_statistics(path: str, directory: Path | None) -> tuple[dict[str, dict[str, Tensor]], float]:
     try:
         pipeline = PolicyProcessorPipeline.from_pretrained(
             directory or path, config_filename=f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json",
             overrides={"device_processor": {"device": "cpu"}},
         )  # fmt: skip
-    except (FileNotFoundError, EntryNotFoundError, LocalEntryNotFoundError) as error:
+    except (FileNotFoundError, EntryNotFoundError, ProcessorMigrationError) as error:
         raise ValueError(
             f"policy.act_path={path!r}: normalisation statistics missing ({POLICY_PREPROCESSOR_DEFAULT_NAME}.json or its state "
             "file). Checkpoints of LeRobot before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."

@@ -70,7 +70,7 @@ class CompletionProcess:
 
     def request(self) -> None:
         """Ask for completion; returns at once."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "lerobot_serl.replay.completion", json.dumps(asdict(self._settings))],
@@ -79,7 +79,7 @@ class CompletionProcess:
                 env=environment,
                 start_new_session=True,
             )
-        if self._process.poll() is None and self._process.stdin is not None:
+        if self._process.stdin is not None:
             try:
                 self._process.stdin.write("complete\n")
                 self._process.stdin.flush()
@@ -92,9 +92,15 @@ class CompletionProcess:
         """Complete what is left and wait for the end of the process."""
         self.request()
         assert self._process is not None
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # it has ended already; what it left is counted below
         self._process.wait()
+        left = len(journal_of(Path(self._settings.root)).pending())
+        if left:
+            logging.warning(f"{left} episodes are not in the online dataset yet; they stay in its journal until the next start.")
 
 
 def main() -> None:

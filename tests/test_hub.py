@@ -1,0 +1,180 @@
+"""Checkpoints through the Hugging Face Hub: ``act_path`` as a Hub id, pushing, and pulling again, with LeRobot's and the Hub's own code.
+
+The Hub is a server on this machine (``hub_server.py``). Its address is read when ``huggingface_hub`` is imported, so all clients are
+processes of their own. This file is also the client that pulls: see ``pull``.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from act_checkpoints import random_observations, save_act, small_act_config
+from hub_server import TOKEN, HubServer
+from safetensors.torch import load, load_file
+
+pytestmark = pytest.mark.slow
+HERE = Path(__file__).parent
+PROCESSORS = {"policy_preprocessor.json", "policy_postprocessor.json"}
+SMALL = (
+    "--policy.device=cpu", "--policy.batch_size=32", "--batch_size=1", "--num_workers=0", "--env_eval_freq=0", "--log_freq=5", "--seed=3",
+)  # fmt: skip
+SMALL_NETWORKS = (
+    "--policy.critic.members=2", "--policy.critic.hidden_sizes=[32,32]", "--policy.actor.hidden_sizes=[32,32]",
+    "--policy.startup.critic_updates=1",
+)  # fmt: skip
+
+
+def actions_of(place: str) -> np.ndarray:
+    """What the checkpoint at a directory or Hub id does on twelve fixed observations, processors included: ``(12, steps, 4)``."""
+    from lerobot.policies.factory import make_pre_post_processors
+
+    from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+    policy = SerlSacPolicy.from_pretrained(place)
+    pre, post = make_pre_post_processors(policy.config, pretrained_path=place)
+    steps = []
+    for index in range(12):
+        policy.reset()
+        observation = {key: value[index] for key, value in random_observations(small_act_config(0), 12).items()}
+        steps.append(torch.stack([post(policy.select_action(pre(dict(observation)))) for _ in range(policy.config.horizon)]))
+    return torch.stack(steps).numpy()
+
+
+def pull(place: str, file: str, *act_paths: str) -> None:
+    """The client's side: save the actions of ``place``, print what every wrong ``act_path`` is answered."""
+    from lerobot_serl import SerlSacConfig
+    from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+    np.save(file, actions_of(place))
+    answers = {}
+    for act_path in act_paths:
+        try:
+            SerlSacPolicy(SerlSacConfig(act_path=act_path, device="cpu", push_to_hub=False))
+        except Exception as error:
+            answers[act_path] = [type(error).__name__, str(error)]
+    print(json.dumps(answers))
+
+
+def client(hub, home, module, *flags):
+    """A module in a process whose Hub is ``hub`` and whose cache starts empty."""
+    environment = {
+        **os.environ, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_LEROBOT_HOME", "HF_TOKEN_PATH"):
+        environment.pop(name, None)
+    arguments = [sys.executable, str(HERE / "hub_server.py"), module, *flags]
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=home.parent, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    """A small dataset, and an ACT whose statistics are the dataset's."""
+    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+    from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+    from lerobot_serl.envs.record_expert import record_expert
+
+    root = tmp_path_factory.mktemp("hub")
+    record_expert(FrankaSimEnv(), "local/demos", root / "demos", n_episodes=2, seed=0)
+    statistics = LeRobotDatasetMetadata("local/demos", root=root / "demos").stats
+    tensors = {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in statistics.items()}
+    save_act(root / "act", small_act_config(0), tensors)
+    return root
+
+
+@pytest.fixture(scope="module")
+def hub(ground):
+    with HubServer() as server:
+        server.add("me/act", ground / "act")
+        yield server
+        assert not server.unknown
+
+
+@pytest.fixture(scope="module")
+def pushed(ground, hub):
+    """Three updates on top of the Hub's ``me/act``, pushed as ``me/tuned``; the local checkpoint. Afterwards ``me/act`` is gone."""
+    client(
+        hub, ground / "trainer", "lerobot.scripts.lerobot_train", "--policy.type=serl_sac", "--policy.act_path=me/act",
+        "--policy.repo_id=me/tuned", "--policy.push_to_hub=true", "--dataset.repo_id=local/demos", f"--dataset.root={ground / 'demos'}",
+        *SMALL, *SMALL_NETWORKS, f"--output_dir={ground / 'run'}", "--steps=3",
+    )  # fmt: skip
+    del hub.repositories["me/act"]
+    return ground / "run" / "checkpoints" / "last" / "pretrained_model"
+
+
+def test_training_on_an_act_of_the_hub_pushes_a_whole_checkpoint(ground, hub, pushed):
+    tuned = hub.repositories["me/tuned"]
+    assert {"config.json", "model.safetensors", "train_config.json", "README.md"} | PROCESSORS <= set(tuned)
+    for name in {"config.json", "model.safetensors"} | PROCESSORS:
+        assert tuned[name] == (pushed / name).read_bytes(), name
+    weights, act = load(tuned["model.safetensors"]), load_file(ground / "act" / "model.safetensors")
+    assert weights["progress.updates"].item() == 3
+    kept = [name for name, value in weights.items() for other in act.values() if value.shape == other.shape and torch.equal(value, other)]
+    assert any(name.startswith("agent.act.") for name in kept)
+    config = json.loads(tuned["config.json"])
+    assert (config["type"], config["act_path"], config["act_source"]) == ("serl_sac", None, "me/act")
+    assert json.loads(tuned["train_config.json"])["policy"]["act_path"] is None
+    card = tuned["README.md"].decode()
+    assert "library_name: lerobot" in card
+    assert "- serl_sac" in card
+    assert "local/demos" in card
+    assert {repository for repository, _ in hub.commits} == {"me/tuned"}
+
+
+def test_the_pulled_checkpoint_acts_like_the_local_one_without_act(ground, hub, pushed, tmp_path):
+    """And an act_path of the Hub that is unknown, or lacks a file, is named."""
+    act = {path.name: path.read_bytes() for path in (ground / "act").iterdir()}
+    lacking = {
+        "me/no_weights": {"model.safetensors"},
+        "me/no_statistics": {name for name in act if name.startswith("policy_preprocessor") and name.endswith(".safetensors")},
+        "me/before_processors": {name for name in act if name.startswith("policy_")},
+    }
+    for repository, names in lacking.items():
+        assert names
+        hub.repositories[repository] = {name: content for name, content in act.items() if name not in names}
+    hub.requests.clear()
+    done = client(hub, tmp_path / "home", "test_hub", "me/tuned", str(tmp_path / "actions.npy"), "me/unknown", *lacking)
+    pulled, expected = np.load(tmp_path / "actions.npy"), actions_of(str(pushed))
+    np.testing.assert_array_equal(pulled, expected)
+    assert np.ptp(expected, axis=0).max() > 0.01
+    assert any("/me/tuned/resolve/main/model.safetensors" in request for request in hub.requests)
+    assert not any("me/act/" in request for request in hub.requests)
+
+    answers = json.loads(done.stdout.splitlines()[-1])
+    for act_path, kind, text in (
+        ("me/unknown", "FileNotFoundError", "no LeRobot checkpoint found there"),
+        ("me/no_weights", "FileNotFoundError", "model.safetensors is missing"),
+        ("me/no_statistics", "ValueError", "normalisation statistics missing"),
+        ("me/before_processors", "ValueError", "normalisation statistics missing"),
+    ):
+        assert answers[act_path][0] == kind, answers[act_path]
+        assert f"policy.act_path='{act_path}'" in answers[act_path][1]
+        assert text in answers[act_path][1]
+
+
+def test_training_goes_on_from_the_hub(ground, hub, pushed, tmp_path):
+    """--policy.path=me/tuned: ACT stays what it was, counters restart, and pushing again replaces the checkpoint."""
+    before = load(hub.repositories["me/tuned"]["model.safetensors"])
+    client(
+        hub, tmp_path / "home", "lerobot.scripts.lerobot_train", "--policy.path=me/tuned", "--policy.repo_id=me/again",
+        "--policy.push_to_hub=true", "--dataset.repo_id=local/demos", f"--dataset.root={ground / 'demos'}", *SMALL,
+        f"--output_dir={tmp_path / 'run'}", "--steps=2",
+    )  # fmt: skip
+    after = load(hub.repositories["me/again"]["model.safetensors"])
+    assert after["progress.updates"].item() == 2
+    assert before["progress.updates"].item() == 3
+    for name, value in before.items():
+        if name.startswith(("agent.act.", "agent.box.")):
+            assert torch.equal(after[name], value), name
+
+
+if __name__ == "__main__":
+    pull(*sys.argv[1:])
