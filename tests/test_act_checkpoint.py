@@ -64,3 +64,11 @@ def test_the_checkpoint_may_disappear_once_it_is_embedded(tmp_path):
     SerlSacPolicy(config, dataset_stats=statistics_for(act_config)).save_pretrained(tmp_path / "serl")
     shutil.rmtree(tmp_path / "act")
     assert SerlSacPolicy.from_pretrained(tmp_path / "serl").config.act_source == str(tmp_path / "act")
+
+
+def test_a_checkpoint_without_any_processors_is_told_how_to_migrate(tmp_path):
+    save_act(tmp_path, small_act_config(0))
+    for path in tmp_path.glob("policy_*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="migrate_policy_normalization"):
+        load_act_checkpoint(str(tmp_path))
