@@ -29,6 +29,13 @@ INPUTS = {
 }
 
 Frame = dict[str, Any]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tests first: those that start real commands come last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 MakeDataset = Callable[..., LeRobotDataset]
 
 

@@ -109,6 +109,7 @@ def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
     with torch.no_grad():
         agent.actor.head.bias[: 5 * 4] = 2.0
         agent.edit_scale.fill_(0.2)
+        agent.fixed_noise.zero_()  # every candidate is the mean edit
     proposal = agent.propose(features, base)
     edited = (base + 0.2 * torch.tensor(2.0).tanh()).clamp(-1, 1)
     chosen = sac.choose_candidate(agent.critic(features, torch.stack([base, edited], 1)), agent.config.actor.margin).bool()
@@ -116,6 +117,24 @@ def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
     torch.testing.assert_close(proposal.chunk[chosen], edited[chosen], atol=1e-5, rtol=0)
     assert torch.equal(proposal.chunk[~chosen], base[~chosen])
     assert proposal.choice.tolist() == chosen.long().tolist()
+
+
+def test_edits_with_fixed_noise_compete_once_the_actor_has_learnt(act_directory):
+    agent = make_agent(act_directory, margin=0.0)
+    features, base = observed(agent)
+    assert not agent.has_learnt
+    assert torch.equal(agent.propose(features, base).chunk, base)
+    with torch.no_grad():
+        agent.actor.head.bias.normal_(std=0.01)
+    assert agent.has_learnt
+    one, two = agent.propose(features, base), agent.propose(features, base)
+    assert torch.equal(one.chunk, two.chunk)
+    assert (one.choice == SAMPLE).any()
+    mean, std = agent.actor(features, base)
+    candidates = [base, *(agent._edited(base, (mean + std * n).tanh()) for n in (torch.zeros(20), *agent.fixed_noise))]
+    values = agent.critic(features, torch.stack(candidates, 1)).mean(0)
+    best = torch.stack(candidates, 1)[torch.arange(BATCH), values.argmax(-1)]
+    torch.testing.assert_close(one.chunk, best)
 
 
 def test_an_insurmountable_margin_keeps_act(act_directory):

@@ -45,7 +45,9 @@ def children_of(pid):
     return found
 
 
-def test_ctrl_c_stops_learner_and_actor_and_keeps_the_episodes(tmp_path):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_learner_and_actor_and_keeps_the_episodes(tmp_path, stop):
+    """Also when the shell started it in the background, where SIGINT is ignored unless the command says otherwise."""
     record_expert(FrankaSimEnv(), "local/demos", tmp_path / "demos", n_episodes=2)
     statistics = LeRobotDatasetMetadata("local/demos", root=tmp_path / "demos").stats
     tensors = {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in statistics.items()}
@@ -61,7 +63,11 @@ def test_ctrl_c_stops_learner_and_actor_and_keeps_the_episodes(tmp_path):
         "actor: {env: {type: franka_sim, episode_length: 20}}\n"
     )
     command = [sys.executable, "-m", "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
     episodes = tmp_path / "run" / "metrics" / "episodes.csv"
     deadline = time.monotonic() + PATIENCE_S
     while not (episodes.exists() and len(episodes.read_text().splitlines()) > 3):
@@ -70,7 +76,7 @@ def test_ctrl_c_stops_learner_and_actor_and_keeps_the_episodes(tmp_path):
         time.sleep(0.2)
     children = children_of(process.pid)
     assert len(children) == 2
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "Stopping the actor, then the learner" in output

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lerobot.policies.act.configuration_act import ACTConfig
 
 BASE, MEAN, SAMPLE = 0, 1, 2
+FIXED_NOISE_SEED = 0
 Metrics = dict[str, float]
 
 
@@ -45,6 +46,7 @@ class EditAgent(nn.Module):
     """
 
     edit_scale: Tensor
+    fixed_noise: Tensor
 
     def __init__(self, config: SerlSacConfig) -> None:
         super().__init__()
@@ -68,6 +70,8 @@ class EditAgent(nn.Module):
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
         self.register_buffer("edit_scale", torch.tensor(actor.edit_scale * config.startup.scale_fraction))
+        noise = self._noise(actor.sampled_candidates, self.box.middle.new_empty(1), torch.Generator().manual_seed(FIXED_NOISE_SEED))
+        self.register_buffer("fixed_noise", noise.squeeze(1), persistent=False)
         given = config.temperature.target_entropy
         self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
 
@@ -86,9 +90,20 @@ class EditAgent(nn.Module):
 
     @torch.no_grad()
     def propose(self, features: Tensor, base: Tensor) -> Proposal:
-        """The deterministic policy: ACT's chunk or the mean edit of it, whichever the critics prefer."""
-        mean, _ = self.actor(features, base)
-        return self._choose(features, base, self._edited(base, mean.tanh()).unsqueeze(1))
+        """The deterministic policy: ACT's chunk, the mean edit of it, or one of a few edits with fixed noise, whichever the critics prefer.
+
+        The edits with noise compete only once the actor has learnt; until then this is ACT, exactly.
+        """
+        mean, std = self.actor(features, base)
+        edits = [self._edited(base, mean.tanh())]
+        if self.has_learnt:
+            edits += [self._edited(base, (mean + std * noise).tanh()) for noise in self.fixed_noise]
+        return self._choose(features, base, torch.stack(edits, dim=1))
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the actor was ever updated: its output layer starts at exactly zero."""
+        return bool(self.actor.head.weight.any()) or bool(self.actor.head.bias.any())
 
     @torch.no_grad()
     def explore(self, features: Tensor, base: Tensor, learning: bool, generator: torch.Generator) -> Proposal:

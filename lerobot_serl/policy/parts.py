@@ -30,7 +30,7 @@ class ActorConfig:
     anchor: float = 0.01
     # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
     candidates: bool = True
-    # Edited chunks that are sampled and compared while collecting; the mean edit competes too.
+    # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
     sampled_candidates: int = 4
     # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
     margin: float = 0.5

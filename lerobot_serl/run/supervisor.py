@@ -34,6 +34,9 @@ def supervise(recipe: Recipe, log_dir: Path, out: TextIO = sys.stdout) -> int:
         log_dir: for learner.log and actor.log.
         out: where the live line goes; on a terminal it stays on one line.
     """
+    # A job in a shell's background ignores SIGINT, and so would its children; SIGTERM stops both just as cleanly.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     log_dir.mkdir(parents=True, exist_ok=True)
     learner = _start("learner", ["lerobot.scripts.lerobot_train", *recipe.learner_flags], log_dir)
     actor = _start("actor", ["lerobot_serl.scripts.lerobot_serl_actor", *recipe.actor_flags, "--patience_s=600"], log_dir)
