@@ -107,6 +107,8 @@ FORBIDDEN = {
     "online": ("actor", "run", "scripts"),
     "policy": ("actor", "run", "scripts", "envs", "report"),
     "envs": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac"),
+    "robots": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac", "teleoperators"),
+    "teleoperators": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac"),
     "run": ("policy", "online", "actor", "networks", "replay", "envs"),
 }
 

@@ -1,0 +1,1 @@
+"""Robots that LeRobot commands can use with `--robot.type=...`."""

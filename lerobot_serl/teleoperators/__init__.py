@@ -1,0 +1,1 @@
+"""Teleoperators that LeRobot commands can use with `--teleop.type=...`."""
