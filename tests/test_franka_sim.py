@@ -147,18 +147,40 @@ def test_lifting_the_cube_terminates_with_reward(env: FrankaSimGym) -> None:
     assert np.linalg.norm(observation["environment_state"] - observation["agent_pos"][15:]) < 0.05
 
 
-def test_state_mode_touches_no_opengl() -> None:
+def test_state_mode_needs_no_opengl() -> None:
+    """Not even the library is loaded where none is to be used; where one is, no context is made."""
     code = (
         "import sys, gymnasium, numpy\n"
         "import lerobot_serl.envs.config_franka_sim as config\n"
         "assert 'mujoco' not in sys.modules\n"
         "env = gymnasium.make(config.FrankaSimEnv().gym_id)\n"
-        "env.reset(seed=0); env.step(env.action_space.sample()); env.close()\n"
+        "env.reset(seed=0); env.step(env.action_space.sample())\n"
+        "assert not env.unwrapped._scene._renderers\n"
+        "env.close()\n"
         "loaded = {'OpenGL', 'gym_hil', 'pygame'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"
     )
-    result = in_subprocess(code)
+    result = in_subprocess(code, MUJOCO_GL="disable")
     assert result.returncode == 0, result.stderr
+
+
+def test_a_schematic_is_drawn_where_nothing_can_be_rendered() -> None:
+    """Commands like lerobot-eval always make videos: state mode must not fail there, however often it is asked."""
+    code = (
+        "import numpy as np\n"
+        "from lerobot_serl.envs.franka_sim import FrankaSimGym\n"
+        "environments = [FrankaSimGym(), FrankaSimGym()]\n"
+        "for environment in environments:\n"
+        "    environment.reset(seed=0)\n"
+        "    before = environment.render()\n"
+        "    for _ in range(3): environment.step(np.array([1, 1, -1, 0]))\n"
+        "    after = environment.render()\n"
+        "    assert before.shape == (256, 256, 3) and before.dtype == np.uint8\n"
+        "    assert (before != after).any() and before.std() > 1\n"
+    )
+    result = in_subprocess(code, MUJOCO_GL="disable")
+    assert result.returncode == 0, result.stderr
+    assert "Pictures are schematic" in result.stderr
 
 
 def test_rendering_without_opengl_says_what_to_set() -> None:
