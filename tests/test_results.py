@@ -1,0 +1,51 @@
+"""What README and docs claim stands in the committed result files."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "quickstart"
+SEEDS = sorted(path.name for path in RESULTS.glob("seed*"))
+
+
+def evaluations(seed):
+    with (RESULTS / seed / "metrics" / "evaluations.csv").open() as handle:
+        return {row["name"]: (int(row["successes"]), int(row["trials"])) for row in csv.DictReader(handle)}
+
+
+def test_three_seeds_are_there():
+    assert SEEDS == ["seed0", "seed1", "seed2"]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/benchmarks.md"])
+def test_the_table_of_the_quickstart_is_the_result_files(document):
+    text = (ROOT / document).read_text()
+    rows = re.findall(r"^\| (\d) \| (\d+) of 100 \| (\d+) of 100 \|", text, re.MULTILINE)
+    assert [(f"seed{seed}", int(act), int(tuned)) for seed, act, tuned in rows] == [
+        (seed, evaluations(seed)["act"][0], evaluations(seed)["fine_tuned"][0]) for seed in SEEDS
+    ]
+    assert all(trials == 100 for seed in SEEDS for _, trials in evaluations(seed).values())
+
+
+def test_the_summary_follows_from_the_episodes():
+    summary = json.loads((RESULTS / "summary.json").read_text())
+    for seed in SEEDS:
+        with (RESULTS / seed / "metrics" / "episodes.csv").open() as handle:
+            success = [float(row["success"]) for row in csv.DictReader(handle)]
+        worst = min(sum(success[i : i + 50]) / 50 for i in range(len(success) - 49))
+        assert summary[seed]["worst_50_training_episodes"] == pytest.approx(worst)
+        assert summary[seed]["worst_50_training_episodes"] >= summary[seed]["act"] - 0.15
+
+
+def test_the_speed_table_is_the_result_file():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    with (ROOT / "docs" / "results" / "speed" / "speed.csv").open() as handle:
+        rows = [row for row in csv.DictReader(handle) if row["critics"]]
+    quoted = re.findall(r"^\| (\d+) \| (\d) \| (\d+) \|", text, re.MULTILINE)
+    assert [(int(c), int(t), int(v)) for c, t, v in quoted] == [
+        (int(r["critics"]), int(r["threads"]), round(float(r["value"]))) for r in rows
+    ]
