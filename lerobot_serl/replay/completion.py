@@ -1,6 +1,6 @@
 """A process of its own that moves journalled episodes into the LeRobotDataset, so that appending never slows the updates down.
 
-Measured: appending an episode of 40 frames inside the learner takes 0.65 s of Python, during which the updates fell from 50 to 1 per second.
+Measured: appending an episode of 40 frames inside the learner takes 0.65 s of Python, during which the updates fell from 20 to 1 per second.
 """
 
 import json
@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,11 +93,9 @@ class CompletionProcess:
         """Complete what is left and wait for the end of the process."""
         self.request()
         assert self._process is not None
-        try:
+        with suppress(BrokenPipeError):  # it has ended already; what it left is counted below
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it has ended already; what it left is counted below
         self._process.wait()
         left = len(journal_of(Path(self._settings.root)).pending())
         if left:
