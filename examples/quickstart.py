@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from lerobot_serl.report.interval import wilson_interval
@@ -40,47 +41,63 @@ class Quickstart:
 
     def __init__(self, root: Path, seed: int, steps: int, overrides: list[str]) -> None:
         self.root, self.seed, self.steps, self.overrides = root, seed, steps, overrides
+        self.demonstrations = root / "demonstrations"
         self.started = time.monotonic()
 
     def run(self) -> int:
         """All steps; returns the exit code."""
-        demonstrations, act_run, serl_run = self.root / "demonstrations", self.root / "act_run", self.root / "serl_sac"
-        self.root.mkdir(parents=True)
-        self._say("1/5 Record 20 demonstrations with the scripted expert")
-        self._command(
-            "record", "lerobot-serl-record", "--env.type=franka_sim", "--env.task=pick_cube", "--repo_id=local/pick_cube",
-            f"--root={demonstrations}", "--n_episodes=20", f"--seed={self.seed}",
-        )  # fmt: skip
-        self._say("2/5 Train ACT with stock LeRobot, and evaluate it")
-        self._command(
-            "train_act", "lerobot-train", *ACT_FLAGS, "--dataset.repo_id=local/pick_cube", f"--dataset.root={demonstrations}",
-            f"--output_dir={act_run}", f"--steps={max(ACT_STEPS)}", f"--seed={1000 + self.seed}",
-        )  # fmt: skip
-        act, act_successes = self._choose_act(act_run)
+        serl_run = self.root / "serl_sac"
+        act, act_successes = self.prepare()
         self._say("3/5 Fine-tune it online")
-        self._command(
-            "fine_tune", "lerobot-serl-run", "--config_path=configs/franka_sim_pick_cube.yaml", f"--output_dir={serl_run}",
-            f"--train.dataset.root={demonstrations}", f"--train.policy.act_path={act}",
-            f"--train.policy.online.root={self.root / 'online'}", f"--train.steps={self.steps}", f"--train.seed={self.seed}",
-            f"--actor.seed={1_000_000 * (self.seed + 1)}", *self.overrides, show=True,
-        )  # fmt: skip
+        self.fine_tune(act, serl_run, *self.overrides)
         self._say("4/5 Evaluate on the same seeds")
-        successes = self._evaluate("fine_tuned", serl_run / "checkpoints" / "last" / "pretrained_model")
+        successes = self.evaluate("fine_tuned", serl_run / "checkpoints" / "last" / "pretrained_model")
         self._write_evaluations(serl_run, act_successes, successes)
         self._say("5/5 Write the report")
         self._command("report", "lerobot-serl-report", str(serl_run), show=True)
         return self._summary(act_successes, successes, serl_run)
 
-    def _choose_act(self, act_run: Path) -> tuple[Path, int]:
-        for steps in ACT_STEPS:
-            checkpoint = act_run / "checkpoints" / f"{steps:06d}" / "pretrained_model"
-            successes = self._evaluate(f"act_{steps}", checkpoint)
-            self._say(f"    ACT after {steps} steps: {successes} of {EPISODES}")
-            if ACT_RANGE[0] <= successes / EPISODES <= ACT_RANGE[1]:
-                return checkpoint, successes
-        raise SystemExit(f"No ACT checkpoint succeeds in {ACT_RANGE[0]:.0%} to {ACT_RANGE[1]:.0%} of the episodes; see {self.root}.")
+    def prepare(self, act_steps: Sequence[int] = ACT_STEPS, act_range: tuple[float, float] = ACT_RANGE) -> tuple[Path, int]:
+        """Demonstrations and ACT; returns its checkpoint, and how many of `EPISODES` it solves.
 
-    def _evaluate(self, name: str, checkpoint: Path) -> int:
+        Args:
+            act_steps: numbers of training steps, in the order in which they are tried.
+            act_range: share of solved episodes that is wanted.
+        """
+        act_run = self.root / "act_run"
+        self.root.mkdir(parents=True)
+        self._say("1/5 Record 20 demonstrations with the scripted expert")
+        self._command(
+            "record", "lerobot-serl-record", "--env.type=franka_sim", "--env.task=pick_cube", "--repo_id=local/pick_cube",
+            f"--root={self.demonstrations}", "--n_episodes=20", f"--seed={self.seed}",
+        )  # fmt: skip
+        self._say("2/5 Train ACT with stock LeRobot, and evaluate it")
+        self._command(
+            "train_act", "lerobot-train", *ACT_FLAGS, "--dataset.repo_id=local/pick_cube", f"--dataset.root={self.demonstrations}",
+            f"--output_dir={act_run}", f"--steps={max(act_steps)}", f"--seed={1000 + self.seed}",
+        )  # fmt: skip
+        return self._choose_act(act_run, act_steps, act_range)
+
+    def fine_tune(self, act: Path, serl_run: Path, *overrides: str) -> None:
+        """Fine-tune ACT in the run directory ``serl_run``; the online dataset lies in ``online`` beside it."""
+        self._command(
+            f"fine_tune_{serl_run.name}", "lerobot-serl-run", "--config_path=configs/franka_sim_pick_cube.yaml", f"--output_dir={serl_run}",
+            f"--train.dataset.root={self.demonstrations}", f"--train.policy.act_path={act}",
+            f"--train.policy.online.root={serl_run.parent / 'online'}", f"--train.steps={self.steps}", f"--train.seed={self.seed}",
+            f"--actor.seed={1_000_000 * (self.seed + 1)}", *overrides, show=True,
+        )  # fmt: skip
+
+    def _choose_act(self, act_run: Path, act_steps: Sequence[int], act_range: tuple[float, float]) -> tuple[Path, int]:
+        for steps in act_steps:
+            checkpoint = act_run / "checkpoints" / f"{steps:06d}" / "pretrained_model"
+            successes = self.evaluate(f"act_{steps}", checkpoint)
+            self._say(f"    ACT after {steps} steps: {successes} of {EPISODES}")
+            if act_range[0] <= successes / EPISODES <= act_range[1]:
+                return checkpoint, successes
+        raise SystemExit(f"No ACT checkpoint succeeds in {act_range[0]:.0%} to {act_range[1]:.0%} of the episodes; see {self.root}.")
+
+    def evaluate(self, name: str, checkpoint: Path) -> int:
+        """How many of `EPISODES` a checkpoint solves, always on the same seeds."""
         output = self.root / "evaluations" / name
         self._command(
             f"evaluate_{name}", "lerobot-eval", f"--policy.path={checkpoint}", "--policy.device=cpu", "--env.type=franka_sim",

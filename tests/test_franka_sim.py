@@ -14,7 +14,8 @@ from lerobot.envs.utils import env_to_policy_features, preprocess_observation
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.expert_franka_sim import ScriptedExpert
-from lerobot_serl.envs.franka_sim import EE_SPEED_M_S, FrankaSimGym
+from lerobot_serl.envs.franka_sim import FrankaSimGym
+from lerobot_serl.envs.pick_cube import EE_SPEED_M_S
 
 N_ACTIONS = {"ee_delta": 4, "joint": 8}
 
@@ -155,7 +156,7 @@ def test_state_mode_needs_no_opengl() -> None:
         "assert 'mujoco' not in sys.modules\n"
         "env = gymnasium.make(config.FrankaSimEnv().gym_id)\n"
         "env.reset(seed=0); env.step(env.action_space.sample())\n"
-        "assert not env.unwrapped._scene._renderers\n"
+        "assert not env.unwrapped.scene._renderers\n"
         "env.close()\n"
         "loaded = {'OpenGL', 'gym_hil', 'pygame'} & set(sys.modules)\n"
         "assert not loaded, loaded\n"

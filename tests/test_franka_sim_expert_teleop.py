@@ -8,10 +8,13 @@ import sys
 import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.processor.hil_processor import HasTeleopEvents
 from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_config
+from lerobot.teleoperators.utils import TeleopEvents
 from lerobot.utils.errors import DeviceNotConnectedError
 
-from lerobot_serl.robots.config_franka_sim_robot import BLOCK_KEYS, FrankaSimRobotConfig
+from lerobot_serl.envs.franka_sim import FrankaSimGym
+from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS, BLOCK_KEYS, FrankaSimRobotConfig
 from lerobot_serl.robots.franka_sim_robot import FrankaSimRobot
 from lerobot_serl.teleoperators.config_franka_sim_expert import FrankaSimExpertConfig
 from lerobot_serl.teleoperators.franka_sim_expert import HOLD_HEIGHT_M, FrankaSimExpert
@@ -89,7 +92,79 @@ def test_connecting_and_disconnecting_twice(pair):
         teleop.get_action()
 
 
-@pytest.mark.parametrize("settings", [{"noise_std": -0.1}, {"noise_std": float("nan")}, {"seed": -1}])
+def hold(robot):
+    """An action that keeps the arm where it is."""
+    return {key: robot.get_observation()[key] for key in robot.action_features}
+
+
+def test_by_default_it_never_takes_over(pair):
+    robot, teleop = pair()
+    assert isinstance(teleop, HasTeleopEvents)
+    for _ in range(40):
+        assert not any(teleop.get_teleop_events().values())
+        robot.send_action(hold(robot))
+
+
+def test_it_takes_over_from_an_arm_that_does_nothing_and_lets_go_when_the_cube_is_lifted(pair):
+    robot, teleop = pair(takeover_share=1.0, takeover_after_s=1.5)
+    for attempt in range(2):
+        action, helped = hold(robot), []
+        while not robot.success:
+            events = teleop.get_teleop_events()
+            assert events.keys() == {e for e in TeleopEvents if e is not TeleopEvents.FAILURE}
+            helped.append(events.pop(TeleopEvents.IS_INTERVENTION))
+            assert not any(events.values())
+            robot.send_action(teleop.get_action() if helped[-1] else action)
+        assert helped == [False] * 15 + [True] * (len(helped) - 15)
+        assert not teleop.get_teleop_events()[TeleopEvents.IS_INTERVENTION]
+        robot.reset()
+        assert robot.n_attempts_begun == attempt + 2
+
+
+def test_an_arm_that_succeeds_in_time_is_left_alone(pair):
+    robot, teleop = pair(takeover_share=1.0, takeover_after_s=3.5)
+    for _ in range(60):
+        assert not teleop.get_teleop_events()[TeleopEvents.IS_INTERVENTION]
+        robot.send_action(teleop.get_action())
+    assert robot.success
+
+
+@pytest.mark.parametrize("mode", ["joint", "ee_delta"])
+def test_it_works_at_the_environment_too(mode):
+    gc.collect()
+    env = FrankaSimGym(control_mode=mode)
+    teleop = FrankaSimExpert(FrankaSimExpertConfig(takeover_share=1.0, takeover_after_s=1.0))
+    teleop.connect()
+    helped, finished = [], False
+    env.reset(seed=1)
+    wait = np.array([0, 0, 0, 0] if mode == "ee_delta" else [*env.scene.joint_positions_rad, 0], dtype=np.float32)
+    while not finished:
+        helped.append(teleop.get_teleop_events()[TeleopEvents.IS_INTERVENTION])
+        action = teleop.get_action()
+        assert tuple(action) == ACTION_KEYS[mode] == tuple(teleop.action_features)
+        values = np.array(list(action.values()), dtype=np.float32) if helped[-1] else wait
+        _, reward, terminated, truncated, info = env.step(values)
+        np.testing.assert_array_equal(info["executed_action"], values)  # the expert gives what can be carried out
+        finished = terminated or truncated
+    assert (reward, helped[:11]) == (1.0, [False] * 10 + [True])
+    env.reset(seed=2)
+    assert env.n_attempts_begun == 2
+    assert not teleop.get_teleop_events()[TeleopEvents.IS_INTERVENTION]
+    env.close()
+    assert not env.is_connected
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"noise_std": -0.1},
+        {"noise_std": float("nan")},
+        {"seed": -1},
+        {"takeover_share": 1.5},
+        {"takeover_after_s": -1.0},
+        {"takeover_for_s": float("inf")},
+    ],
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ValueError, match=f"teleop.{next(iter(settings))}"):
         FrankaSimExpertConfig(**settings)

@@ -17,10 +17,11 @@ from lerobot_serl import SerlSacConfig
 from lerobot_serl.envs.config_franka_sim import ACTION_NAMES, STATE_NAMES
 from lerobot_serl.envs.expert_franka_sim import ScriptedExpert
 from lerobot_serl.envs.franka_sim import FrankaSimGym
+from lerobot_serl.envs.simulated_arm import simulated_arms
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.processor_serl_sac import make_serl_sac_pre_post_processors
 from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS, BLOCK_KEYS, STATE_KEYS, FrankaSimRobotConfig
-from lerobot_serl.robots.franka_sim_robot import MAX_CATCH_UP_S, FrankaSimRobot, find_robot
+from lerobot_serl.robots.franka_sim_robot import MAX_CATCH_UP_S, FrankaSimRobot
 
 PERIOD_S = 0.1
 
@@ -268,13 +269,13 @@ def test_impossible_settings_are_refused(settings, message):
 
 def test_the_robot_is_found_by_its_id(connect):
     left, right = connect(id="left"), connect(id="right")
-    assert find_robot("right") is right
+    assert simulated_arms.find("right") is right
     with pytest.raises(LookupError, match=r"--teleop.robot_id"):
-        find_robot(None)
+        simulated_arms.find(None)
     right.disconnect()
-    assert find_robot(None) is left
+    assert simulated_arms.find(None) is left
     with pytest.raises(LookupError, match=r"no simulated robot with the id 'middle'.*--robot.type=franka_sim"):
-        find_robot("middle")
+        simulated_arms.find("middle")
 
 
 def opengl_platform():

@@ -109,6 +109,7 @@ FORBIDDEN = {
     "envs": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac"),
     "robots": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac", "teleoperators"),
     "teleoperators": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac"),
+    "franka": ("networks", "policy", "replay", "online", "actor", "run", "scripts", "sac", "robots", "teleoperators"),
     "run": ("policy", "online", "actor", "networks", "replay", "envs"),
 }
 
@@ -163,7 +164,7 @@ logging.getLogger().addHandler(Keep(level=logging.ERROR))
 import lerobot.configs, lerobot.envs, lerobot.optim
 before = set(sys.modules)
 import lerobot_serl
-heavy = ("grpc", "mujoco", "matplotlib")
+heavy = ("grpc", "mujoco", "matplotlib", "franky")
 loaded = [name for name in heavy if name in sys.modules]
 ours = sorted(name for name in sys.modules if name.startswith("lerobot_serl"))
 from lerobot.utils.import_utils import register_third_party_plugins

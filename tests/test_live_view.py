@@ -1,5 +1,7 @@
 """The one line on a run in progress, from metric files written as the learner writes them."""
 
+import pytest
+import torch
 from conftest import make_recording, small_config
 
 from lerobot_serl.online.journal import RunJournal
@@ -74,16 +76,20 @@ def test_unreadable_metrics_are_said_so_and_do_not_stop_the_run(tmp_path):
     assert live_line(tmp_path, None).startswith("metrics unreadable: ")
 
 
-def test_files_of_the_learners_own_journal(tmp_path):
+@pytest.mark.parametrize(("by_hand", "shown"), [(False, 100), (True, 0)])
+def test_files_of_the_learners_own_journal(tmp_path, by_hand, shown):
+    """A success to which a person lent a hand is not the policy's."""
     config = small_config(online=OnlineConfig(repo_id="test/online"), metrics_period_s=1e-9)
     progress = Progress(config)
     journal = RunJournal(tmp_path, config, progress, resumed=False)
     progress.env_steps.fill_(12)
     progress.episodes.fill_(1)
-    journal.episode(make_recording(12), Phase.COLLECT)
+    intervention = torch.zeros(12, dtype=torch.bool)
+    intervention[3] = by_hand
+    journal.episode(make_recording(12, intervention=intervention), Phase.COLLECT)
     progress.updates.fill_(3)
     journal.collect({"critic_loss": 0.5})
     journal.write_if_due({"buffer_steps": 12, "demo_steps": 4, "lead_steps": 0.0})
     line = live_line(tmp_path, 30)
-    assert line.startswith("critics learn | 1 episodes, 12 steps | success of the last 1: 100 % | 3 of 30 updates, ")
+    assert line.startswith(f"critics learn | 1 episodes, 12 steps | success of the last 1: {shown} % | 3 of 30 updates, ")
     assert line.endswith(" | buffer 12 steps")

@@ -49,3 +49,48 @@ def test_the_speed_table_is_the_result_file():
     assert [(int(c), int(t), int(v)) for c, t, v in quoted] == [
         (int(r["critics"]), int(r["threads"]), round(float(r["value"]))) for r in rows
     ]
+
+
+def rows_of(name):
+    with (ROOT / "docs" / "results" / name).open() as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_the_table_of_the_robot_workflow_is_the_result_file():
+    rows = {row["name"]: row for row in rows_of("robot_workflow/robot_workflow.csv")}
+    for document in ("README.md", "docs/benchmarks.md"):
+        text = " ".join((ROOT / document).read_text().split())
+        found = re.search(r"one run went from (\d+) to (\d+) of 100 in (\d+) episodes", text) or re.search(
+            r"ACT \| (\d+) of 100 \| 0 \| \| fine-tuned \| (\d+) of 100 \| (\d+) \|", text
+        )
+        assert [int(number) for number in found.groups()] == [
+            int(rows["act"]["successes"]), int(rows["fine_tuned"]["successes"]), int(rows["fine_tuned"]["episodes"]),
+        ]  # fmt: skip
+    assert len(rows_of("robot_workflow/episodes.csv")) == int(rows["fine_tuned"]["episodes"])
+
+
+def test_the_table_of_the_takeovers_is_the_result_file():
+    found = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE)
+    rows = {(row["arm"], row["seed"], int(row["updates"])): int(row["successes"]) for row in rows_of("interventions/interventions.csv")}
+    quoted = {}
+    for updates, *values in found:
+        order = [("none", "0"), ("takeovers", "0"), ("none", "1"), ("takeovers", "1")]
+        quoted |= {(arm, seed, int(updates.replace(",", ""))): int(value) for (arm, seed), value in zip(order, values, strict=True)}
+    assert quoted == rows
+
+
+def test_the_control_loop_is_fast_enough_and_quoted():
+    (row,) = rows_of("control_loop/control_loop.csv")
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert f"median {float(row['median_ms']):.2f} ms" in text
+    assert f"percentile {float(row['p99_ms']):.2f} ms" in text
+    assert float(row["median_ms"]) <= 2
+    assert float(row["p99_ms"]) <= 5
+
+
+def test_the_tracking_table_is_the_result_file():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    for row in rows_of("franka/tracking.csv"):
+        unit = row["unit"]
+        assert f"| {float(row['rms']):.4f} {unit} | {float(row['max']):.4f} {unit} |" in text
+        assert f"| {float(row['real_time_factor']):.2f} |" in text

@@ -22,10 +22,16 @@ from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.parts import OnlineConfig
 from lerobot_serl.replay.completion import journal_of
+from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.recording import policy_input
 from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.replay.store import EpisodeStore, online_features
-from lerobot_serl.transport import PROTOCOL, PROTOCOL_KEY, MessageError, split
+from lerobot_serl.transport import PROTOCOL, PROTOCOL_KEY, MessageError, decode, split
+
+FACTS = DemonstrationFacts(
+    action_names=("a", "b"), state_names=("a", "x", "y", "z"), action_low=(-2.0, 0.0), action_high=(2.0, 1.0),
+    action_step=(0.5, None), start=(0.25, None), median_length=5, longest=6,
+)  # fmt: skip
 
 
 class Learner:
@@ -362,7 +368,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     collection = Collection(small_agent(config), config, progress, demonstrations.meta)
     assert collection.existing() is None
     with caplog.at_level(logging.INFO):
-        collection.start(0, 0, resumed=False)
+        collection.start(0, 0, resumed=False, facts=FACTS)
     assert f"lerobot-serl-actor --learner={collection.address}" in caplog.text
     channel = grpc.insecure_channel(collection.address)
     stub = services_pb2_grpc.LearnerServiceStub(channel)
@@ -431,9 +437,9 @@ def test_counting_on_after_resume(tmp_path, demonstrations):
     progress = Progress(config)
     collection = Collection(small_agent(config), config, progress, demonstrations.meta)
     collection._server.start = lambda: None
-    collection.start(100, 10, resumed=False)  # episodes of an earlier run are not this run's
+    collection.start(100, 10, resumed=False, facts=FACTS)  # episodes of an earlier run are not this run's
     assert (progress.env_steps.item(), progress.episodes.item()) == (0, 0)
-    collection.start(130, 13, resumed=True)
+    collection.start(130, 13, resumed=True, facts=FACTS)
     assert (progress.env_steps.item(), progress.episodes.item()) == (30, 3)
 
 
@@ -443,7 +449,7 @@ def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, de
     progress = Progress(config)
     collection = Collection(small_agent(config), config, progress, demonstrations.meta)
     collection._server.start = lambda: None
-    collection.start(0, 0, resumed=False)
+    collection.start(0, 0, resumed=False, facts=FACTS)
     published = []
     collection._publisher.publish = published_spy(collection._publisher.publish, published)
     progress.env_steps.fill_(10)
@@ -453,6 +459,38 @@ def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, de
         progress.updates += 1
         collection.after_update()
     assert published == [("critic", 0), ("critic", 8), ("critic", 16), ("actor", 20), ("actor", 24)]
+
+
+def whole_policy(publisher):
+    return publisher.message(publisher.wait_for_newer(0, 5), whole_policy=True)
+
+
+def test_the_facts_of_the_demonstrations_reach_the_actor(tmp_path, demonstrations):
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection._server.start = lambda: None
+    collection.start(0, 0, resumed=False, facts=FACTS)
+    header, tensors = decode(whole_policy(collection._publisher))
+    assert ReceivedPolicy(header, tensors, "cpu", seed=0).facts == FACTS
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({**FACTS.to_json(), "longest": 0}, "'longest' is 0"),
+        ({**FACTS.to_json(), "start": [10**400, None]}, "'start' is"),
+        ({**FACTS.to_json(), "action_low": [0.0], "action_high": [1.0], "action_step": [None], "start": [None]}, "1 action entries, its policy 2"),
+        ("nonsense", "other entries"),
+    ],
+)  # fmt: skip
+def test_facts_that_do_not_fit_are_refused(facts, said):
+    learner = Learner()
+    learner.publisher.publish("collect", 0, 0)
+    header, tensors = decode(whole_policy(learner.publisher))
+    assert header["demonstrations"] is None  # an actor for an environment needs none
+    assert ReceivedPolicy(header, tensors, "cpu", seed=0).facts is None
+    with pytest.raises(MessageError, match=said):
+        ReceivedPolicy({**header, "demonstrations": facts}, tensors, "cpu", seed=0)
 
 
 def published_spy(publish, published):

@@ -1,38 +1,77 @@
-"""Running episodes: chunks open loop, and recordings of what was executed."""
+"""Running episodes: chunks open loop, recordings of what was executed, and a person who takes over or judges."""
+
+from types import MappingProxyType
 
 import numpy as np
 import pytest
 import torch
 
+from lerobot_serl.actor.controls import Controls
+from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.actor.session import Chunk, Session
-from lerobot_serl.actor.world import EnvWorld, StepResult
+from lerobot_serl.actor.world import StepResult
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.replay.recording import Decider
 
 KEYS = ("observation.state", "observation.images.front")
 
 
 class ScriptedWorld:
-    """A world that names every observation and halves every action."""
+    """A world that names every observation and halves every action; the end is the robot's verdict."""
 
     task = "halve it"
     simulated = True
+    measured = MappingProxyType({})
 
-    def __init__(self, length, end="terminated"):
-        self.length, self.end, self.resets, self.asked = length, end, 0, []
+    def __init__(self, length, end="terminated", decider=Decider.ROBOT):
+        self.length, self.end, self.resets, self.asked, self.by_hand, self.holds = length, end, 0, [], [], 0
+        self.decider, self.at_reset, self.at_step, self.at_hold = decider, lambda: None, lambda t: None, lambda: None
 
     def observation(self):
         return {KEYS[0]: torch.tensor([float(self.resets), float(self.t)]), KEYS[1]: torch.full((3, 2, 2), self.t, dtype=torch.uint8)}
 
     def reset(self):
         self.resets, self.t = self.resets + 1, 0
+        self.at_reset()
         return self.observation()
+
+    def report(self):
+        return {"clamps": self.t}
+
+    def hold(self):
+        self.holds += 1
+        self.at_hold()
+
+    def step_by_hand(self, action):
+        self.by_hand.append(dict(action))
+        return self.step(np.array(list(action.values()), dtype=np.float32))
 
     def step(self, action):
         self.asked.append(action.copy())
         self.t += 1
+        self.at_step(self.t)
         over = self.t == self.length
         executed = (action / 2).astype(np.float32)
-        return StepResult(self.observation(), executed, float(over), over and self.end == "terminated", over and self.end == "truncated")
+        ends, truncated = over and self.end == "terminated", over and self.end == "truncated"
+        decider = self.decider if ends else Decider.TIME_LIMIT if truncated else Decider.NOBODY
+        return StepResult(self.observation(), executed, float(ends), ends, truncated, decider)
+
+
+class ScriptedHand:
+    """Takes over at the given polls, counted over all episodes."""
+
+    def __init__(self, *polls):
+        self.polls, self.n, self.begun, self.count = polls, -1, 0, 0
+
+    def begin(self):
+        self.begun, self.count = self.begun + 1, 0
+
+    def poll(self, measured):
+        self.n += 1
+        if self.n not in self.polls:
+            return None
+        self.count += self.n - 1 not in self.polls
+        return {"a": 100.0 + self.n, "b": -2.0}
 
 
 def counting_policy(horizon, seen, choices=(0,), edits=(0.5,)):
@@ -65,7 +104,7 @@ def test_a_recording_pairs_each_observation_with_what_was_executed_there(end):
     assert recording.observation[KEYS[1]][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
     assert recording.action.tolist() == [[a / 2, -0.5] for a in (0, 1, 2, 10, 11)]
     assert recording.action.dtype == recording.reward.dtype == torch.float32
-    assert recording.reward.tolist() == [0, 0, 0, 0, 1]
+    assert recording.reward.tolist() == [0, 0, 0, 0, float(end == "terminated")]
     assert recording.intervention.tolist() == [False] * 5
     assert (recording.terminated, recording.truncated) == (end == "terminated", end == "truncated")
     assert recording.task == "halve it"
@@ -73,7 +112,10 @@ def test_a_recording_pairs_each_observation_with_what_was_executed_there(end):
 
 def test_what_was_chosen_is_summed_up():
     recording = Session(ScriptedWorld(8), counting_policy(2, [], choices=(0, 2, 2, 1), edits=(0.0, 0.1, 0.2, 0.3))).run_episode()
-    assert recording.info == pytest.approx({"share_base": 0.25, "share_mean": 0.25, "share_sample": 0.5, "edit_rms": 0.15})
+    expected = {"share_base": 0.25, "share_mean": 0.25, "share_sample": 0.5, "edit_rms": 0.15, "takeovers": 0}
+    expected |= {"decided_by": "robot", "clamps": 8}  # what the world reports comes along
+    assert recording.info == pytest.approx(expected)
+    assert recording.decided_by is Decider.ROBOT
 
 
 def test_the_rest_of_a_chunk_is_dropped_when_an_episode_ends():
@@ -106,3 +148,110 @@ def test_a_real_environment():
     tool_x = recording.observation["observation.state"][:, 15]
     assert (tool_x.diff() > 0).all()  # the arm moved as told, and every frame is its own
     assert torch.equal(recording.observation["observation.state"][5], asked[1]["observation.state"])
+
+
+def test_a_person_who_takes_over_flushes_the_chunk_and_release_replans():
+    world, seen, hand = ScriptedWorld(10), [], ScriptedHand(2, 3, 6)
+    recording = Session(world, counting_policy(4, seen), hand=hand).run_episode()
+    assert [int(o[KEYS[0]][1]) for o in seen] == [0, 4, 7]  # at the newest observation, not the one before the takeover
+    assert [action[0] for action in world.asked] == [0, 1, 102, 103, 10, 11, 106, 20, 21, 22]
+    assert [action["a"] for action in world.by_hand] == [102, 103, 106]
+    assert recording.intervention.nonzero().flatten().tolist() == [2, 3, 6]
+    assert recording.action[:, 0].tolist() == [0, 0.5, 51, 51.5, 5, 5.5, 53, 10, 10.5, 11]  # what was executed, whoever asked
+    assert recording.info["takeovers"] == 2
+    assert hand.begun == 1
+
+
+def test_an_episode_all_by_hand_has_no_choices_to_sum_up():
+    recording = Session(ScriptedWorld(3), counting_policy(4, []), hand=ScriptedHand(0, 1, 2)).run_episode()
+    assert recording.intervention.all()
+    assert dict(recording.info) == {"takeovers": 1, "decided_by": "robot", "clamps": 3}
+
+
+def press_at(controls, presses):
+    """Presses keys while the step of that number is carried out."""
+
+    def at_step(t):
+        for key in presses.get(t, ()):
+            controls.press(key)
+
+    return at_step
+
+
+@pytest.mark.parametrize(("key", "reward"), [("s", 1.0), ("f", 0.0)])
+def test_the_person_ends_an_episode_with_a_key(key, reward):
+    world, controls = ScriptedWorld(9), Controls()
+    world.at_step = press_at(controls, {4: [key]})
+    recording = Session(world, counting_policy(3, []), controls=controls).run_episode()
+    assert len(recording) == 4
+    assert recording.reward.tolist() == [0, 0, 0, reward]
+    assert (recording.terminated, recording.truncated, recording.decided_by) == (True, False, Decider.PERSON)
+    assert recording.success == (key == "s")
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+@pytest.mark.parametrize(("key", "reward"), [("s", 1.0), ("f", 0.0)])
+def test_the_persons_verdict_wins_over_every_other(end, key, reward):
+    world, controls = ScriptedWorld(3, end), Controls()
+    world.at_step = press_at(controls, {3: [key]})
+    recording = Session(world, counting_policy(3, []), controls=controls).run_episode()
+    assert recording.reward.tolist() == [0, 0, reward]
+    assert (recording.terminated, recording.truncated, recording.decided_by) == (True, False, Decider.PERSON)
+
+
+@pytest.mark.parametrize("at", [2, 5])
+def test_a_discarded_episode_is_gone_also_in_its_last_step(at):
+    world, controls = ScriptedWorld(5), Controls()
+    world.at_step = press_at(controls, {at: ["r", "s"]})
+    session = Session(world, counting_policy(3, []), controls=controls)
+    assert session.run_episode() is None
+    world.at_step = press_at(controls, {})
+    assert len(session.run_episode()) == 5  # and the next one is whole: nothing is left of r and s
+
+
+def test_keys_pressed_between_episodes_do_not_end_the_next_one():
+    world, controls = ScriptedWorld(4), Controls()
+    world.at_reset = lambda: [controls.press(key) for key in "sfr"]
+    assert len(Session(world, counting_policy(3, []), controls=controls).run_episode()) == 4
+
+
+def test_q_during_an_episode_lets_it_end_and_q_during_a_reset_starts_none():
+    world, controls, seen = ScriptedWorld(4), Controls(), []
+    session = Session(world, counting_policy(3, seen), controls=controls)
+    world.at_step = press_at(controls, {2: ["q"]})
+    assert len(session.run_episode()) == 4
+    seen.clear()
+    assert session.run_episode() is None
+    assert seen == []
+
+
+@pytest.mark.parametrize("keys", ["", "r"])
+def test_the_arm_is_held_as_soon_as_an_episode_is_over(keys):
+    world, controls = ScriptedWorld(4), Controls()
+    world.at_step = press_at(controls, {4: keys})
+    Session(world, counting_policy(3, []), controls=controls).run_episode()
+    assert world.holds == 1
+
+
+def test_the_person_may_object_to_a_reward_model():
+    world, controls = ScriptedWorld(3, decider=Decider.REWARD_MODEL), Controls()
+    world.at_hold = lambda: controls.press("f") if world.holds == 4 else None
+    recording = Session(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
+    assert world.holds == 4  # the arm is held meanwhile
+    assert recording.reward.tolist() == [0, 0, 0]
+    assert (recording.terminated, recording.decided_by) == (True, Decider.PERSON)
+
+
+def test_without_an_objection_the_reward_model_is_believed():
+    world = ScriptedWorld(3, decider=Decider.REWARD_MODEL)
+    recording = Session(world, counting_policy(3, []), veto_s=0.1).run_episode()
+    assert recording.success
+    assert recording.decided_by is Decider.REWARD_MODEL
+    assert world.holds > 1
+
+
+def test_there_is_no_veto_where_no_model_decided():
+    world, controls = ScriptedWorld(3), Controls()
+    recording = Session(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
+    assert recording.success
+    assert recording.decided_by is Decider.ROBOT

@@ -10,6 +10,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.labels import LabelRule
+from lerobot_serl.replay.recording import Decider
 from lerobot_serl.replay.store import EpisodeStore, online_features
 
 CAMERA = "observation.images.front"
@@ -36,10 +37,11 @@ def test_features_of_the_online_dataset():
         "complementary_info": {"dtype": "float32", "shape": (2,), "names": None},
     }
     features = online_features(demonstrations, use_videos=False)
-    labels = {"next.reward", "next.success", "next.done", "next.terminated", "next.truncated", "is_intervention"}
+    labels = {"next.reward", "next.success", "next.done", "next.terminated", "next.truncated", "next.decided_by", "is_intervention"}
     assert set(features) == {*vector_features(), CAMERA, *labels}
     assert features[CAMERA] == {"dtype": "image", "shape": (8, 8, 3), "names": ["height", "width", "channels"]}
     assert features[STATE] == demonstrations[STATE]
+    assert features["next.decided_by"] == {"dtype": "int64", "shape": (1,), "names": None}
     assert online_features(demonstrations, use_videos=True)[CAMERA]["dtype"] == "video"
 
 
@@ -73,6 +75,21 @@ def test_columns_that_other_tools_read(tmp_path):
     never = [False] * 3
     assert columns == {"next.success": last + never + never, "next.done": last + last + never, "next.truncated": never + last + never}
     assert [dataset[i]["task"] for i in (0, 8)] == ["touch the dot", "no task given"]
+
+
+def test_who_decided_is_stored_at_the_last_frame(tmp_path):
+    said = [decider.value for decider in Decider]
+    store = store_in(tmp_path / "online")
+    store.append([make_recording(2, info={"decided_by": who}) for who in [*said, "the dog", 3]] + [make_recording(2, info={})])
+    numbers = [int(value) for value in store.open().hf_dataset["next.decided_by"]]
+    assert numbers[0::2] == [0] * 10
+    assert numbers[1::2] == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0]
+
+
+def test_numbers_of_deciders_in_stored_datasets_never_change():
+    assert {decider.value: decider.number for decider in Decider} == {
+        "nobody": 0, "environment": 1, "robot": 2, "person": 3, "reward model": 4, "function": 5, "time limit": 6,
+    }  # fmt: skip
 
 
 def test_images_come_back_exactly(tmp_path):

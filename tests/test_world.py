@@ -10,7 +10,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
-from lerobot_serl.actor.world import EnvWorld
+from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 
 STATE, ENV_STATE, IMAGE = "observation.state", "observation.environment_state", "observation.image"

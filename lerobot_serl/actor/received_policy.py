@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..replay.recording import policy_input
 from ..transport import MessageError
 from .session import Chunk
@@ -37,7 +38,10 @@ class ReceivedPolicy:
             raise MessageError(f"the learner sent a policy of type {header['config'].get('type')!r}, expected 'serl_sac'")
         self.config: SerlSacConfig = draccus.decode(SerlSacConfig, {**settings, "device": device})
         self.fps = int(header["fps"])
+        self.facts = None if header.get("demonstrations") is None else _facts(header["demonstrations"])
         self._agent = EditAgent(self.config).to(device)
+        if self.facts is not None and len(self.facts.action_low) != self.action_dim:
+            raise MessageError(f"the learner's facts have {len(self.facts.action_low)} action entries, its policy {self.action_dim}")
         self._agent.requires_grad_(False)
         needed = {name for name in self._agent.state_dict() if not name.startswith(("critic_target.", "raw_temperature"))}
         if missing := sorted(needed - tensors.keys()):
@@ -78,3 +82,10 @@ class ReceivedPolicy:
         edit_rms = (proposal.chunk - base).square().mean().sqrt().item()
         actions = self._agent.box.unnormalize(proposal.chunk)[0].cpu().numpy()
         return Chunk(actions, int(proposal.choice[0]), edit_rms)
+
+
+def _facts(document: Any) -> DemonstrationFacts:
+    try:
+        return facts_from_json(document)
+    except (ValueError, TypeError) as error:
+        raise MessageError(f"the learner's message: {error}") from error

@@ -1,15 +1,19 @@
-"""Runs episodes: asks for a chunk, executes it open loop, records what was executed."""
+"""Runs episodes: asks for a chunk, executes it open loop, lets a person take over, records what was executed."""
 
+import logging
+import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..replay.recording import Recording
-from .world import Observation, World
+from ..replay.recording import DECIDED_BY, Decider, Recording
+from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
+from .world import Observation, StepResult, World
 
 CHOICES = ("share_base", "share_mean", "share_sample")
 
@@ -32,46 +36,137 @@ class Chunk:
 Act = Callable[[Observation], Chunk]
 
 
+class Hand(Protocol):
+    """A person who may take over: `takeover.Takeover`."""
+
+    count: int
+
+    def begin(self) -> None:
+        """Before an episode."""
+
+    def poll(self, measured: Mapping[str, float]) -> Mapping[str, float] | None:
+        """What the person wants the robot to do now; None while the policy moves it."""
+
+
 class Session:
-    """One world, one way to act.
+    """One world, one way to act, perhaps a person.
 
     Args:
         world: where to act.
-        act: observation -> chunk; called when the last chunk is used up.
+        act: observation -> chunk; called when the last chunk is used up, and after a takeover.
         begin_episode: called before each episode (new weights, a new decision how to explore).
+        controls: what the person asks for with keys or buttons.
+        hand: the person's teleoperator.
+        veto_s: time for the key f after a reward model's success.
+        tick: told after each step how many there were, and whether a person moved the robot.
     """
 
-    def __init__(self, world: World, act: Act, begin_episode: Callable[[], None] = lambda: None) -> None:
-        self._world, self._act, self._begin_episode = world, act, begin_episode
+    def __init__(
+        self,
+        world: World,
+        act: Act,
+        begin_episode: Callable[[], None] = lambda: None,
+        controls: Controls | None = None,
+        hand: Hand | None = None,
+        veto_s: float = 0.0,
+        tick: Callable[[int, bool], None] = lambda steps, by_hand: None,
+    ) -> None:
+        self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
+        self._controls, self._hand, self._tick = controls or Controls(), hand, tick
 
-    def run_episode(self) -> Recording:
-        """One episode, from reset to its end."""
+    def run_episode(self) -> Recording | None:
+        """One episode, from reset to its end; None if the person discards it, or wants to stop before it begins.
+
+        Raises:
+            EpisodeSpoilt: it must not be learnt from; another one may be tried.
+            WorldError: the world can not go on.
+        """
         self._begin_episode()
         observation = self._world.reset()
-        observations: list[Observation] = []
-        actions, rewards = [], []
-        chunks: list[Chunk] = []
+        self._controls.forget()
+        if self._controls.asked(QUIT):  # pressed during the reset
+            self._world.hold()
+            return None
+        if self._hand is not None:
+            self._hand.begin()
+        frames = _Frames()
         queue: deque[np.ndarray] = deque()
         while True:
-            if not queue:
-                chunks.append(self._act(observation))
-                queue.extend(chunks[-1].actions)
-            result = self._world.step(queue.popleft())
-            observations.append(observation)
-            actions.append(result.executed)
-            rewards.append(result.reward)
+            wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
+            if wanted is not None:
+                queue.clear()  # what the policy had planned is out of date
+                result = self._world.step_by_hand(wanted)
+            else:
+                if not queue:
+                    chunk = self._act(observation)
+                    frames.chunks.append(chunk)
+                    queue.extend(chunk.actions)
+                result = self._world.step(queue.popleft())
+            result = self._with_verdict_of_person(result)
+            frames.add(observation, result, by_hand=wanted is not None)
+            self._tick(len(frames), wanted is not None)
             observation = result.observation
+            if self._controls.take(REDO):
+                logging.info("Episode discarded.")
+                self._world.hold()
+                return None
             if result.terminated or result.truncated:
+                self._world.hold()
                 break
+        takeovers = self._hand.count if self._hand is not None else 0
+        return frames.recording(self._confirmed(result), self._world, takeovers)
+
+    def _with_verdict_of_person(self, result: StepResult) -> StepResult:
+        request = self._controls.take(SUCCESS, FAILURE)
+        if request is None:
+            return result
+        return replace(result, reward=float(request == SUCCESS), terminated=True, truncated=False, decided_by=Decider.PERSON)
+
+    def _confirmed(self, result: StepResult) -> StepResult:
+        """The person may object to a reward model's success while the arm holds."""
+        if not self._veto_s or result.decided_by is not Decider.REWARD_MODEL or not result.reward:
+            return result
+        logging.info(f"The reward model says success; press f within {self._veto_s:.0f} s to object.")
+        until = time.monotonic() + self._veto_s
+        while time.monotonic() < until:
+            self._world.hold()
+            if self._controls.take(FAILURE):
+                logging.info("Counted as a failure.")
+                return replace(result, reward=0.0, decided_by=Decider.PERSON)
+            time.sleep(0.02)
+        return result
+
+
+class _Frames:
+    """What an episode has seen so far."""
+
+    def __init__(self) -> None:
+        self._observations: list[Observation] = []
+        self._actions: list[np.ndarray] = []
+        self._rewards: list[float] = []
+        self._by_hand: list[bool] = []
+        self.chunks: list[Chunk] = []
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    def add(self, observation: Observation, result: StepResult, by_hand: bool) -> None:
+        self._observations.append(observation)
+        self._actions.append(result.executed)
+        self._rewards.append(result.reward)
+        self._by_hand.append(by_hand)
+
+    def recording(self, end: StepResult, world: World, takeovers: int) -> Recording:
+        info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
         return Recording(
-            observation=_stack(observations),
-            action=torch.from_numpy(np.stack(actions)),
-            reward=torch.tensor(rewards, dtype=torch.float32),
-            intervention=torch.zeros(len(actions), dtype=torch.bool),
-            terminated=result.terminated,
-            truncated=result.truncated,
-            task=self._world.task,
-            info=_summary(chunks),
+            observation=_stack(self._observations),
+            action=torch.from_numpy(np.stack(self._actions)),
+            reward=torch.tensor([*self._rewards[:-1], end.reward], dtype=torch.float32),
+            intervention=torch.tensor(self._by_hand, dtype=torch.bool),
+            terminated=end.terminated,
+            truncated=end.truncated,
+            task=world.task,
+            info=info,
         )
 
 
@@ -80,6 +175,9 @@ def _stack(observations: list[Observation]) -> dict[str, Tensor]:
 
 
 def _summary(chunks: list[Chunk]) -> dict[str, float | int | str]:
+    """Nothing, when a person moved the robot from beginning to end."""
+    if not chunks:
+        return {}
     counts = Counter(chunk.choice for chunk in chunks)
     shares: dict[str, float | int | str] = {name: counts[index] / len(chunks) for index, name in enumerate(CHOICES)}
     shares["edit_rms"] = float(np.mean([chunk.edit_rms for chunk in chunks]))

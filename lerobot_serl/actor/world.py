@@ -5,13 +5,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
-from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.envs import EnvConfig, make_env, preprocess_observation
 from torch import Tensor
 
+from ..replay.recording import Decider
+
 Observation = dict[str, Tensor]
-REWARD_SOURCES = ("success", "environment")
+
+
+class WorldError(RuntimeError):
+    """The world can not go on; the arm is still. The message says why and what to do."""
+
+
+class EpisodeSpoilt(WorldError):  # noqa: N818
+    """This episode must not be learnt from, but another one may be tried."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +30,7 @@ class StepResult:
         reward: following the action.
         terminated: a success or failure state was reached.
         truncated: the time limit was reached.
+        decided_by: who ended the episode; nobody while it goes on.
     """
 
     observation: Observation
@@ -31,6 +38,7 @@ class StepResult:
     reward: float
     terminated: bool
     truncated: bool
+    decided_by: Decider = Decider.NOBODY
 
 
 class World(Protocol):
@@ -40,7 +48,11 @@ class World(Protocol):
     """
 
     task: str
-    simulated: bool
+    simulated: bool  # time stands still between two steps: whoever acts may take as long as it likes
+
+    @property
+    def measured(self) -> Mapping[str, float]:
+        """Numbers of the last observation under the robot's own keys; empty where the world has no such names."""
 
     def reset(self) -> Observation:
         """Begin an episode."""
@@ -48,93 +60,14 @@ class World(Protocol):
     def step(self, action: np.ndarray) -> StepResult:
         """Carry out a raw action ``(D,)``."""
 
-    def close(self) -> None:
-        """Release everything; may be called twice."""
+    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
+        """Carry out what a teleoperator asks for, under its keys."""
 
+    def hold(self) -> None:
+        """Keep still where it is."""
 
-class EnvWorld:
-    """A LeRobot environment (``--env.type=...``).
-
-    Success, as the environment reports it in ``info["is_success"]``, ends the episode: an environment that goes on after a success would
-    otherwise teach that success is not the end.
-
-    Args:
-        config: LeRobot's environment configuration.
-        inputs: the policy's input features.
-        action_dim: ``D``.
-        seed: of the first episode; every further episode adds one.
-        reward: ``success``, 1 at success and 0 elsewhere; ``environment``, the environment's own.
-
-    Raises:
-        ValueError: an observation that the policy needs is missing or has another shape, or the action has another size.
-    """
-
-    simulated = True
-
-    def __init__(self, config: EnvConfig, inputs: Mapping[str, PolicyFeature], action_dim: int, seed: int, reward: str = "success") -> None:
-        if reward not in REWARD_SOURCES:
-            raise ValueError(f"reward={reward!r}: expected one of {', '.join(REWARD_SOURCES)}.")
-        vector_env = next(iter(next(iter(make_env(config, n_envs=1).values())).values()))
-        self._env = vector_env.envs[0]
-        self._preprocess, _ = config.get_env_processors()
-        self._inputs, self._seed, self._reward = dict(inputs), seed, reward
-        self._name = f"--env.type={config.type}"
-        self._check_action(action_dim)
-        self._check_observation(self.reset())
-        self._seed = seed
-        self.task = str(getattr(self._env.unwrapped, "task_description", config.task or ""))
-
-    def reset(self) -> Observation:
-        raw, _ = self._env.reset(seed=self._seed)
-        self._seed += 1
-        return self._observation(raw)
-
-    def step(self, action: np.ndarray) -> StepResult:
-        space = self._env.action_space
-        clipped = np.clip(action, space.low, space.high).astype(np.float32)
-        raw, reward, terminated, truncated, info = self._env.step(clipped)
-        success = bool(info.get("is_success", terminated and reward > 0))
-        ends = bool(terminated) or success
-        return StepResult(
-            observation=self._observation(raw),
-            executed=np.asarray(info.get("executed_action", clipped), dtype=np.float32),
-            reward=float(success) if self._reward == "success" else float(reward),
-            terminated=ends,
-            truncated=bool(truncated) and not ends,
-        )
+    def report(self) -> Mapping[str, float | int | str]:
+        """What there is to say of the episode that has just ended."""
 
     def close(self) -> None:
-        self._env.close()
-
-    def _observation(self, raw: dict[str, np.ndarray]) -> Observation:
-        """LeRobot's own conversion, without its batch dimension, with images back in uint8, and free of the environment's own memory."""
-        converted = self._preprocess(preprocess_observation(raw))
-        self._given = sorted(key for key in converted if key.startswith("observation."))
-        observation = {}
-        for key in self._inputs:
-            if key in converted:
-                value = converted[key][0]
-                image = self._inputs[key].type is FeatureType.VISUAL
-                observation[key] = (value * 255.0).round().to(torch.uint8) if image else value.float().clone()
-        return observation
-
-    def _check_observation(self, observation: Observation) -> None:
-        for key, feature in self._inputs.items():
-            if key not in observation:
-                raise ValueError(
-                    f"{self._name}: the policy needs '{key}', which this environment does not give (it gives "
-                    f"{self._given}). Choose another observation mode, for example --env.obs_type."
-                )
-            if tuple(observation[key].shape) != tuple(feature.shape):
-                raise ValueError(
-                    f"{self._name}: '{key}' has shape {tuple(observation[key].shape)}, the policy expects {tuple(feature.shape)}. "
-                    "Use the environment settings that the demonstrations were recorded with."
-                )
-
-    def _check_action(self, action_dim: int) -> None:
-        shape = self._env.action_space.shape
-        if shape != (action_dim,):
-            raise ValueError(
-                f"{self._name}: actions have shape {shape}, the policy gives ({action_dim},). "
-                "Use the control mode that the demonstrations were recorded with."
-            )
+        """Stop and release everything; may be called twice."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_serl.envs.config_franka_sim import ACTION_NAMES, STATE_NAMES
-from lerobot_serl.envs.franka_sim import EE_SPEED_M_S
 from lerobot_serl.envs.panda_scene import N_JOINTS, PandaScene
+from lerobot_serl.envs.pick_cube import EE_SPEED_M_S
 
 APPROACH_HEIGHT_M = 0.08
 AROUND_CUBE_M = 0.015

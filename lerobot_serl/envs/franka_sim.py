@@ -5,6 +5,7 @@ by any LeRobot command with `--env.type=franka_sim`. OpenGL is touched only by i
 """
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -19,15 +20,10 @@ from lerobot_serl.envs.config_franka_sim import (
     TASK_DESCRIPTIONS,
     FrankaSimEnv,
 )
-from lerobot_serl.envs.panda_scene import N_JOINTS, PandaScene
+from lerobot_serl.envs.panda_scene import PandaScene
+from lerobot_serl.envs.pick_cube import PickCube
 from lerobot_serl.envs.schematic import draw
-
-EE_SPEED_M_S = 0.25
-JOINT_SPEED_RAD_S = 2.0
-BLOCK_LOW_XY_M = (0.3, -0.15)
-BLOCK_HIGH_XY_M = (0.5, 0.15)
-LIFT_HEIGHT_M = 0.1
-HELD_DISTANCE_M = 0.05
+from lerobot_serl.envs.simulated_arm import simulated_arms
 
 Observation = dict[str, Any]
 
@@ -41,7 +37,7 @@ class FrankaSimGym(gym.Env):
         pixels: {"front", "wrist"}, each (height, width, 3) uint8, in pixel mode only.
 
     Actions (float32), clipped to the action space:
-        "ee_delta": (4,) tool displacement xyz, where 1 is `EE_SPEED_M_S / fps` metres (25 mm at 10 Hz), and the
+        "ee_delta": (4,) tool displacement xyz, where 1 is 0.25 m/s for one period (25 mm at 10 Hz), and the
             gripper, 0 open to 1 closed.
         "joint": (8,) absolute joint positions (rad), approached at `JOINT_SPEED_RAD_S` at most, and the gripper.
 
@@ -63,21 +59,11 @@ class FrankaSimGym(gym.Env):
         self._draws_schematic = False
         self.task_description = TASK_DESCRIPTIONS[self.task]
         self._max_episode_steps = self.config.episode_length
-        self._scene = PandaScene(control_period_s=1 / self.config.fps)
-        self._ee_step_m = EE_SPEED_M_S / self.config.fps
-        self._joint_step_rad = JOINT_SPEED_RAD_S / self.config.fps
-        self._action_box = self._build_action_space()
-        self.action_space = self._action_box
+        self._cube = PickCube(self.config.control_mode, self.config.fps)
+        self._is_open = True
+        self.action_space = gym.spaces.Box(self._cube.action_low, self._cube.action_high, dtype=np.float32)
         self.observation_space = self._build_observation_space()
-        self._n_steps = 0
-        self._block_start_z_m = 0.0
-
-    def _build_action_space(self) -> gym.spaces.Box:
-        scene = self._scene
-        low, high = -np.ones(3), np.ones(3)
-        if self.config.control_mode == "joint":
-            low, high = scene.joint_low_rad, scene.joint_high_rad
-        return gym.spaces.Box(_float32(*low, 0.0), _float32(*high, 1.0), dtype=np.float32)
+        simulated_arms.add(self)
 
     def _build_observation_space(self) -> gym.spaces.Dict:
         spaces: dict[str, gym.Space] = {"agent_pos": _unbounded(len(STATE_NAMES))}
@@ -91,9 +77,7 @@ class FrankaSimGym(gym.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
         """Start an episode with the cube at a random place; the same seed gives the same place."""
         super().reset(seed=seed)
-        self._scene.reset(block_xy_m=self.np_random.uniform(BLOCK_LOW_XY_M, BLOCK_HIGH_XY_M))
-        self._n_steps = 0
-        self._block_start_z_m = float(self._scene.block_position_m[2])
+        self._cube.begin(self.np_random)
         return self._observe(), {"is_success": False}
 
     def step(self, action: ArrayLike) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -102,58 +86,27 @@ class FrankaSimGym(gym.Env):
         Raises:
             ValueError: the action has the wrong shape or an entry that is not finite.
         """
-        executed = self._executable(np.asarray(action, dtype=np.float32))
-        if self.config.control_mode == "ee_delta":
-            targets_rad = self._scene.joint_targets_for_delta(executed[:3].astype(np.float64) * self._ee_step_m)
-        else:
-            targets_rad = executed[:N_JOINTS].astype(np.float64)
-        self._scene.step(targets_rad, gripper_closure=float(executed[-1]))
-        self._n_steps += 1
-        is_success = self._is_lifted()
-        truncated = not is_success and self._n_steps >= self._max_episode_steps
+        names, values = ACTION_NAMES[self.config.control_mode], np.asarray(action, dtype=np.float32)
+        if values.shape != (len(names),):
+            raise ValueError(f"action has shape {values.shape}, expected ({len(names)},) = {names}")
+        executed = self._cube.executable(values, names)
+        self._cube.aim(executed)
+        self._cube.step()
+        is_success = self.success
+        truncated = not is_success and self._cube.n_steps >= self._max_episode_steps
         info = {"is_success": is_success, "executed_action": executed}
         return self._observe(), float(is_success), is_success, truncated, info
-
-    def _executable(self, action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the action that the arm will follow: checked, clipped to the space and, for joints, rate-limited."""
-        names = ACTION_NAMES[self.config.control_mode]
-        if action.shape != (len(names),):
-            raise ValueError(f"action has shape {action.shape}, expected ({len(names)},) = {names}")
-        for name, value in zip(names, action, strict=True):
-            if not np.isfinite(value):
-                raise ValueError(f"action entry {name!r} is {value}, expected a finite number; check the policy")
-        executed = np.clip(action, self._action_box.low, self._action_box.high)
-        if self.config.control_mode == "joint":
-            measured = self._scene.joint_positions_rad
-            low, high = measured - self._joint_step_rad, measured + self._joint_step_rad
-            executed[:N_JOINTS] = np.clip(executed[:N_JOINTS], low, high)
-        return executed
-
-    def _is_lifted(self) -> bool:
-        block_m = self._scene.block_position_m
-        lifted = block_m[2] - self._block_start_z_m >= LIFT_HEIGHT_M
-        held = np.linalg.norm(block_m - self._scene.tcp_position_m) < HELD_DISTANCE_M
-        return bool(lifted and held)
 
     def _observe(self) -> Observation:
         if self.config.obs_type == "state":
             return self.privileged_observation()
         height_px, width_px = self.config.observation_height, self.config.observation_width
-        pixels = {camera: self._scene.render(camera, height_px, width_px) for camera in CAMERAS}
-        return {"agent_pos": self._agent_pos(), "pixels": pixels}
-
-    def _agent_pos(self) -> NDArray[np.float32]:
-        scene = self._scene
-        return np.concatenate(
-            [scene.joint_positions_rad, scene.joint_velocities_rad_s, [scene.gripper_closure], scene.tcp_position_m]
-        ).astype(np.float32)
+        pixels = {camera: self.scene.render(camera, height_px, width_px) for camera in CAMERAS}
+        return {"agent_pos": self._cube.arm_state(), "pixels": pixels}
 
     def privileged_observation(self) -> Observation:
         """Return the state-mode observation whatever the observation type: for experts and for inspection."""
-        return {
-            "agent_pos": self._agent_pos(),
-            "environment_state": self._scene.block_position_m.astype(np.float32),
-        }
+        return self._cube.privileged_observation()
 
     def render(self) -> NDArray[np.uint8] | None:
         """Return the front view as (visualization_height, visualization_width, 3) uint8, or None without render mode.
@@ -165,22 +118,79 @@ class FrankaSimGym(gym.Env):
         size = self.config.visualization_height, self.config.visualization_width
         if not self._draws_schematic:
             try:
-                return self._scene.render("front", *size)
+                return self.scene.render("front", *size)
             except RuntimeError as error:
                 if self.config.obs_type == "pixels":
                     raise
                 logging.warning(f"Pictures are schematic: {error}")
                 self._draws_schematic = True
-        return draw(self._scene.block_position_m, self._scene.tcp_position_m, self._scene.gripper_closure, *size)
+        return draw(self.scene.block_position_m, self.scene.tcp_position_m, self.scene.gripper_closure, *size)
 
     def close(self) -> None:
         """Free the OpenGL contexts; calling it again does nothing."""
-        self._scene.close()
+        self._is_open = False
+        self.scene.close()
+
+    # What follows makes it a `SimulatedArm`, at which a scripted person can work.
+
+    @property
+    def id(self) -> None:
+        """Environments have no name."""
+        return None
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it has not been closed."""
+        return self._is_open
+
+    @property
+    def control_mode(self) -> str:
+        """`joint` or `ee_delta`."""
+        return self.config.control_mode
+
+    @property
+    def fps(self) -> int:
+        """Control frequency in Hz."""
+        return self.config.fps
+
+    @property
+    def action_keys(self) -> tuple[str, ...]:
+        """Names of an action's entries, in order, as the robot `franka_sim` calls them."""
+        return tuple(f"{name.removesuffix('.pos')}.pos" for name in ACTION_NAMES[self.config.control_mode])
+
+    @property
+    def scene(self) -> PandaScene:
+        """The physics."""
+        return self._cube.scene
+
+    @property
+    def success(self) -> bool:
+        """Whether the cube is lifted and held now."""
+        return self._cube.is_lifted
+
+    @property
+    def attempt_time_s(self) -> float:
+        """Simulated seconds since `reset`."""
+        return self._cube.attempt_time_s
+
+    @property
+    def n_attempts_begun(self) -> int:
+        """Calls of `reset` so far."""
+        return self._cube.n_attempts_begun
+
+    def executable_action(self, action: Mapping[str, Any]) -> dict[str, float]:
+        """Return what `step` would carry out now.
+
+        Args:
+            action: one number for each of `action_keys`.
+
+        Raises:
+            ValueError: an entry is not finite.
+        """
+        keys = self.action_keys
+        executed = self._cube.executable(np.array([float(action[key]) for key in keys], dtype=np.float32), keys)
+        return dict(zip(keys, executed.tolist(), strict=True))
 
 
 def _unbounded(size: int) -> gym.spaces.Box:
     return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-
-
-def _float32(*values: float) -> NDArray[np.float32]:
-    return np.array(values, dtype=np.float32)

@@ -12,6 +12,7 @@ from lerobot.utils.constants import ACTION
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.completion import CompletionProcess, StoreSettings, complete, journal_of
+from ..replay.facts import DemonstrationFacts
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording
 from ..replay.store import EpisodeStore, online_features
@@ -69,14 +70,16 @@ class Collection:
         """Episodes of earlier runs."""
         return self.store.open() if self.store.exists else None
 
-    def start(self, frames: int, episodes: int, resumed: bool) -> None:
+    def start(self, frames: int, episodes: int, resumed: bool, facts: DemonstrationFacts) -> None:
         """Publish the first weights and accept episodes.
 
         Args:
             frames, episodes: in the online dataset now.
             resumed: what the dataset gained since the run began counts as this run's, also what came after the checkpoint; otherwise
                 counting starts here.
+            facts: of the demonstrations, for the actor processes.
         """
+        self._publisher.facts = facts
         progress = self._progress
         if resumed:
             progress.env_steps.fill_(frames - int(progress.first_online_frame.item()))
@@ -87,7 +90,8 @@ class Collection:
         self._publish()
         self._server.start()
         logging.info(
-            f"Learner listens at {self.address}; start the robot side with: lerobot-serl-actor --learner={self.address} --env.type=..."
+            f"Learner listens at {self.address}; start the robot side with: lerobot-serl-actor --learner={self.address} --robot.type=... "
+            "(or --env.type=...)"
         )
 
     def arrived(self, wait_s: float) -> list[Recording]:

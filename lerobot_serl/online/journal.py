@@ -86,9 +86,9 @@ class RunJournal:
 
     def episode(self, recording: Recording, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""
-        self._recent.append(recording.success)
+        self._recent.append(recording.success_alone)
         if phase is Phase.COLLECT:
-            self._startup.append(recording.success)
+            self._startup.append(recording.success_alone)
         if self._episodes is None:
             return
         reported = {name: recording.info[name] for name in EPISODE_COLUMNS if name in recording.info}
@@ -99,7 +99,7 @@ class RunJournal:
                 "env_steps": int(self._progress.env_steps.item()),
                 "wall_s": time.perf_counter() - self._started,
                 "phase": phase.value,
-                "success": int(recording.success),
+                "success": int(recording.success_alone),
                 "return": float(recording.reward.sum()),
                 "length": len(recording),
                 "interventions": int(recording.intervention.sum()),

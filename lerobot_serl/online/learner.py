@@ -17,10 +17,12 @@ from ..policy.agent import EditAgent, Metrics
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
+from ..replay.facts import DemonstrationFacts
 from ..replay.memory import BASE, FEATURES, ReplayMemory
 from ..replay.recording import Recording, policy_input
 from ..replay.transition import Batch, Episode, intervened_segments
 from .collection import Collection
+from .corrections import CorrectionReport
 from .journal import RunJournal
 from .progress import Phase, Progress
 
@@ -68,8 +70,9 @@ class Learner:
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
         for recording in self._read_all(reader, "Demonstrations"):
             self.demonstrations.add(self.annotate(recording))
+        self.corrections = CorrectionReport(config.actor.edit_scale, reader.facts.action_names)
         if self.collection is not None:
-            self._start_collection(self.collection, keys)
+            self._start_collection(self.collection, keys, reader.facts)
         self.journal = RunJournal(_metrics_dir(config), config, progress, resumed=self._resumed)
         config.in_progress = True
 
@@ -158,16 +161,17 @@ class Learner:
     def _remember(self, recording: Recording) -> None:
         episode = self.annotate(recording)
         self.online.add(episode)
+        self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
         for segment in intervened_segments(episode):
             self.demonstrations.add(segment)
 
-    def _start_collection(self, collection: Collection, keys: list[str]) -> None:
+    def _start_collection(self, collection: Collection, keys: list[str], facts: DemonstrationFacts) -> None:
         dataset = collection.existing()
         if dataset is not None:
             for recording in self._read_all(EpisodeReader(dataset, keys), "Online episodes"):
                 self._remember(recording)
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
-        collection.start(frames, episodes, resumed=self._resumed)
+        collection.start(frames, episodes, resumed=self._resumed, facts=facts)
 
     def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Recording]:
         for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):

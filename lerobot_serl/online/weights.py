@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..replay.facts import DemonstrationFacts
 from ..transport import encode
 
 POLICY, WEIGHTS = "policy", "weights"
@@ -35,6 +36,9 @@ class WeightPublisher:
         agent: the networks.
         config: sent along, so that the robot side needs no configuration of its own.
         fps: control rate of the demonstrations.
+
+    Attributes:
+        facts: of the demonstrations; sent with the whole policy, so they must be there before the first actor process comes.
     """
 
     def __init__(self, agent: EditAgent, config: SerlSacConfig, fps: int) -> None:
@@ -42,6 +46,7 @@ class WeightPublisher:
         self._changed = threading.Condition()
         self._newest: Snapshot | None = None
         self.run = uuid.uuid4().hex
+        self.facts: DemonstrationFacts | None = None
 
     @property
     def phase(self) -> str | None:
@@ -72,6 +77,7 @@ class WeightPublisher:
             "kind": POLICY,
             **snapshot.header,
             "fps": self._fps,
+            "demonstrations": None if self.facts is None else self.facts.to_json(),
             "config": draccus.encode(self._config, PreTrainedConfig),
         }
         return encode(header, {**fixed, **snapshot.tensors})

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
+from .facts import DemonstrationFacts, gather_facts
 from .labels import INTERVENTION, LABEL_COLUMNS, LabelRule, Labels, choose_rule, label_episode
 from .recording import Recording
 
@@ -57,6 +58,12 @@ class EpisodeReader:
     def lengths(self) -> list[int]:
         """Frames of each episode after labelling."""
         return [len(self._labelled(span).reward) for span in self.spans]
+
+    @property
+    def facts(self) -> DemonstrationFacts:
+        """Names, ranges and lengths."""
+        starts, states = [span.start for span in self.spans], self._columns.get(OBS_STATE)
+        return gather_facts(self._dataset.features, self._columns[ACTION], states, starts, self.lengths)
 
     @property
     def binary_rewards(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 REWARD, SUCCESS, DONE = "next.reward", "next.success", "next.done"
 TERMINATED, TRUNCATED, INTERVENTION = "next.terminated", "next.truncated", "is_intervention"
+DECIDED_BY = "next.decided_by"
 LABEL_COLUMNS = (REWARD, SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
 
 

@@ -2,9 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 import torch
 from torch import Tensor
+
+DECIDED_BY = "decided_by"
+
+
+class Decider(Enum):
+    """Who ended an episode. Its place in this list is the number that a dataset's ``next.decided_by`` holds at the last frame."""
+
+    NOBODY = "nobody"
+    ENVIRONMENT = "environment"
+    ROBOT = "robot"
+    PERSON = "person"
+    REWARD_MODEL = "reward model"
+    FUNCTION = "function"
+    TIME_LIMIT = "time limit"
+
+    @property
+    def number(self) -> int:
+        """What is stored; never renumber."""
+        return list(Decider).index(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +54,20 @@ class Recording:
         return len(self.action)
 
     @property
+    def decided_by(self) -> Decider:
+        """Who ended it, as the actor process reports it; nobody if it does not say, or says something else."""
+        name = self.info.get(DECIDED_BY)
+        return next((decider for decider in Decider if decider.value == name), Decider.NOBODY)
+
+    @property
     def success(self) -> bool:
         """Ended in a rewarded termination."""
         return self.terminated and bool(self.reward[-1] > 0)
+
+    @property
+    def success_alone(self) -> bool:
+        """A success to which no person lent a hand: what a curve of the policy's success counts."""
+        return self.success and not bool(self.intervention.any())
 
 
 def policy_input(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:

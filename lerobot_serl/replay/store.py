@@ -8,7 +8,7 @@ import numpy as np
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
-from .labels import DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .recording import Recording
 
 _FLAGS = (SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
@@ -28,6 +28,7 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
             if feature["dtype"] in ("image", "video"):
                 features[key]["dtype"] = "video" if use_videos else "image"
     features[REWARD] = {"dtype": "float32", "shape": (1,), "names": None}
+    features[DECIDED_BY] = {"dtype": "int64", "shape": (1,), "names": None}
     for flag in _FLAGS:
         features[flag] = {"dtype": "bool", "shape": (1,), "names": None}
     return features
@@ -96,6 +97,7 @@ class EpisodeStore:
             **observation,
             ACTION: recording.action[index].numpy(),
             REWARD: np.array([recording.reward[index].item()], dtype=np.float32),
+            DECIDED_BY: np.array([recording.decided_by.number if last else 0], dtype=np.int64),
             **{key: np.array([value]) for key, value in flags.items()},
             "task": recording.task or "no task given",
         }

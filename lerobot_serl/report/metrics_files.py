@@ -24,13 +24,14 @@ LEARNER_LEADING_COLUMNS = ("step", "env_steps", "wall_s", "phase")
 
 EPISODE_COLUMNS = (
     "episode", "env_steps", "wall_s", "actor", "phase", "success", "return", "length", "interventions",
-    "policy_version", "share_base", "share_mean", "share_sample", "edit_rms",
+    "policy_version", "share_base", "share_mean", "share_sample", "edit_rms", "decided_by", "takeovers", "late_ticks",
+    "worst_lateness_s", "clamps", "own_ms",
 )  # fmt: skip
 """Columns of episodes.csv; env_steps and wall_s are cumulative, success is 0 or 1, length is in steps."""
 
 EPISODE_REQUIRED_COLUMNS = ("episode", "env_steps", "phase", "success")
 EVALUATION_COLUMNS = ("env_steps", "step", "name", "successes", "trials")
-TEXT_COLUMNS = frozenset({"phase", "actor", "name"})
+TEXT_COLUMNS = frozenset({"phase", "actor", "name", "decided_by"})
 PHASES = ("collect", "offline", "critic", "actor")
 EVALUATION_ACT = "act"
 EVALUATION_FINE_TUNED = "fine_tuned"

@@ -16,16 +16,12 @@ from lerobot.utils.decorators import check_if_not_connected
 from lerobot.utils.errors import DeviceNotConnectedError
 from numpy.typing import NDArray
 
-from ..envs.franka_sim import (
-    BLOCK_HIGH_XY_M,
-    BLOCK_LOW_XY_M,
-    EE_SPEED_M_S,
-    HELD_DISTANCE_M,
-    JOINT_SPEED_RAD_S,
-    LIFT_HEIGHT_M,
-)
-from ..envs.panda_scene import N_JOINTS, PandaScene
+from ..envs.panda_scene import PandaScene
+from ..envs.pick_cube import PickCube
+from ..envs.simulated_arm import simulated_arms
 from .config_franka_sim_robot import BLOCK_KEYS, STATE_KEYS, FrankaSimRobotConfig
+from .gamepad_action import AXES, GRIPPER, in_robot_keys
+from .uncalibrated import Uncalibrated
 
 # LeRobot's log_say logs this at the beginning of each episode (0.6.x: lerobot-record, episodic lerobot-rollout).
 EPISODE_ANNOUNCEMENT = "Recording episode"
@@ -35,7 +31,7 @@ MAX_CATCH_UP_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class FrankaSimRobot(Robot):
+class FrankaSimRobot(Uncalibrated, Robot):
     """One arm, one cube. Observations and actions are dictionaries of Python floats; images are uint8 arrays.
 
     Observations: `joint_1.pos` to `joint_7.pos` (rad), `joint_1.vel` to `joint_7.vel` (rad/s), `gripper.pos` (0 open, 1 closed),
@@ -57,13 +53,13 @@ class FrankaSimRobot(Robot):
         self.cameras = config.camera_shapes
         self.n_attempts = 0
         self.n_lifted = 0
-        self._n_placings = 0
-        self._scene: PandaScene | None = None
+        self._connected_cube: PickCube | None = None
         self._announcements: _EpisodeAnnouncements | None = None
-        self._is_reset_due = False
+        self._is_reset_due = self._was_lifted = False
+        self._n_lifted_steps = 0
         self._rate_hz = config.fps if config.lockstep else REAL_TIME_RATE_HZ
         self._clock = time.perf_counter
-        _robots.add(self)
+        simulated_arms.add(self)
 
     @property
     def observation_features(self) -> dict[str, type | tuple[int, int, int]]:
@@ -75,17 +71,7 @@ class FrankaSimRobot(Robot):
 
     @property
     def is_connected(self) -> bool:
-        return self._scene is not None
-
-    @property
-    def is_calibrated(self) -> bool:
-        return True
-
-    def calibrate(self) -> None:
-        """Do nothing: there is nothing to calibrate."""
-
-    def configure(self) -> None:
-        """Do nothing: there is nothing to configure."""
+        return self._connected_cube is not None
 
     def connect(self, calibrate: bool = True) -> None:
         """Start the simulation, with the arm at home and the cube placed; does nothing if it has been started.
@@ -95,8 +81,8 @@ class FrankaSimRobot(Robot):
         """
         if self.is_connected:
             return
-        self._scene = PandaScene(1 / self._rate_hz)
-        self.n_attempts = self.n_lifted = self._n_placings = 0
+        self._connected_cube = PickCube(self.config.control_mode, self.config.fps, self._rate_hz)
+        self.n_attempts = self.n_lifted = 0
         self._begin_attempt()
         if self.config.reset_with_episodes:
             self._announcements = _EpisodeAnnouncements(self)
@@ -107,10 +93,10 @@ class FrankaSimRobot(Robot):
         if self._announcements is not None:
             logging.getLogger().removeHandler(self._announcements)
             self._announcements = None
-        if self._scene is not None:
+        if self._connected_cube is not None:
             self._count_attempt()
-            self._scene.close()
-            self._scene = None
+            self._connected_cube.scene.close()
+            self._connected_cube = None
 
     @check_if_not_connected
     def reset(self, seed: int | None = None) -> None:
@@ -135,9 +121,10 @@ class FrankaSimRobot(Robot):
             RuntimeError: images are wanted and there is no OpenGL.
         """
         self._bring_up_to_date()
-        values = dict(zip(STATE_KEYS, self._state().tolist(), strict=True))
+        observation = self._cube.privileged_observation()
+        values = dict(zip(STATE_KEYS, observation["agent_pos"].tolist(), strict=True))
         if self.config.expose_block:
-            values |= dict(zip(BLOCK_KEYS, self._block().tolist(), strict=True))
+            values |= dict(zip(BLOCK_KEYS, observation["environment_state"].tolist(), strict=True))
         height_px, width_px = self.config.image_height_px, self.config.image_width_px
         return {**values, **{camera: self.scene.render(camera, height_px, width_px) for camera in self.cameras}}
 
@@ -145,14 +132,15 @@ class FrankaSimRobot(Robot):
     def privileged_observation(self) -> dict[str, NDArray[np.float32]]:
         """Return "agent_pos" (18,) and "environment_state" (3,) as the environment does, whatever is exposed: for experts."""
         self._bring_up_to_date()
-        return {"agent_pos": self._state(), "environment_state": self._block()}
+        return self._cube.privileged_observation()
 
     @check_if_not_connected
     def send_action(self, action: Mapping[str, Any]) -> dict[str, float]:
         """Move, in lockstep for `1 / fps` seconds, and return the action that is really carried out.
 
         Args:
-            action: one number for each of `action_features`; other keys are ignored.
+            action: one number for each of `action_features`; other keys are ignored. With control_mode=ee_delta also an action of
+                LeRobot's `gamepad` or `keyboard_ee` (`gamepad_action`).
 
         Raises:
             DeviceNotConnectedError: `connect` has not been called.
@@ -160,12 +148,7 @@ class FrankaSimRobot(Robot):
             RuntimeError: the physics diverged; call `reset`.
         """
         executed = self.executable_action(action)
-        values = np.array(list(executed.values()), dtype=np.float32).astype(np.float64)
-        if self.config.control_mode == "ee_delta":
-            self._targets_rad = self.scene.joint_targets_for_delta(values[:3] * (EE_SPEED_M_S / self.config.fps))
-        else:
-            self._targets_rad = values[:N_JOINTS]
-        self._closure = float(values[-1])
+        self._cube.aim(np.array(list(executed.values()), dtype=np.float32))
         if self.config.lockstep:
             self._step()
         return executed
@@ -178,64 +161,91 @@ class FrankaSimRobot(Robot):
             ValueError: an entry is missing or not finite.
         """
         self._bring_up_to_date()
-        keys = self.config.action_keys
+        keys, action = self.config.action_keys, self.translate_action(action)
         missing = [key for key in keys if key not in action]
         if missing:
             raise ValueError(f"the action lacks {missing}; robot.control_mode={self.config.control_mode} needs {keys}")
-        values = np.array([float(action[key]) for key in keys], dtype=np.float32)
-        for key, value in zip(keys, values, strict=True):
-            if not np.isfinite(value):
-                raise ValueError(f"action entry {key!r} is {value}, expected a finite number; check the policy or teleoperator")
-        if self.config.control_mode == "joint":
-            step_rad, measured_rad = JOINT_SPEED_RAD_S / self.config.fps, self.scene.joint_positions_rad
-            limited = np.clip(values[:N_JOINTS], _float32(self.scene.joint_low_rad), _float32(self.scene.joint_high_rad))
-            values[:N_JOINTS] = np.clip(limited, measured_rad - step_rad, measured_rad + step_rad)
-        else:
-            values[:3] = np.clip(values[:3], -1.0, 1.0)
-        values[-1] = np.clip(values[-1], 0.0, 1.0)
-        return dict(zip(keys, values.tolist(), strict=True))
+        executed = self._cube.executable(np.array([float(action[key]) for key in keys], dtype=np.float32), keys)
+        return dict(zip(keys, executed.tolist(), strict=True))
+
+    @property
+    def action_aliases(self) -> tuple[tuple[str, ...], ...]:
+        """Keys of other devices' actions that `send_action` takes too."""
+        return ((*AXES, GRIPPER),) if self.config.control_mode == "ee_delta" else ()
+
+    def translate_action(self, action: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an action in this robot's own keys, whichever of its devices it came from."""
+        return in_robot_keys(action, self._cube.gripper_target) if self.config.control_mode == "ee_delta" else action
+
+    @property
+    def control_mode(self) -> str:
+        """`joint` or `ee_delta`."""
+        return self.config.control_mode
+
+    @property
+    def fps(self) -> int:
+        """Control frequency in Hz."""
+        return self.config.fps
+
+    @property
+    def action_keys(self) -> tuple[str, ...]:
+        """Names of an action's entries, in order."""
+        return self.config.action_keys
 
     @property
     def scene(self) -> PandaScene:
         """The physics.
 
         Raises:
-            DeviceNotConnectedError: `connect` has not been called.
+            DeviceNotConnectedError: `connect` has not been called; so do the properties below.
         """
-        if self._scene is None:
-            raise DeviceNotConnectedError("FrankaSimRobot is not connected. Run `.connect()` first.")
-        return self._scene
+        return self._cube.scene
 
     @property
     def success(self) -> bool:
         """Whether the cube is lifted and held now."""
-        block_m = self.scene.block_position_m
-        lifted = block_m[2] - self._block_start_z_m >= LIFT_HEIGHT_M
-        return bool(lifted and np.linalg.norm(block_m - self.scene.tcp_position_m) < HELD_DISTANCE_M)
+        return self._cube.is_lifted
+
+    @property
+    def attempt_time_s(self) -> float:
+        """Simulated seconds since the attempt began."""
+        return self._cube.attempt_time_s
+
+    @property
+    def lifted_for_s(self) -> float:
+        """Simulated seconds for which the cube has been lifted and held."""
+        return self._n_lifted_steps / self._rate_hz
+
+    @property
+    def n_attempts_begun(self) -> int:
+        """Attempts since `connect`, the present one included."""
+        return self._cube.n_attempts_begun
+
+    @property
+    def _cube(self) -> PickCube:
+        if self._connected_cube is None:
+            raise DeviceNotConnectedError("FrankaSimRobot is not connected. Run `.connect()` first.")
+        return self._connected_cube
 
     def _begin_attempt(self, seed: int | None = None) -> None:
-        rng = np.random.default_rng(self.config.seed + self._n_placings if seed is None else seed)
-        self.scene.reset(block_xy_m=rng.uniform(BLOCK_LOW_XY_M, BLOCK_HIGH_XY_M))
-        self._n_placings += 1
-        self._n_steps = self._n_lifted_steps = 0
+        self._cube.begin(np.random.default_rng(self.config.seed + self.n_attempts_begun if seed is None else seed))
+        self._n_lifted_steps = 0
         self._was_lifted = self._is_reset_due = False
-        self._block_start_z_m = float(self.scene.block_position_m[2])
-        self._targets_rad, self._closure = self.scene.joint_positions_rad, 0.0
         self._simulated_until_s = self._clock()
 
     def _count_attempt(self) -> None:
         """Count and report the attempt that ends now, if anything has been simulated in it."""
-        if self._n_steps > 0:
+        if self.attempt_time_s > 0:
             self.n_attempts += 1
             self.n_lifted += self._was_lifted
             result = "lifted" if self._was_lifted else "not lifted"
-            logger.info("Attempt %d, %.1f s: %s; %d lifted so far", self.n_attempts, self._n_steps / self._rate_hz, result, self.n_lifted)
+            logger.info("Attempt %d, %.1f s: %s; %d lifted so far", self.n_attempts, self.attempt_time_s, result, self.n_lifted)
 
     def _bring_up_to_date(self) -> None:
         """Begin anew if that is due, and follow the wall clock if that is wanted."""
-        lifted_for_long = 0.0 < self.config.reset_after_success_s <= self._n_lifted_steps / self._rate_hz
-        lasted_long = 0.0 < self.config.reset_after_s <= self._n_steps / self._rate_hz
-        if self._n_steps > 0 and (self._is_reset_due or lifted_for_long or lasted_long):
+        lifted_for_long = 0.0 < self.config.reset_after_success_s <= self.lifted_for_s
+        lasted_long = 0.0 < self.config.reset_after_s <= self.attempt_time_s
+        if self.attempt_time_s > 0 and (self._is_reset_due or lifted_for_long or lasted_long):
             self.reset()
         self._is_reset_due = False
         if not self.config.lockstep:
@@ -251,44 +261,9 @@ class FrankaSimRobot(Robot):
 
     def _step(self) -> None:
         """Simulate one control period, or in real time one period of `REAL_TIME_RATE_HZ`."""
-        self.scene.step(self._targets_rad, self._closure)
-        self._n_steps += 1
+        self._cube.step()
         self._n_lifted_steps = self._n_lifted_steps + 1 if self.success else 0
         self._was_lifted = self._was_lifted or self._n_lifted_steps > 0
-
-    def _state(self) -> NDArray[np.float32]:
-        """(18,) in the order of `STATE_KEYS`."""
-        scene = self.scene
-        return _float32(
-            np.concatenate([scene.joint_positions_rad, scene.joint_velocities_rad_s, [scene.gripper_closure], scene.tcp_position_m])
-        )
-
-    def _block(self) -> NDArray[np.float32]:
-        """(3,) position of the cube in metres."""
-        return _float32(self.scene.block_position_m)
-
-
-_robots: weakref.WeakSet[FrankaSimRobot] = weakref.WeakSet()
-
-
-def find_robot(robot_id: str | None) -> FrankaSimRobot:
-    """Return the simulated robot of this process.
-
-    Args:
-        robot_id: its `--robot.id`; None accepts any, and prefers one that is connected.
-
-    Raises:
-        LookupError: there is none, or several match.
-    """
-    found = [robot for robot in _robots if robot_id is None or robot.id == robot_id]
-    found = [robot for robot in found if robot.is_connected] or found
-    if len(found) == 1:
-        return found[0]
-    wanted = "no simulated robot" if robot_id is None else f"no simulated robot with the id {robot_id!r}"
-    if not found:
-        ids = sorted(str(robot.id) for robot in _robots)
-        raise LookupError(f"there is {wanted} in this process (ids here: {ids}); use it together with --robot.type=franka_sim")
-    raise LookupError(f"{len(found)} simulated robots match; give them different --robot.id and name one with --teleop.robot_id")
 
 
 class _EpisodeAnnouncements(logging.Handler):
@@ -302,7 +277,3 @@ class _EpisodeAnnouncements(logging.Handler):
         robot = self._robot()
         if robot is not None and isinstance(record.msg, str) and record.msg.startswith(EPISODE_ANNOUNCEMENT):
             robot.reset_before_next_use()
-
-
-def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return values.astype(np.float32)

@@ -12,23 +12,36 @@ from lerobot.teleoperators import TeleoperatorConfig
 @TeleoperatorConfig.register_subclass("franka_sim_expert")
 @dataclass(kw_only=True)
 class FrankaSimExpertConfig(TeleoperatorConfig):
-    """The scripted expert at the simulated robot of the same process.
+    """The scripted expert at the simulated robot or environment of the same process.
+
+    The `takeover` settings make it a person who watches a policy: `get_teleop_events` reports an intervention when an attempt takes too
+    long. As a plain teleoperator it ignores them.
 
     Attributes:
         robot_id: `--robot.id` of that robot; None if there is only one.
         noise_std: standard deviation of Gaussian noise on the tool's displacement, as a fraction of the largest displacement per step.
-        seed: seed of that noise.
+        seed: seed of that noise, and of the choice of the attempts that are helped.
+        takeover_share: share of the attempts that are helped, 0 to 1; 0 = none.
+        takeover_after_s: help when the cube has not been lifted by this simulated time of the attempt.
+        takeover_for_s: let go after this many simulated seconds even if the cube has not been lifted; 0 = only then.
 
     Raises:
-        ValueError: noise_std is negative or not finite, or seed is negative.
+        ValueError: a number is out of range or not finite.
     """
 
     robot_id: str | None = None
     noise_std: float = 0.0
     seed: int = 0
+    takeover_share: float = 0.0
+    takeover_after_s: float = 3.0
+    takeover_for_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise_std < math.inf:
-            raise ValueError(f"teleop.noise_std is {self.noise_std}, expected a finite number of at least 0, for example 0.3")
+        for name, example in (("noise_std", 0.3), ("takeover_after_s", 3.0), ("takeover_for_s", 0.0)):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise ValueError(f"teleop.{name} is {value}, expected a finite number of at least 0, for example {example}")
+        if not 0 <= self.takeover_share <= 1:
+            raise ValueError(f"teleop.takeover_share is {self.takeover_share}, expected a share from 0 to 1, for example 0.5")
         if self.seed < 0:
             raise ValueError(f"teleop.seed is {self.seed}, expected at least 0")

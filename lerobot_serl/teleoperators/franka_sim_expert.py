@@ -1,7 +1,7 @@
 """The scripted expert behind LeRobot's `Teleoperator` interface: `--teleop.type=franka_sim_expert`.
 
 It picks up the cube, lifts it to `HOLD_HEIGHT_M` and holds it there until the robot begins anew. It sees the simulation itself, so
-it finds the robot in its own process; that robot need not expose the cube.
+it finds the robot or environment in its own process, which need not expose the cube.
 """
 
 from typing import Any
@@ -11,15 +11,18 @@ from lerobot.teleoperators import Teleoperator
 from lerobot.utils.errors import DeviceNotConnectedError
 
 from ..envs.expert_franka_sim import ScriptedExpert
+from ..envs.simulated_arm import SimulatedArm, simulated_arms
 from ..robots.config_franka_sim_robot import ACTION_KEYS
-from ..robots.franka_sim_robot import FrankaSimRobot, find_robot
+from ..robots.uncalibrated import Uncalibrated
 from .config_franka_sim_expert import FrankaSimExpertConfig
+from .events import intervention_events
+from .scripted_takeover import ScriptedTakeover
 
 HOLD_HEIGHT_M = 0.2
 
 
-class FrankaSimExpert(Teleoperator):
-    """Moves as `ScriptedExpert` does, in the robot's control mode."""
+class FrankaSimExpert(Uncalibrated, Teleoperator):
+    """Moves as `ScriptedExpert` does, in the arm's control mode; takes over as `ScriptedTakeover` says."""
 
     config_class = FrankaSimExpertConfig
     name = "franka_sim_expert"
@@ -27,13 +30,12 @@ class FrankaSimExpert(Teleoperator):
     def __init__(self, config: FrankaSimExpertConfig) -> None:
         super().__init__(config)
         self.config = config
-        self._robot: FrankaSimRobot | None = None
-        self._expert: ScriptedExpert | None = None
+        self._found_arm: SimulatedArm | None = None
 
     @property
     def action_features(self) -> dict[str, type]:
-        """The robot's; while there is no robot, those of its default control mode."""
-        return dict.fromkeys(ACTION_KEYS["joint"], float) if self._robot is None else self._robot.action_features
+        """The arm's; while none has been found, those of the robot's default control mode."""
+        return dict.fromkeys(ACTION_KEYS["joint"] if self._found_arm is None else self._found_arm.action_keys, float)
 
     @property
     def feedback_features(self) -> dict[str, type]:
@@ -41,49 +43,53 @@ class FrankaSimExpert(Teleoperator):
 
     @property
     def is_connected(self) -> bool:
-        return self._robot is not None
-
-    @property
-    def is_calibrated(self) -> bool:
-        return True
-
-    def calibrate(self) -> None:
-        """Do nothing: there is nothing to calibrate."""
-
-    def configure(self) -> None:
-        """Do nothing: there is nothing to configure."""
+        return self._found_arm is not None
 
     def connect(self, calibrate: bool = True) -> None:
-        """Find the robot, which has to exist but may be connected later; does nothing if it has been found.
+        """Find the arm, which has to exist but may be connected later; does nothing if it has been found.
 
         Raises:
-            LookupError: this process has no such simulated robot, or several.
+            LookupError: this process has no such simulated arm, or several.
         """
         if self.is_connected:
             return
-        robot = find_robot(self.config.robot_id)
-        self._expert = ScriptedExpert(robot.config.control_mode, robot.config.fps, self.config.noise_std, self.config.seed)
-        self._robot = robot
+        config = self.config
+        arm = simulated_arms.find(config.robot_id)
+        self._expert = ScriptedExpert(arm.control_mode, arm.fps, config.noise_std, config.seed)
+        self._takeover = ScriptedTakeover(config.takeover_share, config.takeover_after_s, config.takeover_for_s, config.seed)
+        self._found_arm = arm
 
     def get_action(self) -> dict[str, float]:
-        """Return the expert's action for the robot's present state, within what the robot can carry out.
+        """Return the expert's action for the arm's present state, within what the arm can carry out.
 
         Raises:
             DeviceNotConnectedError: `connect` has not been called, here or at the robot.
         """
-        robot = self._robot
-        if robot is None or self._expert is None:
-            raise DeviceNotConnectedError("FrankaSimExpert is not connected. Run `.connect()` first.")
-        observation = robot.privileged_observation()
+        arm = self._arm
+        observation = arm.privileged_observation()
         values = self._expert.act(observation)
-        if robot.success and robot.scene.tcp_position_m[2] >= HOLD_HEIGHT_M:
-            stay = robot.scene.joint_positions_rad if robot.config.control_mode == "joint" else np.zeros(3)
+        if arm.success and arm.scene.tcp_position_m[2] >= HOLD_HEIGHT_M:
+            stay = arm.scene.joint_positions_rad if arm.control_mode == "joint" else np.zeros(3)
             values = np.array([*stay, 1.0], dtype=np.float32)
-        return robot.executable_action(dict(zip(robot.config.action_keys, values.tolist(), strict=True)))
+        return arm.executable_action(dict(zip(arm.action_keys, values.tolist(), strict=True)))
+
+    def get_teleop_events(self) -> dict[str, Any]:
+        """Return whether the expert takes over now, under LeRobot's `TeleopEvents`; it never ends an episode. Ask at every step.
+
+        Raises:
+            DeviceNotConnectedError: `connect` has not been called, here or at the robot.
+        """
+        return intervention_events(self._takeover.is_due(self._arm))
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
         """Do nothing: the expert feels nothing."""
 
     def disconnect(self) -> None:
-        """Let go of the robot; calling it again does nothing."""
-        self._robot = self._expert = None
+        """Let go of the arm; calling it again does nothing."""
+        self._found_arm = None
+
+    @property
+    def _arm(self) -> SimulatedArm:
+        if self._found_arm is None:
+            raise DeviceNotConnectedError("FrankaSimExpert is not connected. Run `.connect()` first.")
+        return self._found_arm

@@ -1,0 +1,44 @@
+"""One line that tells the person at the robot who moves it now."""
+
+import sys
+import time
+from typing import TextIO
+
+PERIOD_S = 0.25
+
+
+class LiveLine:
+    """Rewrites one line of a terminal a few times a second; anywhere else it is silent, so that logs stay readable.
+
+    Args:
+        period_s: of the control loop, to show steps as seconds.
+        out: where to.
+    """
+
+    def __init__(self, period_s: float, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._is_terminal, self._period_s, self._shown_s = self._out.isatty(), period_s, -PERIOD_S
+
+    def tick(self, episode: int, steps: int, by_hand: bool, recent: str) -> None:
+        """After each step of an episode.
+
+        Args:
+            episode: its number.
+            steps: done in it.
+            by_hand: a person moves the robot.
+            recent: success of the last episodes, in words.
+        """
+        now_s = time.monotonic()
+        if not self._is_terminal or now_s - self._shown_s < PERIOD_S:
+            return
+        self._shown_s = now_s
+        who = "YOU move the arm" if by_hand else "the policy moves the arm"
+        self._write(f"Episode {episode}, {steps * self._period_s:4.1f} s: {who}; {recent or 'no episode finished yet'}")
+
+    def clear(self) -> None:
+        """Before anything else is printed."""
+        if self._is_terminal:
+            self._write("")
+
+    def _write(self, text: str) -> None:
+        print(f"\r\033[K{text}", end="", file=self._out, flush=True)

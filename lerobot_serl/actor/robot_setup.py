@@ -1,0 +1,226 @@
+"""From flags, the learner's policy and a connected robot to a world, with everything checked before anything moves."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from lerobot.configs import PolicyFeature
+from lerobot.robots import Robot
+from lerobot.teleoperators import Teleoperator
+
+from ..replay.facts import DemonstrationFacts
+from .controls import Controls
+from .judges import FunctionJudge, Judge, RewardModelJudge, RobotJudge, load_function
+from .pace import Pace
+from .reset import Reset
+from .robot_io import RobotIo
+from .robot_world import Observer, RobotWorld
+from .safety import Guard, Limits, limits_from_demonstrations
+from .settings import ENVIRONMENT_REWARDS, ResetConfig, RewardConfig, SafetyConfig
+from .takeover import Takeover
+
+AUTO_TIME_LIMIT = 1.5
+SMALLEST_RANGE = 0.1
+
+
+@dataclass
+class RobotSettings:
+    """Flags of `lerobot-serl-actor` that concern a robot; meanings as there."""
+
+    fps: int | None = None
+    task: str = ""
+    episode_time_s: float | None = None
+    rename_map: dict[str, str] = field(default_factory=dict)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    reset: ResetConfig = field(default_factory=ResetConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class PolicyNeeds:
+    """What the policy that the learner sent needs of a robot."""
+
+    inputs: Mapping[str, PolicyFeature]
+    action_dim: int
+    fps: int
+    facts: DemonstrationFacts
+
+
+def make_robot_world(
+    robot: Robot,
+    settings: RobotSettings,
+    needs: PolicyNeeds,
+    controls: Controls,
+    hand: Takeover | None,
+    show: Observer | None,
+) -> RobotWorld:
+    """A world around a connected robot; says which limits, reset, reward and time limit hold.
+
+    Raises:
+        ValueError: robot and policy, or flags, do not fit each other.
+        WorldError: the robot's first observation is incomplete.
+    """
+    facts = needs.facts
+    io = RobotIo(
+        robot.name, robot.observation_features, robot.action_features, needs.inputs, needs.action_dim,
+        facts.state_names, facts.action_names, settings.rename_map,
+    )  # fmt: skip
+    limits = _limits(io, facts, settings.safety)
+    seconds = settings.episode_time_s or AUTO_TIME_LIMIT * facts.longest / needs.fps
+    pace = None if is_in_lockstep(robot) else Pace(needs.fps)
+    _check_own_rate(robot, needs.fps)
+    judges, source = _judges(robot, settings)
+    reset = _decide_reset(robot, io, facts, settings.reset, hand is not None)
+    world = RobotWorld(
+        robot, io, Guard(limits), judges, pace, max(1, round(seconds * needs.fps)),
+        settings.safety.max_observation_age_s, settings.task, show,
+    )  # fmt: skip
+    pose, ranges = reset.pose if reset.mode == "pose" else {}, _ranges(facts, io.action_keys)
+    if hand is not None:
+        hand.ranges = ranges
+    procedure = Reset(
+        reset, robot, pose, ranges, hand.poll if hand else lambda measured: None,
+        world.send, world.read, pace or Pace(needs.fps), controls,
+    )  # fmt: skip
+    world.reset_scene = lambda: procedure.run(world.hold)
+    rate = "in lockstep" if pace is None else f"at {needs.fps} Hz"
+    logging.info(
+        f"Robot {robot.name} {rate}; episodes of at most {seconds:.1f} s; success decided by: {source}; reset: {reset.mode}.\n"
+        + (f"Limits of every target:\n{limits}" if limits else "Limits are off (--safety.enabled=false).")
+    )
+    return world
+
+
+def check_fps(asked: int | None, policy_fps: int) -> None:
+    """Raise if the loop would run at another rate than the demonstrations.
+
+    Raises:
+        ValueError: naming both rates.
+    """
+    if asked is not None and asked != policy_fps:
+        raise ValueError(
+            f"--fps={asked}: the demonstrations, and with them the policy, run at {policy_fps} Hz. Leave --fps out, or record "
+            "demonstrations at the other rate and train ACT again."
+        )
+
+
+def check_teleop(teleop: Teleoperator, robot: Robot) -> None:
+    """Raise if a teleoperator's action is not one that the robot takes.
+
+    A robot may take other teleoperators' keys too, and then says so in ``action_aliases``: an iterable of tuples of keys.
+
+    Raises:
+        ValueError: naming the keys of both.
+    """
+    given, wanted = set(teleop.action_features), set(robot.action_features)
+    names = teleop.action_features.get("names")
+    if isinstance(names, Mapping):  # LeRobot's gamepad and keyboard_ee describe a vector
+        given = set(names)
+    aliases: Sequence[Any] = getattr(robot, "action_aliases", ())
+    if not wanted <= given and not any(set(keys) <= given for keys in aliases):
+        raise ValueError(
+            f"--teleop.type={teleop.name} gives {sorted(given)}, but --robot.type={robot.name} takes {sorted(wanted)}; missing: "
+            f"{sorted(wanted - given)}. Use a teleoperator made for this robot, or another control mode of the robot."
+        )
+
+
+def is_in_lockstep(robot: Robot) -> bool:
+    """Whether this is a simulation in which nothing happens between two actions; its configuration then has ``lockstep: true``."""
+    return bool(getattr(robot.config, "lockstep", False)) if hasattr(robot, "config") else False
+
+
+def _check_own_rate(robot: Robot, policy_fps: int) -> None:
+    """A simulation in lockstep advances by its own period, whatever the loop does."""
+    own_fps = getattr(robot.config, "fps", policy_fps) if is_in_lockstep(robot) else policy_fps
+    if own_fps != policy_fps:
+        raise ValueError(
+            f"--robot.fps={own_fps}: the demonstrations, and with them the policy, run at {policy_fps} Hz. Set --robot.fps={policy_fps}."
+        )
+
+
+def _limits(io: RobotIo, facts: DemonstrationFacts, safety: SafetyConfig) -> Limits | None:
+    if not safety.enabled:
+        return None
+    limits = limits_from_demonstrations(
+        io.action_keys, facts.action_low, facts.action_high, facts.action_step, safety.range_margin, safety.step_margin
+    )
+    for flag, given in (("safety.low", safety.low), ("safety.high", safety.high)):
+        if unknown := sorted(set(given) - set(io.action_keys)):
+            raise ValueError(f"--{flag} names {unknown}, expected some of {list(io.action_keys)}.")
+    low = np.array([safety.low.get(key, value) for key, value in zip(limits.keys, limits.low, strict=True)])
+    high = np.array([safety.high.get(key, value) for key, value in zip(limits.keys, limits.high, strict=True)])
+    if crossed := [key for key, a, b in zip(limits.keys, low, high, strict=True) if a > b]:
+        raise ValueError(
+            f"--safety.low and --safety.high: with the demonstrations' range nothing is left for {crossed}; give both limits of each."
+        )
+    limits = replace(limits, low=low, high=high)
+    if safety.kinematics is None:
+        return limits
+    if not any("gripper" not in key for key in io.positions):
+        raise ValueError(
+            f"--safety.kinematics: the robot measures none of what its actions {list(io.action_keys)} set, so no target has a place in "
+            "the workspace. Set limits at the robot itself."
+        )
+    return replace(
+        limits,
+        kinematics=load_function(safety.kinematics, "--safety.kinematics"),
+        workspace_low_m=np.array(safety.workspace_low_m),
+        workspace_high_m=np.array(safety.workspace_high_m),
+    )
+
+
+def _judges(robot: Robot, settings: RobotSettings) -> tuple[list[Judge], str]:
+    """The judges, and in words who decides. The person's keys work besides every judge."""
+    reward = settings.reward
+    source = reward.source
+    if source in ENVIRONMENT_REWARDS and source != "auto":
+        raise ValueError(f"--reward.source={source} is for --env.type. With a robot: robot, keys, model or function.")
+    if source == "auto":
+        known = "robot" if hasattr(robot, "success") else "keys"
+        source = "model" if reward.path else "function" if reward.function else known
+    if source == "robot":
+        return [RobotJudge(robot)], "the robot (keys s and f too)"
+    if source == "function":
+        assert reward.function is not None
+        return [FunctionJudge(reward.function)], f"{reward.function} (keys s and f too)"
+    if source == "model":
+        assert reward.path is not None
+        judge = RewardModelJudge(
+            reward.path, robot.name, robot.observation_features, reward.threshold, reward.consecutive, settings.rename_map, settings.device
+        )
+        return [judge], f"the reward model {reward.path}, {reward.consecutive} times in a row at {reward.threshold:g} (keys s and f too)"
+    return [], "the person (keys: s success, f failure)"
+
+
+def _decide_reset(robot: Robot, io: RobotIo, facts: DemonstrationFacts, reset: ResetConfig, has_hand: bool) -> ResetConfig:
+    """The reset with "auto" decided and the pose filled in."""
+    measured = set(io.positions)
+    starts = {key: value for key, value in zip(io.action_keys, facts.start, strict=True) if value is not None and key in measured}
+    own = callable(getattr(robot, "reset", None))
+    known = all(key in measured and (key in reset.pose or key in starts) for key in io.action_keys)
+    mode = reset.mode if reset.mode != "auto" else "robot" if own else "pose" if known else "none"
+    if mode == "robot" and not own:
+        raise ValueError(f"--reset.mode=robot: {robot.name} has no reset of its own. Use --reset.mode=pose, teleop or none.")
+    if mode == "teleop" and not has_hand:
+        raise ValueError("--reset.mode=teleop needs a teleoperator: --teleop.type=...")
+    if mode != "pose":
+        return replace(reset, mode=mode)
+    if unknown := sorted(set(reset.pose) - set(io.action_keys)):
+        raise ValueError(f"--reset.pose names {unknown}, expected some of {list(io.action_keys)}.")
+    if not known:
+        missing = [key for key in io.action_keys if key not in measured or (key not in reset.pose and key not in starts)]
+        raise ValueError(
+            f"--reset.mode=pose: no position known for {missing}: the robot does not measure what these actions set, or the "
+            "demonstrations do not name it. Use --reset.mode=teleop or none."
+        )
+    return replace(reset, mode=mode, pose={key: float(reset.pose.get(key, starts.get(key, 0.0))) for key in io.action_keys})
+
+
+def _ranges(facts: DemonstrationFacts, keys: Sequence[str]) -> dict[str, float]:
+    """Width of each entry's range in the demonstrations; an entry that hardly moved counts as a tenth of the widest."""
+    widths = {key: high - low for key, low, high in zip(keys, facts.action_low, facts.action_high, strict=True)}
+    least = SMALLEST_RANGE * (max(widths.values(), default=0.0) or 1.0)
+    return {key: max(width, least) for key, width in widths.items()}

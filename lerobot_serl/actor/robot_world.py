@@ -1,0 +1,193 @@
+"""A LeRobot robot as the world of an actor process: fixed rate, limits, judges, resets."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from lerobot.robots import Robot
+
+from ..replay.recording import Decider
+from .judges import Judge, Verdict
+from .pace import Pace
+from .robot_io import RobotIo
+from .safety import Guard
+from .world import EpisodeSpoilt, Observation, StepResult
+
+Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
+GRIPPER, VELOCITY = "gripper", ".vel"
+
+
+@dataclass
+class Timing:
+    """What an episode cost: seconds within the robot's own calls, and within ours."""
+
+    robot_s: float = 0.0
+    own_s: float = 0.0
+
+
+class RobotWorld:
+    """One connected robot.
+
+    Args:
+        robot: connected.
+        io: between its dictionaries and the policy's tensors.
+        guard: limits.
+        judges: asked after every step, in this order.
+        pace: of the control loop; None for a simulation in lockstep, where ``send_action`` itself is the tick.
+        time_limit_steps: an episode is truncated after so many.
+        max_observation_age_s: older observations spoil the episode.
+        task: in words.
+        show: gets each tick's raw observation and executed action (`--display_data`).
+
+    Raises:
+        WorldError: what the robot gives is not what it promises.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        io: RobotIo,
+        guard: Guard,
+        judges: Sequence[Judge],
+        pace: Pace | None,
+        time_limit_steps: int,
+        max_observation_age_s: float,
+        task: str,
+        show: Observer | None = None,
+    ) -> None:
+        self.robot, self.io, self.guard, self.task = robot, io, guard, task
+        self.simulated = pace is None
+        self.reset_scene: Callable[[], None] = lambda: None
+        self._judges, self._pace, self._limit, self._max_age_s, self._show = judges, pace, time_limit_steps, max_observation_age_s, show
+        self._numbers: dict[str, float] = {}
+        self._raw: Mapping[str, Any] = {}
+        self._last: dict[str, float] = {}
+        self._held: dict[str, float] = {}
+        self._steps, self._timing, self._closed = 0, Timing(), False
+        self.read()
+
+    @property
+    def measured(self) -> Mapping[str, float]:
+        return self._numbers
+
+    def read(self) -> Mapping[str, float]:
+        """A fresh observation; returns its numbers.
+
+        Raises:
+            EpisodeSpoilt: it took too long, so nobody knows how old it is.
+            WorldError: it is incomplete.
+        """
+        started = time.perf_counter()
+        try:
+            raw = self.robot.get_observation()
+        except TimeoutError as error:  # LeRobot's cameras, when no frame comes
+            self.hold()
+            raise EpisodeSpoilt(f"{self.robot.name}: {error}; the arm holds. Is a camera slow or a cable loose?") from error
+        took_s = time.perf_counter() - started
+        self._timing.robot_s += took_s
+        # The first one may have to wake cameras; in lockstep nothing grows old.
+        if took_s > self._max_age_s and self._numbers and not self.simulated:
+            self.hold()
+            raise EpisodeSpoilt(
+                f"{self.robot.name}: an observation took {took_s:.2f} s, at most {self._max_age_s:.2f} s is allowed; the arm holds. "
+                "Is a camera slow or a cable loose? The limit is --safety.max_observation_age_s."
+            )
+        self._raw, self._numbers = raw, self.io.numbers(raw)
+        return self._numbers
+
+    def reset(self) -> Observation:
+        self.reset_scene()
+        self.guard.clamped.clear()
+        self._steps, self._timing = 0, Timing()
+        for judge in self._judges:
+            judge.begin()
+        self.read()
+        if self._pace is not None:
+            self._pace.begin()
+        return self.io.observation(self._raw, self._numbers)
+
+    def step(self, action: np.ndarray) -> StepResult:
+        return self._step(self.io.action(action))
+
+    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
+        """As the world; a robot that takes other devices' keys has `translate_action`, so that the limits know them."""
+        translate = getattr(self.robot, "translate_action", None)
+        return self._step(action if translate is None else translate(action))
+
+    def send(self, action: Mapping[str, float]) -> np.ndarray:
+        """Send an action within the limits; returns what was executed, ``(D,)``."""
+        safe = self.guard.apply(action, self._numbers)
+        self._held = {}
+        started = time.perf_counter()
+        returned = self.robot.send_action(safe)
+        self._timing.robot_s += time.perf_counter() - started
+        executed = self.io.executed(returned)
+        self._last = dict(zip(self.io.action_keys, executed.tolist(), strict=True))
+        return executed
+
+    def hold(self) -> None:
+        """Send the measured positions as targets, no motion, and the gripper as it was; in lockstep nothing moves anyway.
+
+        Called again, it sends the same targets: an arm that gives way under its load must not be followed down.
+        """
+        if self.simulated or not self._numbers:
+            return
+        for key in () if self._held else self.io.action_keys:
+            if GRIPPER in key:
+                self._held[key] = self._last.get(key, self._numbers.get(key, 0.0))
+            else:
+                self._held[key] = 0.0 if key.endswith(VELOCITY) else self._numbers.get(key, 0.0)
+        self.robot.send_action(dict(self._held))
+
+    def report(self) -> Mapping[str, float | int | str]:
+        steps = max(self._steps, 1)
+        facts: dict[str, float | int | str] = {"own_ms": 1000 * self._timing.own_s / steps, "clamps": sum(self.guard.clamped.values())}
+        if self._pace is not None:
+            facts |= {"late_ticks": self._pace.late_ticks, "worst_lateness_s": self._pace.worst_lateness_s}
+        return facts
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.hold()
+        except Exception as error:
+            logging.warning(f"{self.robot.name} could not be told to hold still: {error}")
+        finally:
+            if self.robot.is_connected:
+                self.robot.disconnect()
+
+    def _step(self, action: Mapping[str, float]) -> StepResult:
+        started, robot_s = time.perf_counter(), self._timing.robot_s
+        executed = self.send(action)
+        if self._show is not None:
+            self._show(self._raw, self._last)
+        slept = time.perf_counter()
+        if self._pace is not None:
+            self._pace.wait()
+        slept_s = time.perf_counter() - slept
+        self.read()
+        self._steps += 1
+        verdict = self._judge()
+        truncated = verdict is None and self._steps >= self._limit
+        result = StepResult(
+            observation=self.io.observation(self._raw, self._numbers),
+            executed=executed,
+            reward=float(verdict is not None and verdict.success),
+            terminated=verdict is not None,
+            truncated=truncated,
+            decided_by=verdict.decided_by if verdict else Decider.TIME_LIMIT if truncated else Decider.NOBODY,
+        )
+        self._timing.own_s += time.perf_counter() - started - slept_s - (self._timing.robot_s - robot_s)
+        return result
+
+    def _judge(self) -> Verdict | None:
+        for judge in self._judges:
+            verdict = judge.judge(self._raw)
+            if verdict is not None:
+                return verdict
+        return None

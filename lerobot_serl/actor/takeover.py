@@ -1,0 +1,199 @@
+"""A person takes over with a teleoperator, and gives back, without a jump either way."""
+
+import logging
+import math
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from lerobot.common.control_utils import teleop_supports_feedback
+from lerobot.teleoperators import Teleoperator
+
+from .controls import TAKEOVER, Controls
+from .settings import TakeoverConfig
+from .world import WorldError
+
+Action = dict[str, float]
+GRIPPER = "gripper"
+# Of a joint's demonstrated range.
+AUTO_DIFFERENCE = 0.25
+
+
+class Stage(Enum):
+    """Who moves the robot."""
+
+    POLICY = "policy"
+    HANDOVER = "handover"
+    PERSON = "person"
+
+
+class Takeover:
+    """Who moves the robot, tick by tick.
+
+    A teleoperator whose action keys are measured by the robot under the same names is a leader: its values are positions. On a takeover
+    the leader is first driven to the arm, if it has motors, and then the arm slides to the leader, each within ``handover_s``. Other
+    teleoperators give displacements and need no handover.
+
+    Args:
+        teleop: connected.
+        controls: keys; also gets the teleoperator's own requests (success, failure, redo).
+        settings: of the takeover.
+        period_s: of the control loop.
+
+    Attributes:
+        count: takeovers since :meth:`begin`.
+        ranges: action key -> width of its range in the demonstrations; from them comes an automatic ``max_difference``.
+    """
+
+    def __init__(self, teleop: Teleoperator, controls: Controls, settings: TakeoverConfig, period_s: float) -> None:
+        self._teleop, self._controls, self._settings, self._period_s = teleop, controls, settings, period_s
+        self._has_events = callable(getattr(teleop, "get_teleop_events", None))
+        self._is_driven = teleop_supports_feedback(teleop)
+        self._ticks = max(1, round(settings.handover_s / period_s))
+        self._is_driving = False
+        self.ranges: Mapping[str, float] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Before an episode: the policy moves the robot."""
+        self._stop_driving()
+        self._stage, self._asked_by_key, self.count = Stage.POLICY, False, 0
+        self._tick, self._quiet_s, self._was_refused = 0, 0.0, False
+        self._rest: Action | None = None
+        self._start: Action = {}
+        self._leader_start: Action = {}
+
+    @property
+    def stage(self) -> Stage:
+        """Who moves the robot now."""
+        return self._stage
+
+    def poll(self, measured: Mapping[str, float]) -> Action | None:
+        """Ask the devices, once a tick.
+
+        Args:
+            measured: the robot's numbers.
+
+        Returns:
+            What the person, or the handover, wants the robot to do; None when the policy moves it.
+
+        Raises:
+            WorldError: the teleoperator does not answer, or answers with something that is not a number.
+        """
+        try:
+            return self._poll(measured)
+        except (ConnectionError, OSError, TypeError, ValueError) as error:
+            raise WorldError(f"The teleoperator does not answer: {error}. Check its cable and power.") from error
+
+    def _poll(self, measured: Mapping[str, float]) -> Action | None:
+        wanted, action = self._ask(measured)
+        if not wanted:
+            if not self._settings.motion_threshold or self._quiet_s >= self._settings.release_after_s:
+                self._was_refused = False
+            if self._stage is not Stage.POLICY:
+                self._release(action)
+            return None
+        assert action is not None
+        if self._stage is Stage.POLICY and not self._engage(action, measured):
+            return None
+        if self._stage is Stage.HANDOVER:
+            return self._hand_over(action)
+        return action
+
+    def _ask(self, measured: Mapping[str, float]) -> tuple[bool, Action | None]:
+        events: Mapping[Any, Any] = {}
+        if self._has_events:
+            events = self._teleop.get_teleop_events()
+            self._controls.add_teleop_events(events)
+        if self._controls.take(TAKEOVER):
+            self._asked_by_key = not self._asked_by_key
+        asked = self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
+        if not asked and not self._settings.motion_threshold:
+            return False, None
+        action = {key: float(value) for key, value in self._teleop.get_action().items()}
+        if bad := [key for key, value in action.items() if not np.isfinite(value)]:
+            raise WorldError(f"The teleoperator's {bad} is not a finite number; nothing was sent.")
+        return asked or self._moves(action, measured), action
+
+    def _moves(self, action: Action, measured: Mapping[str, float]) -> bool:
+        """Whether the device is moved: displacements above the threshold, or a leader away from where it rested.
+
+        While the person moves the robot, a leader's rest follows it in steps of the threshold, so slow motion counts as well.
+        """
+        threshold = self._settings.motion_threshold
+        if not threshold:
+            return False
+        if self._rest is None:
+            self._rest = dict(action)
+        origin = self._rest if self._positions(action, measured) else {}
+        moved = max((abs(value - origin.get(key, 0.0)) for key, value in action.items() if GRIPPER not in key), default=0.0) > threshold
+        self._quiet_s = 0.0 if moved else self._quiet_s + self._period_s
+        if self._stage is Stage.POLICY:
+            return moved
+        if moved:
+            self._rest = dict(action)
+        return self._quiet_s < self._settings.release_after_s
+
+    def _engage(self, action: Action, measured: Mapping[str, float]) -> bool:
+        self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
+        positions = self._positions(action, measured)
+        start = {key: measured[key] for key in positions}
+        if not self._is_driven and self._is_too_far(action, start):
+            return False
+        self.count += 1
+        self._tick, self._start, self._quiet_s = 0, start, 0.0
+        self._stage = Stage.HANDOVER if positions else Stage.PERSON
+        if self._stage is Stage.HANDOVER and self._is_driven:
+            self._is_driving, self._leader_start = True, dict(action)
+            self._teleop.enable_torque()
+        logging.info("The person takes over.")
+        return True
+
+    def _is_too_far(self, action: Action, start: Action) -> bool:
+        distances = {key: abs(action[key] - value) for key, value in start.items() if GRIPPER not in key}
+        limits = {key: self._settings.max_difference or AUTO_DIFFERENCE * self.ranges.get(key, math.inf) for key in distances}
+        farthest = max(distances, key=lambda key: distances[key] / limits[key], default=None)
+        if farthest is None or distances[farthest] <= limits[farthest]:
+            return False
+        if not self._was_refused:
+            logging.warning(
+                f"Takeover refused: leader and arm differ by {distances[farthest]:.2f} on {farthest}, at most {limits[farthest]:.2f} is allowed. "
+                "Bring the leader closer to the arm's pose and try again."
+            )
+        self._was_refused, self._asked_by_key = True, False
+        return True
+
+    def _hand_over(self, action: Action) -> Action | None:
+        """One tick: the arm waits while a leader with motors is driven to it, then slides to where the leader is."""
+        if self._is_driven and not self._is_driving and self._tick == 0 and self._is_too_far(action, self._start):
+            self._release(action)  # somebody held it back
+            return None
+        self._tick += 1
+        share = min(1.0, self._tick / self._ticks)
+        if self._is_driving:
+            begun = self._leader_start
+            self._teleop.send_feedback({key: begun[key] * (1 - share) + self._start.get(key, begun[key]) * share for key in action})
+            if share >= 1.0:
+                self._stop_driving()
+                self._tick = 0
+            return {key: self._start.get(key, value) for key, value in action.items()}
+        if share >= 1.0:
+            self._stage = Stage.PERSON
+        return {key: self._start.get(key, value) * (1 - share) + value * share for key, value in action.items()}
+
+    def _stop_driving(self) -> None:
+        if self._is_driving:
+            self._is_driving = False
+            self._teleop.disable_torque()
+
+    def _release(self, action: Action | None) -> None:
+        self._stop_driving()
+        self._stage, self._rest = Stage.POLICY, action
+        logging.info("The policy goes on.")
+
+    @staticmethod
+    def _positions(action: Action, measured: Mapping[str, float]) -> list[str]:
+        """Keys under which the robot measures what the teleoperator asks for. A gripper alone does not make a leader."""
+        keys = [key for key in action if key in measured]
+        return keys if any(GRIPPER not in key for key in keys) else []

@@ -1,0 +1,63 @@
+"""Whether people's corrections lie within reach of the edits: what lies outside, the policy can not learn to do."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+MIN_FRAMES = 50
+LARGE_SHARE = 1 / 3
+SLACK = 1e-3
+
+
+class CorrectionReport:
+    """Counts, for each entry of the action, how often a person left the bound around ACT's action, and says so when it is often.
+
+    Args:
+        edit_scale: the bound, in action units.
+        names: of the action's entries; may be empty.
+    """
+
+    def __init__(self, edit_scale: float, names: Sequence[str]) -> None:
+        self._edit_scale, self._names = edit_scale, list(names)
+        self._outside: Tensor | None = None
+        self._frames = self._told_at = 0
+
+    def add(self, action: Tensor, base: Tensor, intervention: Tensor) -> None:
+        """One episode.
+
+        Args:
+            action: ``(T, D)`` executed, action units.
+            base: ``(T, h, D)`` ACT's chunk at each frame; its first step is compared.
+            intervention: ``(T,)`` bool.
+        """
+        corrections, planned = action[intervention], base[intervention][:, 0]
+        if not len(corrections):
+            return
+        outside = ((corrections - planned).abs() > self._edit_scale + SLACK).sum(dim=0)
+        self._outside = outside if self._outside is None else self._outside + outside
+        self._frames += len(corrections)
+        if self._frames >= max(MIN_FRAMES, 2 * self._told_at) and (text := self.text()):
+            self._told_at = self._frames
+            logging.warning(text)
+
+    def shares(self) -> dict[str, float]:
+        """Entry -> share of the corrected frames in which it left the bound."""
+        if self._outside is None:
+            return {}
+        names = self._names or [f"action[{index}]" for index in range(len(self._outside))]
+        values = (self._outside.to(torch.float64) / self._frames).tolist()
+        return dict(zip(names, values, strict=True))
+
+    def text(self) -> str:
+        """The entries for which the bound is too small, in words; empty when it is large enough everywhere."""
+        large = {name: share for name, share in self.shares().items() if share > LARGE_SHARE}
+        if not large:
+            return ""
+        parts = ", ".join(f"{name}: {100 * share:.0f} %" for name, share in sorted(large.items(), key=lambda item: -item[1]))
+        return (
+            f"The bound of the edits is too small for people's corrections ({parts} of {self._frames} corrected frames lie outside). "
+            f"The policy can only edit ACT by {self._edit_scale} there: raise --policy.actor.edit_scale in the next run, "
+            "or retrain ACT with the corrections."
+        )

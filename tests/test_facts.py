@@ -1,0 +1,131 @@
+"""What demonstrations say about the robot, and how it travels to actor processes that do not trust it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from conftest import frames_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.facts import DemonstrationFacts, facts_from_json, gather_facts
+
+FACTS = DemonstrationFacts(
+    action_names=("a.pos", "b.pos"), state_names=("a.pos", "a.vel"), action_low=(-1.0, 0.0), action_high=(1.0, 0.0),
+    action_step=(0.25, None), start=(0.5, None), median_length=40, longest=60,
+)  # fmt: skip
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, -(10**400)]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+numbers = st.floats(-1e6, 1e6)
+
+
+def features(action=("a.pos", "b.pos"), state=("b.pos", "a.pos")):
+    return {"action": {"names": action, "shape": (2,)}, "observation.state": {"names": state, "shape": (2,)}}
+
+
+def test_facts_of_a_small_dataset():
+    actions = np.array([[0.0, 5.0], [1.0, 6.0], [2.0, 7.0], [-3.0, 5.0]], np.float32)
+    states = np.array([[4.5, 0.5], [6.0, 1.0], [6.0, 1.0], [5.0, -1.0]], np.float32)
+    facts = gather_facts(features(), actions, states, starts=[0, 2], lengths=[2, 2])
+    assert facts == DemonstrationFacts(
+        action_names=("a.pos", "b.pos"), state_names=("b.pos", "a.pos"), action_low=(-3.0, 5.0), action_high=(2.0, 7.0),
+        action_step=(2.0, 1.0), start=(0.75, 5.25), median_length=2, longest=2,
+    )  # fmt: skip
+
+
+def test_what_is_not_measured_has_no_step_and_no_start():
+    actions, states = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
+    facts = gather_facts(features(state=("b.pos", "c.pos")), actions, states, [0], [3])
+    assert (facts.action_step, facts.start) == ((None, 1.0), (None, 1.0))
+    without = gather_facts(features(), actions, None, [0], [3])
+    assert (without.action_step, without.start, without.state_names) == ((None, None), (None, None), ())
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (None, ()),
+        (["only one"], ()),
+        (["twice", "twice"], ()),
+        ({"motors": ["a", "b"]}, ("a", "b")),
+        ({"x": 0, "y": 1}, ("x", "y")),
+        ("ab", ()),
+    ],
+)
+def test_names_as_datasets_of_different_age_have_them(names, expected):
+    facts = gather_facts(features(action=names), np.zeros((2, 2), np.float32), None, [0], [2])
+    assert facts.action_names == expected
+
+
+def test_facts_of_a_real_dataset(make_dataset):
+    dataset = make_dataset([frames_of(5, 1), frames_of(3, 2)])
+    facts = EpisodeReader(dataset, ["observation.state"]).facts
+    assert facts.action_names == ("action_0", "action_1")
+    assert facts.state_names == ("state_0", "state_1", "state_2", "state_3")
+    assert facts.action_low == pytest.approx((100.2, 100.2), abs=0.5)
+    assert facts.action_high == pytest.approx((202.2, 202.2), abs=0.5)
+    assert facts.action_step == (None, None)
+    assert (facts.median_length, facts.longest) == (4, 5)
+    assert facts_from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(numbers, numbers, st.none() | numbers, st.none() | numbers), min_size=1, max_size=6),
+    names=st.lists(st.text(max_size=20), max_size=6),
+    lengths=st.tuples(st.integers(1, 10**6), st.integers(1, 10**6)),
+)
+def test_there_and_back(rows, names, lengths):
+    low, high, step, start = (tuple(column) for column in zip(*rows, strict=True))
+    low, high = tuple(map(min, low, high)), tuple(map(max, low, high))
+    facts = DemonstrationFacts(tuple(names), (), low, high, step, start, *lengths)
+    assert facts_from_json(json.loads(json.dumps(facts.to_json()))) == facts
+
+
+@settings(max_examples=500, deadline=None)
+@given(key=st.sampled_from(sorted(FACTS.to_json())), value=json_values)
+def test_hostile_values_are_refused_or_harmless(key, value):
+    try:
+        facts = facts_from_json({**FACTS.to_json(), key: value})
+    except ValueError:
+        return
+    assert len(facts.action_low) == len(facts.action_high) == len(facts.action_step) == len(facts.start)
+    assert all(type(name) is str for name in (*facts.action_names, *facts.state_names))
+    given_numbers = (*facts.action_low, *facts.action_high, *(v for v in (*facts.action_step, *facts.start) if v is not None))
+    assert all(math.isfinite(np.float32(number)) for number in given_numbers)
+    assert all(low <= high for low, high in zip(facts.action_low, facts.action_high, strict=True))
+    assert facts.longest >= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(document=json_values)
+def test_hostile_documents_are_refused(document):
+    with pytest.raises(ValueError, match="other entries than expected"):
+        facts_from_json(document)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(action_low=[math.nan, 0.0]), "'action_low' is .*, expected finite numbers"),
+        (dict(action_high=[1.0]), "'action_high' has 1 entries, expected 2"),
+        (dict(action_low=[2.0, 0.0]), "'action_low' lies above 'action_high'"),
+        (dict(action_low=[True, 0.0]), "'action_low' is"),
+        (dict(action_names=["x" * 201, "y"]), "'action_names' is .*, expected names"),
+        (dict(state_names="ab"), "'state_names' is 'ab', expected a list"),
+        (dict(action_names=["n"] * 10_001), "'action_names' is"),
+        (dict(action_low=[None, 0.0]), "'action_low' is"),
+        (dict(longest=0), "'longest' is 0, expected a positive number of steps"),
+        (dict(median_length=2.5), "'median_length' is 2.5"),
+        (dict(start=[10**400, None]), "'start' is"),
+        (dict(more=1), "other entries"),
+    ],
+)
+def test_messages_name_the_entry(changes, said):
+    with pytest.raises(ValueError, match=said):
+        facts_from_json({**FACTS.to_json(), **changes})

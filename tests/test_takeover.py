@@ -1,0 +1,316 @@
+"""A person takes over and gives back, with every kind of device, and nothing jumps."""
+
+import logging
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lerobot.teleoperators.utils import TeleopEvents
+from small_robots import DrivenLeader, Leader, LeaderWithEvents
+
+from lerobot_serl.actor.controls import Controls
+from lerobot_serl.actor.settings import TakeoverConfig
+from lerobot_serl.actor.takeover import Stage, Takeover
+from lerobot_serl.actor.world import WorldError
+
+PERIOD_S = 0.1
+MEASURED = {"elbow.pos": 0.0, "gripper.pos": 0.0}
+
+
+def make(teleop, **changes):
+    controls = Controls()
+    config = TakeoverConfig(**({"handover_s": 0.5} | changes))
+    return Takeover(teleop, controls, config, PERIOD_S), controls
+
+
+def test_without_a_wish_the_policy_moves_the_robot_and_the_device_is_left_alone():
+    leader = Leader(**MEASURED)
+    hand, _ = make(leader)
+    assert [hand.poll(MEASURED) for _ in range(5)] == [None] * 5
+    assert (hand.stage, hand.count, leader.asked) == (Stage.POLICY, 0, 0)
+
+
+def test_events_take_over_and_give_back():
+    device = LeaderWithEvents(**{"delta_x": 0.5, "gripper": 1.0})
+    hand, _ = make(device)
+    assert hand.poll(MEASURED) is None
+    device.takes_over = True
+    assert hand.poll(MEASURED) == {"delta_x": 0.5, "gripper": 1.0}  # displacements need no handover
+    assert hand.stage is Stage.PERSON
+    assert hand.poll(MEASURED) == {"delta_x": 0.5, "gripper": 1.0}
+    device.takes_over = False
+    assert hand.poll(MEASURED) is None
+    assert (hand.stage, hand.count) == (Stage.POLICY, 1)
+    device.takes_over = True
+    assert hand.poll(MEASURED) is not None
+    assert hand.count == 2
+    hand.begin()
+    assert (hand.stage, hand.count) == (Stage.POLICY, 0)
+
+
+def test_other_events_become_requests_whether_or_not_somebody_takes_over():
+    device = LeaderWithEvents(delta_x=0.0)
+    hand, controls = make(device)
+    device.events = {TeleopEvents.SUCCESS: True, TeleopEvents.TERMINATE_EPISODE: True}
+    assert hand.poll({}) is None
+    assert controls.take("success", "failure", "redo") == "success"
+    device.events = {TeleopEvents.RERECORD_EPISODE: True}
+    hand.poll({})
+    assert controls.take("success", "failure", "redo") == "redo"
+
+
+def test_a_key_takes_over_and_gives_back():
+    hand, controls = make(Leader(delta_x=1.0))
+    controls.press("space")
+    assert [hand.poll({}) for _ in range(3)] == [{"delta_x": 1.0}] * 3
+    controls.press("space")
+    assert [hand.poll({}) for _ in range(3)] == [None] * 3
+
+
+def test_a_gripper_alone_does_not_make_a_leader():
+    """The robot measures its gripper, the device gives displacements: nothing to slide."""
+    hand, controls = make(Leader(**{"delta_x": 1.0, "gripper.pos": 1.0}))
+    controls.press("space")
+    assert hand.poll(MEASURED) == {"delta_x": 1.0, "gripper.pos": 1.0}
+
+
+def slide(hand, controls, leader, measured, ticks):
+    """The arm follows at once; returns its targets."""
+    controls.press("space")
+    arm, targets = dict(measured), []
+    for _ in range(ticks):
+        wanted = hand.poll(arm)
+        targets.append(wanted)
+        if wanted is not None:
+            arm |= wanted
+    return targets
+
+
+def test_the_arm_slides_to_a_leader_without_motors():
+    leader = Leader(**{"elbow.pos": 0.25, "gripper.pos": 1.0})
+    hand, controls = make(leader)
+    targets = slide(hand, controls, leader, MEASURED, 7)
+    assert [round(target["elbow.pos"], 6) for target in targets] == [0.05, 0.1, 0.15, 0.2, 0.25, 0.25, 0.25]
+    assert hand.stage is Stage.PERSON
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arm_at=st.floats(-0.3, 0.3),
+    moves=st.lists(st.floats(-0.02, 0.02), min_size=12, max_size=30),
+    handover_s=st.sampled_from([0.3, 0.5, 1.0]),
+)
+def test_the_handover_is_continuous_also_to_a_leader_that_moves(arm_at, moves, handover_s):
+    """No tick moves the arm by more than the leader itself plus its share of the distance."""
+    leader = Leader(**{"elbow.pos": 0.0})
+    hand, controls = make(leader, handover_s=handover_s, max_difference=1.0)
+    controls.press("space")
+    arm = {"elbow.pos": arm_at}
+    ticks, span = handover_s / PERIOD_S, abs(arm_at) + 0.02 * len(moves)
+    for move in moves:
+        leader.values["elbow.pos"] += move
+        wanted = hand.poll(arm)
+        assert abs(wanted["elbow.pos"] - arm["elbow.pos"]) <= abs(move) + span / ticks + 1e-9
+        arm = dict(wanted)
+    assert arm == leader.values
+
+
+def test_a_leader_too_far_away_is_refused_with_one_message(caplog):
+    leader = LeaderWithEvents(**{"elbow.pos": 0.5, "gripper.pos": 1.0})
+    hand, _ = make(leader, max_difference=0.3)
+    leader.takes_over = True
+    assert [hand.poll(MEASURED) for _ in range(10)] == [None] * 10
+    refusals = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
+    assert refusals == [
+        "Takeover refused: leader and arm differ by 0.50 on elbow.pos, at most 0.30 is allowed. "
+        "Bring the leader closer to the arm's pose and try again."
+    ]
+    assert (hand.stage, hand.count) == (Stage.POLICY, 0)
+    leader.takes_over = False
+    hand.poll(MEASURED)
+    leader.takes_over = True
+    hand.poll(MEASURED)
+    assert caplog.text.count("refused") == 2  # a new attempt, a new message
+    leader.values["elbow.pos"] = 0.2
+    assert hand.poll(MEASURED) is not None
+    assert hand.count == 1
+
+
+def test_without_a_limit_it_is_a_quarter_of_the_joint_s_range(caplog):
+    leader = LeaderWithEvents(**{"elbow.pos": 0.5, "gripper.pos": 1.0})
+    hand, _ = make(leader)
+    hand.ranges = {"elbow.pos": 1.9, "gripper.pos": 1.0}
+    leader.takes_over = True
+    assert hand.poll(MEASURED) is None
+    assert "differ by 0.50 on elbow.pos, at most 0.47 is allowed" in caplog.text
+    hand.ranges = {"elbow.pos": 2.1, "gripper.pos": 1.0}
+    leader.takes_over = False
+    hand.poll(MEASURED)
+    leader.takes_over = True
+    assert hand.poll(MEASURED) is not None
+
+
+def test_a_refused_key_has_to_be_pressed_again(caplog):
+    leader = Leader(**{"elbow.pos": 0.5})
+    hand, controls = make(leader, max_difference=0.3)
+    controls.press("space")
+    assert hand.poll(MEASURED) is None
+    leader.values["elbow.pos"] = 0.0
+    assert [hand.poll(MEASURED) for _ in range(3)] == [None] * 3  # not by itself, when the arm happens to come by
+    controls.press("space")
+    assert hand.poll(MEASURED) is not None
+
+
+def test_the_gripper_does_not_count_as_distance():
+    hand, controls = make(Leader(**{"elbow.pos": 0.0, "gripper.pos": 100.0}))
+    controls.press("space")
+    assert hand.poll(MEASURED) is not None
+
+
+def test_a_leader_with_motors_is_driven_to_the_arm_before_the_arm_follows_it():
+    leader = DrivenLeader(**{"elbow.pos": 2.0, "gripper.pos": 1.0})
+    hand, controls = make(leader, handover_s=0.4)
+    targets = slide(hand, controls, leader, MEASURED, 12)
+    driven = leader.log[1:-1]
+    assert leader.log[0] == "on"
+    assert leader.log[-1] == "off"
+    assert [round(feedback["elbow.pos"], 6) for feedback in driven] == [1.5, 1.0, 0.5, 0.0]
+    assert targets == [MEASURED] * 12  # the arm waits, then it is where the leader is
+    assert hand.stage is Stage.PERSON
+
+
+def test_what_the_drive_leaves_is_slid_over():
+    """Somebody holds the leader a little: the arm must not jump to it at the end of the drive."""
+    leader = DrivenLeader(**{"elbow.pos": 0.25})
+    leader.is_held = True
+    hand, controls = make(leader, handover_s=0.5, max_difference=0.3)
+    targets = [target["elbow.pos"] for target in slide(hand, controls, leader, {"elbow.pos": 0.0}, 12)]
+    jumps = [abs(b - a) for a, b in zip([0.0, *targets], targets, strict=False)]
+    assert max(jumps) <= 0.05 + 1e-9
+    assert targets[-1] == 0.25
+
+
+def test_a_leader_that_was_held_back_too_far_is_refused_after_the_drive(caplog):
+    leader = DrivenLeader(**{"elbow.pos": 2.0})
+    leader.is_held = True
+    hand, controls = make(leader, handover_s=0.3, max_difference=0.3)
+    targets = slide(hand, controls, leader, {"elbow.pos": 0.0}, 10)
+    assert {None if target is None else target["elbow.pos"] for target in targets} == {0.0, None}  # the arm never moved
+    assert targets[-1] is None
+    assert leader.log.count("on") == leader.log.count("off") == 1
+    assert caplog.text.count("refused") == 1
+
+
+@pytest.mark.parametrize("how", ["release", "begin"])
+def test_a_leader_is_let_go_when_the_drive_is_broken_off(how):
+    leader = DrivenLeader(**{"elbow.pos": 2.0})
+    hand, controls = make(leader)
+    slide(hand, controls, leader, {"elbow.pos": 0.0}, 2)
+    assert "off" not in leader.log
+    if how == "release":
+        controls.press("space")
+        assert hand.poll(MEASURED) is None
+    else:
+        hand.begin()
+    assert leader.log[-1] == "off"
+    hand.begin()
+    assert leader.log.count("off") == 1
+
+
+def test_displacements_above_the_threshold_take_over_until_the_device_rests():
+    device = Leader(delta_x=0.05)
+    hand, _ = make(device, motion_threshold=0.1, release_after_s=0.25)
+    assert [hand.poll({}) for _ in range(3)] == [None] * 3
+    device.values["delta_x"] = -0.5
+    assert hand.poll({}) == {"delta_x": -0.5}
+    device.values["delta_x"] = 0.0
+    assert [hand.poll({}) is None for _ in range(4)] == [False, False, True, True]
+    assert hand.count == 1
+
+
+def moved_leader(positions, **changes):
+    """Who moves the robot while a leader, on an arm that keeps still, goes through these positions."""
+    leader = Leader(**{"elbow.pos": 0.0})
+    hand, _ = make(leader, motion_threshold=0.1, release_after_s=0.35, handover_s=0.1, max_difference=1.0, **changes)
+    stages = []
+    for position in positions:
+        leader.values["elbow.pos"] = position
+        hand.poll({"elbow.pos": 0.0})
+        stages.append(hand.stage is not Stage.POLICY)
+    return stages
+
+
+def test_a_leader_that_is_moved_takes_over_and_gives_back_when_it_rests():
+    assert moved_leader([0.0, 0.05, 0.0, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]) == [False] * 3 + [True] * 4 + [False] * 2
+
+
+def test_a_leader_that_is_moved_slowly_counts_as_moved():
+    slowly = [0.04 * tick for tick in range(20)]  # each tick less than the threshold
+    assert moved_leader(slowly) == [False] * 3 + [True] * 17
+
+
+def test_a_leader_that_trembles_does_not_take_over():
+    assert not any(moved_leader([0.0, 0.04, -0.04] * 10))
+
+
+def test_a_leader_that_lies_still_after_a_refusal_does_not_take_over_when_the_arm_comes_by(caplog):
+    leader = Leader(**{"elbow.pos": 0.0})
+    hand, _ = make(leader, motion_threshold=0.1, max_difference=0.2)
+    arm = {"elbow.pos": 2.0}
+    hand.poll(arm)
+    leader.values["elbow.pos"] = 0.15
+    assert [hand.poll(arm) for _ in range(3)] == [None] * 3
+    assert [hand.poll({"elbow.pos": 0.15}) for _ in range(3)] == [None] * 3
+    leader.values["elbow.pos"] = 0.3
+    assert hand.poll({"elbow.pos": 0.2}) is not None
+
+
+def test_one_message_while_a_far_leader_is_brought_closer(caplog):
+    leader = Leader(**{"elbow.pos": 2.0})
+    hand, _ = make(leader, motion_threshold=0.1, max_difference=0.3)
+    arm, polls = {"elbow.pos": 0.0}, []
+    for tick in range(20):
+        leader.values["elbow.pos"] = max(0.0, 2.0 - 0.15 * tick)
+        polls.append(hand.poll(arm))
+    assert caplog.text.count("refused") == 1
+    assert hand.count == 1  # as soon as it was near enough
+    assert polls[5] is None
+
+
+@pytest.mark.parametrize(
+    "failure", [ConnectionError("no route"), OSError("serial port is gone"), TimeoutError("late"), ValueError("bad packet")]
+)
+def test_a_device_that_fails_stops_the_session_with_a_remedy(failure):
+    device = Leader(delta_x=0.0)
+    hand, controls = make(device)
+    controls.press("space")
+    device.failure = failure
+    with pytest.raises(WorldError, match=f"The teleoperator does not answer: {failure}. Check its cable and power."):
+        hand.poll({})
+
+
+def test_motors_that_fail_do_too():
+    leader = DrivenLeader(**{"elbow.pos": 0.1})
+    hand, controls = make(leader)
+    controls.press("space")
+    leader.send_feedback = lambda feedback: (_ for _ in ()).throw(ConnectionError("motor 3 is gone"))
+    with pytest.raises(WorldError, match="motor 3 is gone"):
+        hand.poll(MEASURED)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_device_whose_numbers_are_none_is_refused(value):
+    hand, controls = make(Leader(**{"elbow.pos": value}))
+    controls.press("space")
+    with pytest.raises(WorldError, match=r"\['elbow.pos'\] is not a finite number; nothing was sent"):
+        hand.poll(MEASURED)
+
+
+def test_takeovers_are_announced(caplog):
+    caplog.set_level(logging.INFO)
+    hand, controls = make(Leader(delta_x=0.0))
+    controls.press("space")
+    hand.poll({})
+    controls.press("space")
+    hand.poll({})
+    assert [record.getMessage() for record in caplog.records] == ["The person takes over.", "The policy goes on."]
