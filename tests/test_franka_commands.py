@@ -161,7 +161,11 @@ class SimServer:
     """`lerobot-serl-franka-server --driver=sim` as a process, with a token; `stop` ends it as Ctrl-C does."""
 
     def __init__(self, python, cwd):
-        command = [str(python), "-m", "lerobot_serl.scripts.lerobot_serl_franka_server", "--driver=sim", "--port=0"]
+        # The machine may be busy: a late tick is no stale state here.
+        command = [
+            str(python), "-m", "lerobot_serl.scripts.lerobot_serl_franka_server", "--driver=sim", "--port=0",
+            "--controller.state_timeout_s=10", "--controller.watchdog_s=10", "--controller.watchdog_stop_s=20",
+        ]  # fmt: skip
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(), cwd=cwd)
         self.lines, self.url = [], ""
         for line in self.process.stderr:
@@ -187,7 +191,7 @@ def franka_session(python, folder):
     server = SimServer(python, folder)
     robot = [
         "--robot.type=franka", "--robot.id=test", f"--robot.calibration_dir={folder}", "--robot.arm=fer",
-        f"--robot.server_url={server.url}", "--robot.request_timeout_s=5", "--robot.state_timeout_s=2",
+        f"--robot.server_url={server.url}", "--robot.request_timeout_s=20", "--robot.state_timeout_s=10",
     ]  # fmt: skip
     cameras = "--robot.cameras={front: {type: test_blank, width: 32, height: 32, fps: 30}}"
     teleop = ["--teleop.type=test_swing"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
+from conftest import make_recording, small_agent, small_config
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file
@@ -16,7 +17,11 @@ from safetensors.torch import load_file
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.online.learner import Learner
+from lerobot_serl.online.progress import Progress
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.policy.optimizer import GroupControl
+from lerobot_serl.policy.parts import OnlineConfig
 
 pytestmark = pytest.mark.slow
 SMALL = (
@@ -52,6 +57,25 @@ def ground(tmp_path_factory):
 
 def dataset(ground, name):
     return (f"--dataset.repo_id=local/{name}", f"--dataset.root={ground / name}")
+
+
+@pytest.mark.parametrize("setting", [None, True, False])
+def test_a_takeover_ends_the_policys_part_unless_switched_off(demonstrations, tmp_path, setting):
+    config = small_config(online=OnlineConfig(takeover_is_failure=setting), metrics_dir=str(tmp_path))
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    demonstrated = len(learner.demonstrations)
+    by_hand = torch.tensor([False, False, True, True, False, False])
+    learner.remember(make_recording(6, "truncated", intervention=by_hand))
+    learner.remember(make_recording(4, "truncated", intervention=torch.zeros(4, dtype=torch.bool)))
+    assert len(learner.online) == 5 + 3  # transitions of the truncated episodes, cut or not
+    assert len(learner.demonstrations) == demonstrated + 2
+    ends = learner.online.sample(400, torch.Generator().manual_seed(0)).discount == 0
+    if setting is False:
+        assert learner.online.episodes == 2
+        assert not ends.any()
+    else:  # the demonstrations' rewards are 0 and 1
+        assert learner.online.episodes == 3 + 1
+        assert 0.1 < ends.float().mean() < 0.4  # from 2 of the 8 steps the end is at most three steps away
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lerobot_serl.replay.transition import Episode, intervened_segments
+from lerobot_serl.replay.transition import Episode, intervened_segments, policy_segments
 
 
 def episode(frames, terminated=False, truncated=False, intervention=None):
@@ -49,3 +51,38 @@ def test_intervened_segments_end_with_a_frame_to_bootstrap_from():
     assert second.action.flatten().tolist() == [5.0, 6.0]
     assert second.terminated
     assert intervened_segments(episode(4)) == []
+
+
+def test_a_takeover_ends_the_policys_run_as_a_failure():
+    flags = [False, False, True, True, False, False, False]
+    before, after = policy_segments(episode(7, truncated=True, intervention=flags))
+    assert before.action.flatten().tolist() == [0.0, 1.0]
+    assert before.terminated
+    assert not before.success
+    assert after.action.flatten().tolist() == [4.0, 5.0, 6.0]
+    assert after.truncated
+    assert not after.terminated
+
+
+def test_an_episode_without_a_takeover_is_one_run_of_the_policy():
+    whole = episode(4, terminated=True)
+    (run,) = policy_segments(whole)
+    assert run.action.equal(whole.action)
+    assert run.terminated
+    assert policy_segments(episode(3, intervention=[True, True, True])) == []
+
+
+def test_a_run_of_one_frame_counts_if_something_followed_it():
+    flags = [False, True, False]
+    assert [len(run) for run in policy_segments(episode(3, intervention=flags))] == [1]
+    assert [len(run) for run in policy_segments(episode(3, terminated=True, intervention=flags))] == [1, 1]
+    assert intervened_segments(episode(2, intervention=[False, True])) == []
+    assert [run.terminated for run in intervened_segments(episode(2, terminated=True, intervention=[False, True]))] == [True]
+
+
+@given(flags=st.lists(st.booleans(), min_size=2, max_size=12), end=st.sampled_from(["terminated", "truncated", "neither"]))
+def test_the_runs_cover_every_transition_once(flags, end):
+    whole = episode(len(flags), terminated=end == "terminated", truncated=end == "truncated", intervention=flags)
+    runs = [*policy_segments(whole), *intervened_segments(whole)]
+    acted = [frame for run in runs for frame in run.action.flatten().tolist()[: run.steps]]
+    assert sorted(acted) == [float(frame) for frame in range(whole.steps)]

@@ -24,8 +24,8 @@ ACT_STEPS = 100
 COLUMNS = ("arm", "seed", "updates", "successes", "trials", "env_steps", "intervened_steps")
 
 
-def measure(root: Path, seed: int, steps: int, every: int, table: Path) -> None:
-    """Both arms of one seed; appends rows to the table."""
+def measure(root: Path, seed: int, arms: list[str], steps: int, every: int, table: Path) -> None:
+    """The arms of one seed; appends rows to the table."""
     quickstart = Quickstart(root / f"seed{seed}", seed, steps, [])
     act_file = quickstart.root / "act.csv"
     if act_file.is_file():
@@ -34,12 +34,12 @@ def measure(root: Path, seed: int, steps: int, every: int, table: Path) -> None:
     else:
         act, act_successes = quickstart.prepare((ACT_STEPS,), (0.0, 1.0))
         act_file.write_text(f"{act},{act_successes}\n", encoding="utf-8")
-    for arm, flags in ARMS.items():
+    for arm in arms:
         if _has(table, arm, seed):
             continue
         run = quickstart.root / arm / f"{arm}_run"
         run.parent.mkdir(exist_ok=True)
-        quickstart.fine_tune(act, run, f"--train.save_freq={every}", *flags)
+        quickstart.fine_tune(act, run, f"--train.save_freq={every}", *ARMS[arm])
         rows = [(arm, seed, 0, act_successes, EPISODES, 0, 0)]
         for updates in range(every, steps + 1, every):
             checkpoint = run / "checkpoints" / f"{updates:06d}" / "pretrained_model"
@@ -76,16 +76,17 @@ def _append(table: Path, rows: list[tuple[object, ...]]) -> None:
 
 
 def main() -> int:
-    """Every seed, both arms."""
+    """Every seed, every arm."""
     command = argparse.ArgumentParser(description=__doc__)
     command.add_argument("--root", type=Path, default=Path("outputs/interventions"))
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    command.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
     command.add_argument("--steps", type=int, default=8000, help="critic updates")
     command.add_argument("--every", type=int, default=2000, help="updates between two evaluations")
     command.add_argument("--table", type=Path, default=Path("docs/results/interventions/interventions.csv"))
     known = command.parse_args()
     for seed in known.seeds:
-        measure(known.root, seed, known.steps, known.every, known.table)
+        measure(known.root, seed, known.arms, known.steps, known.every, known.table)
     return 0
 
 

@@ -85,6 +85,11 @@ class ArmController:
         if self._gripper is not None:
             self._gripper.close()
 
+    @property
+    def max_width_m(self) -> float:
+        """Largest width of the gripper, known without hearing from the arm; 0 without a gripper."""
+        return 0.0 if self._gripper is None else self._gripper.max_width_m
+
     def snapshot(self) -> Snapshot:
         """Return a copy of the newest state; talks to nobody.
 
@@ -102,7 +107,7 @@ class ArmController:
                 state=state,
                 velocity=state.jacobian @ state.dq_rad_s,
                 gripper_width_m=None if self._gripper is None else self._gripper.width_m,
-                max_width_m=0.0 if self._gripper is None else self._gripper.max_width_m,
+                max_width_m=self.max_width_m,
                 mode=owner.mode,
                 fault=owner.fault,
                 epoch=owner.epoch,

@@ -203,19 +203,19 @@ class Routes:
         """SERL's Franka Hand: 0 to 255 are tenths of a millimetre scaled to 0.1 m, more than the hand can open."""
         opening = int(np.clip(messages.number(body, "gripper_pos"), 0, 255))
         self._check_gripper()
-        self._controller.command_gripper(min(opening / 2550, self._snapshot().max_width_m))
+        self._controller.command_gripper(min(opening / 2550, self._controller.max_width_m))
         return "Moved Gripper"
 
     def _move_gripper_width(self, body: messages.Body) -> Answer:
         wanted_m = messages.number(body, "width_m")
         self._check_gripper()
-        width_m = float(np.clip(wanted_m, 0.0, self._snapshot().max_width_m))
+        width_m = float(np.clip(wanted_m, 0.0, self._controller.max_width_m))
         self._controller.command_gripper(width_m)
         return {"width_m": width_m}
 
     def _move_gripper_to(self, opening: float, text: str) -> Answer:
         self._check_gripper()
-        self._controller.command_gripper(opening * self._snapshot().max_width_m)
+        self._controller.command_gripper(opening * self._controller.max_width_m)
         return text
 
     def _activate_gripper(self, body: messages.Body) -> Answer:
@@ -242,7 +242,7 @@ class Routes:
             "arm": self._arm,
             "driver": self._driver,
             "gripper": "franka" if self._has_gripper else "none",
-            "gripper_max_width_m": self._snapshot().max_width_m,
+            "gripper_max_width_m": self._controller.max_width_m,
             "targets": ["joint", "pose"],
             "joint_low_rad": (limits.low_rad + margin_rad).tolist(),
             "joint_high_rad": (limits.high_rad - margin_rad).tolist(),

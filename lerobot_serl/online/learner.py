@@ -20,7 +20,7 @@ from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
 from ..replay.memory import BASE, FEATURES, ReplayMemory
 from ..replay.recording import Recording, policy_input
-from ..replay.transition import Batch, Episode, intervened_segments
+from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
 from .collection import Collection
 from .corrections import CorrectionReport
 from .journal import RunJournal
@@ -150,7 +150,7 @@ class Learner:
     def _take(self, collection: Collection, wait_s: float) -> None:
         for recording in collection.arrived(wait_s):
             phase = self.progress.phase
-            self._remember(recording)
+            self.remember(recording)
             self.progress.env_steps += len(recording)
             self.progress.episodes += 1
             self.journal.episode(recording, phase)
@@ -158,18 +158,22 @@ class Learner:
                 self.journal.report_act()
             collection.ingested()
 
-    def _remember(self, recording: Recording) -> None:
+    def remember(self, recording: Recording) -> None:
+        """Put an episode into the memories: all of it into the robot's, what a person did also into the demonstrations'."""
         episode = self.annotate(recording)
-        self.online.add(episode)
         self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
-        for segment in intervened_segments(episode):
-            self.demonstrations.add(segment)
+        by_person = intervened_segments(episode)
+        pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
+        for piece in pieces:
+            self.online.add(piece)
+        for piece in by_person:
+            self.demonstrations.add(piece)
 
     def _start_collection(self, collection: Collection, keys: list[str], facts: DemonstrationFacts) -> None:
         dataset = collection.existing()
         if dataset is not None:
             for recording in self._read_all(EpisodeReader(dataset, keys), "Online episodes"):
-                self._remember(recording)
+                self.remember(recording)
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, facts=facts)
 
@@ -188,6 +192,11 @@ class Learner:
         if config.value_range is None and reader.binary_rewards and config.backup_entropy == "none":
             config.value_range = (0.0, 1.0)
             logging.info("value_range=auto: targets are clipped to [0, 1], as rewards are 0 or 1 and only the end of an episode pays")
+        if config.online.takeover_is_failure is None:
+            config.online.takeover_is_failure = reader.binary_rewards
+            if config.online.enabled:
+                meaning = "a takeover counts as" if reader.binary_rewards else "rewards are not only 0 and 1, so a takeover is not"
+                logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
 
 
 def _metrics_dir(config: SerlSacConfig) -> Path | None:

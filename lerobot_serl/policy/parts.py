@@ -126,6 +126,8 @@ class OnlineConfig:
     publish_every: int = 50
     # Steps that a simulated actor may run ahead of the learner before it has to wait; real robots never wait.
     max_lead_steps: int = 100
+    # A takeover ends the policy's part of an episode as a failure (the person's part counts as it came out). Empty: where rewards are 0 or 1.
+    takeover_is_failure: bool | None = None
     # Store camera images as video instead of single images.
     use_videos: bool = False
 

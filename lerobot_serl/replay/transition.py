@@ -1,5 +1,6 @@
 """What reinforcement learning reads: recorded episodes, and batches of windows drawn from them."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
@@ -55,8 +56,11 @@ class Episode:
     def _tensors(self) -> dict[str, Tensor]:
         return {**self.columns, "action": self.action, "reward": self.reward, "intervention": self.intervention}
 
-    def slice(self, start: int, stop: int) -> "Episode":
-        """Frames ``start <= t < stop``; the ends are kept only if the last frame is included ("the data end here" otherwise)."""
+    def slice(self, start: int, stop: int, terminated: bool | None = None) -> "Episode":
+        """Frames ``start <= t < stop``; the ends are kept only if the last frame is included ("the data end here" otherwise).
+
+        ``terminated`` says otherwise whether the slice's last frame ends it.
+        """
         last = stop == len(self)
         return replace(
             self,
@@ -64,24 +68,42 @@ class Episode:
             action=self.action[start:stop],
             reward=self.reward[start:stop],
             intervention=self.intervention[start:stop],
-            terminated=self.terminated and last,
-            truncated=self.truncated and last,
+            terminated=self.terminated and last if terminated is None else terminated,
+            truncated=self.truncated and last and not terminated,
         )
 
 
 def intervened_segments(episode: Episode) -> list[Episode]:
     """The runs of frames in which a person acted, each with one more frame to bootstrap from where the episode goes on."""
-    flags = episode.intervention.tolist()
-    segments, start = [], None
-    for frame, flag in enumerate([*flags, False]):
-        if flag and start is None:
-            start = frame
-        elif not flag and start is not None:
-            stop = min(frame + 1, len(episode))
-            if stop - start >= 2:
-                segments.append(episode.slice(start, stop))
-            start = None
-    return segments
+    return [
+        episode.slice(start, stop + 1, terminated=False) if stop < len(episode) else episode.slice(start, stop)
+        for start, stop in _runs(episode.intervention.tolist(), wanted=True)
+        if _has_a_transition(episode, start, stop)
+    ]
+
+
+def policy_segments(episode: Episode) -> list[Episode]:
+    """The runs of frames in which the policy acted; one that a takeover ended is a failure: terminated, without a reward of its own.
+
+    RLIF's idea (Luo et al. 2024, arXiv 2311.12996): that a person stepped in says that the policy did badly. Without it, a state from
+    which a person always rescues the policy looks as good as success (measured: docs/benchmarks.md).
+    """
+    return [
+        episode.slice(start, stop, terminated=True if stop < len(episode) else None)
+        for start, stop in _runs(episode.intervention.tolist(), wanted=False)
+        if _has_a_transition(episode, start, stop)
+    ]
+
+
+def _runs(flags: list[bool], wanted: bool) -> list[tuple[int, int]]:
+    """Start and end (exclusive) of the stretches in which the flags are as wanted."""
+    ends = [0, *(i for i in range(1, len(flags)) if flags[i] != flags[i - 1]), len(flags)]
+    return [(start, stop) for start, stop in itertools.pairwise(ends) if flags[start] == wanted]
+
+
+def _has_a_transition(episode: Episode, start: int, stop: int) -> bool:
+    """Not a single frame at the very end that only serves as the observation to bootstrap from."""
+    return stop - start >= 2 or stop < len(episode) or episode.terminated
 
 
 @dataclass(frozen=True, eq=False)
