@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# Of the way to the bound: an actor that has to reach it saturates its tanh, and learns no more.
+REACHABLE = 0.95
 BackupEntropy = Literal["none", "soft", "serl"]
 
 
@@ -139,6 +141,19 @@ def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor | float) -> Tens
     """
     alpha = temperature.detach() if isinstance(temperature, Tensor) else temperature
     return (alpha * log_prob - q.mean(0)).mean()
+
+
+def imitation_loss(mean_edit: Tensor, wanted: Tensor, by_person: Tensor) -> Tensor:
+    """``mean_b [sum over a person's steps |tanh(mean) - a_edit|^2 / (h D)]``: behaviour cloning of corrections (HG-DAgger), on the edit.
+
+    Args:
+        mean_edit: ``(B, h, D)`` in [-1, 1].
+        wanted: ``(B, h, D)`` the edit that the person made, in units of the edit scale; what lies outside [-1, 1] is out of reach, and is
+            imitated as far as the actor can go without saturating.
+        by_person: ``(B, h)`` bool.
+    """
+    reachable = wanted.clamp(-REACHABLE, REACHABLE)
+    return ((mean_edit - reachable).square() * by_person.unsqueeze(-1)).mean()
 
 
 def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:

@@ -1,31 +1,32 @@
 """Messages between learner and actor processes: one safetensors document with a JSON header, in chunks over LeRobot's gRPC service.
 
-Nothing is ever unpickled. A message is refused when it is larger than its limit, when it is not a safetensors document, or when its header
-is not JSON; :data:`PROTOCOL` travels in the metadata of every call, so that two versions never talk past each other.
+Nothing is ever unpickled. A message is refused when it is larger than its limit, and when its header (message_header.py) is not what it
+should be; only then are tensors allocated. :data:`PROTOCOL` travels in the metadata of every call, so that two versions never talk past
+each other.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-PROTOCOL = 1
-# Metadata of calls: protocol version; run and version of the weights that an actor process has; whether the learner may hold an
-# acknowledgement back; the acknowledgement itself.
-PROTOCOL_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "serl-run", "serl-version"
+from .message_header import HEADER_KEY, MessageError, TensorClaim, read_header
+
+PROTOCOL = 2
+# Metadata of calls: protocol version; name of the actor process, and the id of its life; run and version of the weights that it has;
+# whether the learner may hold an acknowledgement back; the acknowledgement itself.
+PROTOCOL_KEY, ACTOR_KEY, SESSION_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "serl-actor", "serl-session", "serl-run", "serl-version"
 THROTTLE_KEY, RECEIPT_KEY = "serl-throttle", "serl-receipt"
-HEADER_KEY = "serl"
+# Details of the status CANCELLED when the learner ends; any other CANCELLED is a call that was ended for being slow, or by its caller.
+FINISHED = "the learner has finished"
 MAX_MESSAGE_BYTES = 1 << 30
 CHUNK_BYTES = 2 * 1024 * 1024
-_LENGTH_BYTES = 8
-_MAX_HEADER_BYTES = 32 * 1024 * 1024
 
-
-class MessageError(ValueError):
-    """A message is not what the protocol says."""
+Header = dict[str, Any]
+Claims = Mapping[str, TensorClaim]
 
 
 def encode(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -34,24 +35,21 @@ def encode(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save(contiguous, metadata={HEADER_KEY: json.dumps(header, allow_nan=False)})
 
 
-def decode(data: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def decode(data: bytes, check: Callable[[Header, Claims], None] | None = None) -> tuple[Header, dict[str, Tensor]]:
     """The inverse of :func:`encode`.
+
+    Args:
+        check: is handed the header and each tensor's claimed shape and dtype before any tensor is decoded, and raises what it refuses.
 
     Raises:
         MessageError: not a message of this protocol.
     """
+    header, claims = read_header(data)
+    if check is not None:
+        check(header, claims)
     try:
-        size = int.from_bytes(data[:_LENGTH_BYTES], "little")
-        if len(data) < _LENGTH_BYTES or size > min(_MAX_HEADER_BYTES, len(data) - _LENGTH_BYTES):
-            raise MessageError(f"message of {len(data)} bytes with a header of {size} bytes: not a safetensors document")
-        document = json.loads(data[_LENGTH_BYTES : _LENGTH_BYTES + size])
-        header = json.loads(document["__metadata__"][HEADER_KEY])
-        if not isinstance(header, dict):
-            raise MessageError(f"header is {type(header).__name__}, expected an object")
         return header, safetensors.torch.load(data)
-    except MessageError:
-        raise
-    except (KeyError, TypeError, ValueError, SafetensorError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, SafetensorError) as error:
         raise MessageError(f"not a message of this protocol: {type(error).__name__}: {error}") from error
 
 
@@ -70,7 +68,7 @@ def join(parts: Iterable[Any], limit_bytes: int = MAX_MESSAGE_BYTES) -> Iterator
     """Messages out of gRPC messages.
 
     Raises:
-        MessageError: a message exceeds ``limit_bytes``, or the stream ends in the middle of one.
+        MessageError: a message exceeds ``limit_bytes``, a part in the middle of one is empty, or the stream ends there.
     """
     from lerobot.transport.utils import TransferState
 
@@ -80,6 +78,8 @@ def join(parts: Iterable[Any], limit_bytes: int = MAX_MESSAGE_BYTES) -> Iterator
         if part.transfer_state == TransferState.TRANSFER_BEGIN:
             pieces, size = [], 0
         size += len(part.data)
+        if not part.data and part.transfer_state != TransferState.TRANSFER_END:
+            raise MessageError("an empty part in the middle of a message")
         if size > limit_bytes:
             raise MessageError(f"message larger than {limit_bytes} bytes")
         pieces.append(part.data)

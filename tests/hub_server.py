@@ -117,7 +117,7 @@ class HubServer:
             case "GET", [] | ["revision", "main"]:
                 siblings = [{"rfilename": name} for name in sorted(files)]
                 return _json({"id": repository, "modelId": repository, "sha": self.revision(repository), "siblings": siblings, "tags": []})
-            case "GET", ["tree", "main"]:
+            case "GET", ["tree", revision] if revision in ("main", self.revision(repository)):
                 found = sorted(files.items())
                 return _json([{"type": "file", "path": name, "size": len(data), "oid": git_hash(data)} for name, data in found])
         return None

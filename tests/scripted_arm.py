@@ -117,7 +117,7 @@ class ScriptedGripper:
 
 
 @contextmanager
-def franka_server(arm=None, gripper="scripted", token=None, limits=None, port=0, **settings):
+def franka_server(arm=None, gripper="scripted", token=None, limits=None, port=0, tls=None, **settings):
     """A running server of ours; yields it with `arm`, `gripper` and `controller` attached."""
     arm = arm or ScriptedArm()
     gripper = ScriptedGripper() if gripper == "scripted" else gripper
@@ -126,7 +126,7 @@ def franka_server(arm=None, gripper="scripted", token=None, limits=None, port=0,
     controller.start()
     routes = Routes(controller, controls, arm.model, "scripted", gripper is not None)
     try:
-        server = FrankaServer("127.0.0.1", port, routes, token, limits)
+        server = FrankaServer("127.0.0.1", port, routes, token, limits, tls)
         server.arm, server.gripper, server.controller = arm, gripper, controller
         server.start()
         try:

@@ -151,7 +151,7 @@ def free_port():
 
 def person_at_the_keys(run, address):
     """An episode for each key, then q."""
-    actor = Terminal(*ACTOR, f"--learner={address}", *REAL_TIME, "--teleop.type=franka_sim_expert", "--task=lift the cube")
+    actor = Terminal(*ACTOR, f"--learner={address}", "--name=keys", *REAL_TIME, "--teleop.type=franka_sim_expert", "--task=lift the cube")
     try:
         assert actor.wait_for("Robot franka_sim at 10 Hz"), actor.output[-3000:]
         actor.press("s", "Episode 1: success (person)")
@@ -173,7 +173,7 @@ def person_at_the_keys(run, address):
 
 def stopped(run, name, address, stop):
     """An actor that is stopped while the arm moves."""
-    actor = Terminal(*ACTOR, f"--learner={address}", *REAL_TIME)
+    actor = Terminal(*ACTOR, f"--learner={address}", f"--name={name}", *REAL_TIME)
     try:
         assert actor.wait_for("Robot franka_sim at 10 Hz"), actor.output[-3000:]
         time.sleep(1.5)
@@ -201,7 +201,9 @@ for name, flags in json.loads(sys.argv[1]).items():
 
 def refusals(run, address):
     """One command after the other, in one process: starting Python for each takes longer than everything else."""
-    flags = {name: [f"--learner={address}", *given] for name, (given, _) in REFUSALS.items()}
+    flags = {
+        name: [f"--learner={address}", f"--name=refusal-{number}", *given] for number, (name, (given, _)) in enumerate(REFUSALS.items())
+    }
     done = subprocess.run(
         [sys.executable, "-c", ALL_IN_ONE_PROCESS, json.dumps(flags)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT, timeout=PATIENCE_S,
@@ -216,6 +218,7 @@ def refusals(run, address):
 def run(tmp_path_factory):
     """One learner; actors one after the other."""
     root, run = tmp_path_factory.mktemp("actor_process"), Run()
+    ENVIRONMENT["HF_LEROBOT_HOME"] = str(root / "home")  # of the spools
     try:
         statistics = record(root / "demos")
     except RuntimeError as error:

@@ -1,5 +1,7 @@
 """The agent: who moves whom, how a chunk is chosen, what the losses do."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config, statistics_for
@@ -44,6 +46,7 @@ def make_batch(agent, terminal=False):
         next_features=next_features,
         next_base=next_base,
         length=torch.full((BATCH,), 5),
+        by_person=torch.zeros(BATCH, base.shape[1], dtype=torch.bool),
         is_demo=torch.arange(BATCH) < BATCH // 2,
     )
 
@@ -204,7 +207,8 @@ def test_it_learns_which_way_to_edit(act_directory):
     for update in range(200):
         chunk = (base + 0.4 * torch.rand((256, 1, 4), generator=generator) - 0.2).clamp(-1, 1)
         reward = ((chunk - base) * direction).mean((1, 2)) + 0.5
-        batch = Batch(features, base, chunk, reward, zeros, features, base, zeros.long() + 5, zeros.bool())
+        nobody = torch.zeros(256, base.shape[1], dtype=torch.bool)
+        batch = Batch(features, base, chunk, reward, zeros, features, base, zeros.long() + 5, nobody, zeros.bool())
         loss = agent.critic_loss(batch, generator, None)[0]
         if update >= 100:
             loss = loss + agent.actor_loss(batch, generator)[0]
@@ -213,3 +217,29 @@ def test_it_learns_which_way_to_edit(act_directory):
         optimizer.step()
     edit = (agent.propose(features, base).chunk - base).mean((0, 1))
     assert (edit * direction).min() > 0.05
+
+
+def test_a_persons_corrections_are_imitated_within_the_bound(act_directory):
+    """Critics that prefer nothing: only the steps that a person drove pull, as far as the bound lets them."""
+    agent = make_agent(act_directory, anchor=0.0, imitation=1.0)
+    agent.grow_edits(1.0)
+    scale = agent.edit_scale.item()
+    for parameter in agent.critic.parameters():
+        parameter.data.zero_()
+    batch = make_batch(agent)
+    correction = torch.tensor([0.5 * scale, -0.5 * scale, 10 * scale, 0.0])
+    by_person = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
+    by_person[:, :3] = True
+    batch = replace(batch, chunk=batch.base + correction, by_person=by_person)
+    optimizer = torch.optim.Adam(agent.actor.parameters(), lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    first = agent.actor_loss(batch, generator)[1]["imitation"]
+    for _ in range(300):
+        optimizer.zero_grad()
+        agent.actor_loss(batch, generator)[0].backward()
+        optimizer.step()
+    mean, _ = agent.actor(batch.features, batch.base)
+    edit = mean.tanh().unflatten(-1, batch.base.shape[-2:])
+    assert edit[:, :3].mean((0, 1)).tolist() == pytest.approx([0.5, -0.5, 0.95, 0.0], abs=0.06)
+    assert edit[:, 3:].abs().max() < 0.2  # nobody showed these steps
+    assert agent.actor_loss(batch, generator)[1]["imitation"] < 0.1 * first

@@ -20,9 +20,12 @@ ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 PATIENCE_S = 240
 
 
-def test_an_actor_without_a_learner_says_so_and_exits_1():
+def test_an_actor_without_a_learner_says_so_and_exits_1(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "lerobot_serl.scripts.lerobot_serl_actor", "--learner=127.0.0.1:9", "--env.type=franka_sim", "--patience_s=1"],
+        [
+            sys.executable, "-m", "lerobot_serl.scripts.lerobot_serl_actor", "--learner=127.0.0.1:9", "--env.type=franka_sim", "--patience_s=1",
+            f"--spool_dir={tmp_path}",
+        ],
         capture_output=True, text=True, env=ENVIRONMENT, timeout=PATIENCE_S,
     )  # fmt: skip
     assert done.returncode == 1

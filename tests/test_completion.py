@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import asdict
 
@@ -97,3 +99,97 @@ def test_a_killed_process_loses_nothing(tmp_path):
     process.request()  # the learner does not notice; it must not fail
     assert complete(settings_for(root)) == 4
     assert_dataset_holds(root, RECORDINGS)
+
+
+def test_an_episode_that_the_dataset_has_is_not_added_again(tmp_path):
+    """A process killed after the dataset's new version was committed, before the episodes' files were deleted."""
+    root = tmp_path / "online"
+    journal = journalled(root, RECORDINGS[:2])
+    kept = {path: path.read_bytes() for path in journal.pending()}
+    assert complete(settings_for(root)) == 2
+    for path, content in kept.items():
+        path.write_bytes(content)
+    journalled(root, RECORDINGS[2:3], 2)
+    assert complete(settings_for(root)) == 1
+    assert journal.pending() == []
+    assert_dataset_holds(root, RECORDINGS[:3])
+
+
+def test_a_damaged_episode_is_set_aside_and_the_others_go_on(tmp_path, caplog):
+    root = tmp_path / "online"
+    journal = journalled(root, RECORDINGS[:3])
+    damaged = journal.pending()[1]
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    other = journal.write("episode-9", b"whole, but no episode")
+    assert complete(settings_for(root)) == 2
+    assert journal.pending() == []
+    assert_dataset_holds(root, [RECORDINGS[0], RECORDINGS[2]])
+    assert {path.name for path in (journal.directory / "damaged").iterdir()} == {damaged.name, other.name}
+    assert caplog.text.count("set aside as") == 2
+
+
+def test_the_dataset_says_which_episodes_it_holds(tmp_path):
+    root = tmp_path / "online"
+    journalled(root, RECORDINGS[:2])
+    complete(settings_for(root))
+    lines = [json.loads(line) for line in (root / "meta" / "serl_episodes.jsonl").read_text().splitlines()]
+    assert lines == [{"uuid": f"episode-{index}", **RECORDINGS[index].info} for index in range(2)]
+
+
+KILLED_AT_A_CALL = """
+import json, os, sys
+import lerobot_serl.replay.store
+from lerobot_serl.replay.completion import StoreSettings, complete
+
+CALLS = ("os.rename", "os.link", "os.remove", "os.symlink", "os.mkdir", "shutil.rmtree", "shutil.copytree")
+runs = [StoreSettings(**settings) for settings in json.loads(sys.argv[1])]
+
+def forked(settings, limit):
+    # How many of these calls a run made that is killed before the call `limit`.
+    here, there = os.pipe()
+    if child := os.fork():
+        os.close(there)
+        with os.fdopen(here) as pipe:
+            made = len(pipe.read())
+        os.waitpid(child, 0)
+        return made
+    def watch(event, _):
+        nonlocal limit
+        if event in CALLS:
+            if limit == 0:
+                os._exit(9)
+            limit -= 1
+            os.write(there, b".")
+    sys.addaudithook(watch)
+    complete(settings)
+    os._exit(0)
+
+whole = forked(runs[0], 10_000)
+print(whole, *(forked(run, number * whole // len(runs[1:])) for number, run in enumerate(runs[1:])))
+"""
+
+
+@pytest.mark.slow
+def test_killed_between_any_two_changes_to_the_disk_nothing_is_lost_or_doubled(tmp_path):
+    """Runs that end one after the other later; after each LeRobot opens the dataset, and the next run finishes."""
+    roots = [tmp_path / f"run{index}" / "online" for index in range(25)]
+    for root in roots:
+        journalled(root, RECORDINGS[:1])
+        complete(settings_for(root))
+        journalled(root, RECORDINGS[1:], 1)
+    settings = json.dumps([asdict(settings_for(root)) for root in roots])
+    done = subprocess.run([sys.executable, "-c", KILLED_AT_A_CALL, settings], timeout=300, check=True, stdout=subprocess.PIPE, text=True)
+    whole, *made = (int(number) for number in done.stdout.split())
+    assert whole > 30
+    assert made == [number * whole // len(made) for number in range(len(made))]  # each was killed where it should be
+    outcomes = set()
+    for root in roots:
+        found, journal = LeRobotDataset("test/online", root=root), journal_of(root)
+        outcomes.add((found.num_episodes, len(journal.pending())))
+        assert found.num_episodes in (1, 4)
+        assert found.num_episodes + len(journal.pending()) >= 4
+        complete(settings_for(root))
+        assert journal.pending() == []
+        assert_dataset_holds(root, RECORDINGS)
+        assert [path.name for path in root.with_name("online.versions").iterdir() if path.name.isdigit()] == [root.resolve().name]
+    assert {(1, 3), (4, 0)} < outcomes  # some were killed while both the journal and the dataset had an episode

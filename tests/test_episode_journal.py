@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerobot_serl.replay.journal import SUFFIX, EpisodeJournal
+from lerobot_serl.replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal
 
 HOSTILE = [
     "../../escape",
@@ -40,7 +40,7 @@ def test_order_and_contents_survive_reopening(tmp_path):
     for index, uuid in enumerate(uuids):
         journal.write(uuid, b"episode %d" % index)
     again = EpisodeJournal(tmp_path / "deep" / "j")
-    assert [path.read_bytes() for path in again.pending()] == [b"episode %d" % index for index in range(12)]
+    assert [again.read(path) for path in again.pending()] == [b"episode %d" % index for index in range(12)]
     assert again.uuids() == set(uuids)
 
 
@@ -50,16 +50,16 @@ def test_new_episodes_come_last_also_after_the_first_ones_are_gone(tmp_path):
         journal.write(name, name.encode())
     journal.pending()[0].unlink()
     EpisodeJournal(tmp_path).write("a", b"a")
-    assert [path.read_bytes() for path in journal.pending()] == [b"x", b"y", b"a"]
+    assert [journal.read(path) for path in journal.pending()] == [b"x", b"y", b"a"]
 
 
 def test_half_written_files_are_not_episodes(tmp_path):
     journal = EpisodeJournal(tmp_path)
     journal.write("a", b"a")
     (tmp_path / "00000002-b.part").write_bytes(b"half")
-    assert [path.read_bytes() for path in journal.pending()] == [b"a"]
+    assert [journal.read(path) for path in journal.pending()] == [b"a"]
     journal.write("c", b"c")
-    assert [path.read_bytes() for path in journal.pending()] == [b"a", b"c"]
+    assert [journal.read(path) for path in journal.pending()] == [b"a", b"c"]
 
 
 @pytest.mark.parametrize("uuid", HOSTILE)
@@ -70,7 +70,7 @@ def test_a_hostile_uuid_stays_in_the_directory(tmp_path, uuid):
     journal.write(uuid, b"more")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert all(path.parent == directory for path in files)
-    assert [path.read_bytes() for path in journal.pending()] == [b"data", b"more"]
+    assert [journal.read(path) for path in journal.pending()] == [b"data", b"more"]
     assert all(set(name) <= set("-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") for name in journal.uuids())
 
 
@@ -81,7 +81,7 @@ def test_any_uuid_can_be_written(tmp_path_factory, uuid):
     journal.write(uuid, b"data")
     (path,) = journal.pending()
     assert path.parent == journal.directory
-    assert path.read_bytes() == b"data"
+    assert journal.read(path) == b"data"
 
 
 def test_threads_do_not_overwrite_each_other(tmp_path):
@@ -91,7 +91,7 @@ def test_threads_do_not_overwrite_each_other(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert {path.read_bytes() for path in journal.pending()} == {b"%d" % i for i in range(24)}
+    assert {journal.read(path) for path in journal.pending()} == {b"%d" % i for i in range(24)}
     assert [int(path.name[:8]) for path in journal.pending()] == list(range(1, 25))
 
 
@@ -107,7 +107,8 @@ def test_a_written_episode_survives_sigkill(tmp_path):
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == -9
-    assert [path.read_bytes() for path in EpisodeJournal(tmp_path).pending()] == [b"1" * 100000, b"2"]
+    journal = EpisodeJournal(tmp_path)
+    assert [journal.read(path) for path in journal.pending()] == [b"1" * 100000, b"2"]
 
 
 def test_a_file_is_synced_before_it_gets_its_name_and_the_directory_after(tmp_path, monkeypatch):
@@ -126,3 +127,56 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_directory_after(tmp_pa
     monkeypatch.setattr(os, "replace", replace)
     EpisodeJournal(tmp_path).write("a", b"data")
     assert events == ["file", "rename", "directory"]
+
+
+def damaged(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    elif how == "empty":
+        content = bytearray()
+    elif how == "bit flipped":
+        content[-3] ^= 1
+    elif how == "checksum flipped":
+        content[10] ^= 1
+    else:
+        content = bytearray(b"not ours" * 20)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "bit flipped", "checksum flipped", "another file"])
+def test_a_damaged_file_is_noticed_and_set_aside(tmp_path, caplog, how):
+    journal = EpisodeJournal(tmp_path)
+    journal.write("good", b"g" * 200)
+    bad = journal.write("bad", b"b" * 200)
+    damaged(bad, how)
+    with pytest.raises(DamagedFileError, match="bad"):
+        journal.read(bad)
+    kept = journal.set_aside(bad, "it is damaged")
+    assert kept == tmp_path / DAMAGED / bad.name
+    assert kept.is_file()
+    assert [journal.read(path) for path in journal.pending()] == [b"g" * 200]
+    assert f"set aside as {kept}: it is damaged" in caplog.text
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_next_episode_fits(tmp_path):
+    """A process that may write 100 kB to a file, as a disk that is full."""
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from lerobot_serl.replay.journal import EpisodeJournal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "journal = EpisodeJournal(Path(sys.argv[1]))\n"
+        "journal.write('small', b's' * 1000)\n"
+        "try:\n"
+        "    journal.write('large', b'l' * 200_000)\n"
+        "except OSError as error:\n"
+        "    print(type(error).__name__)\n"
+        "journal.write('next', b'n' * 1000)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == "OSError\n"
+    journal = EpisodeJournal(tmp_path)
+    assert [journal.read(path) for path in journal.pending()] == [b"s" * 1000, b"n" * 1000]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [SUFFIX, SUFFIX]

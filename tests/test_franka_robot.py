@@ -15,7 +15,7 @@ from lerobot.robots import RobotConfig, make_robot_from_config
 from lerobot.utils.errors import DeviceAlreadyConnectedError, DeviceNotConnectedError
 from scripted_arm import HOME_RAD, MAX_WIDTH_M, WRENCH, franka_server, legacy_server, wait_until
 
-from lerobot_serl.franka.access_token import TOKEN_VARIABLE
+from lerobot_serl.access_token import FRANKA_TOKEN_VARIABLE as TOKEN_VARIABLE
 from lerobot_serl.franka.kinematics import matrix_of_pose7, matrix_of_rotvec, pose7_of_matrix, tool_pose
 from lerobot_serl.robots.config_franka import EE_KEYS, EFFORT_KEYS, JOINT_KEYS, VELOCITY_KEYS, FrankaConfig
 from lerobot_serl.robots.franka import Franka

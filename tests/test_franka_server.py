@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scripted_arm import HOME_RAD, MAX_WIDTH_M, WRENCH, ScriptedArm, franka_server, wait_until
 
-from lerobot_serl.franka.access_token import TOKEN_VARIABLE, read_token
+from lerobot_serl.access_token import FRANKA_TOKEN_VARIABLE as TOKEN_VARIABLE
 from lerobot_serl.franka.connection import ConnectionLimits
 from lerobot_serl.franka.kinematics import jacobian, matrix_of_pose7, matrix_of_rotvec, pose7_of_matrix, tool_pose
 from lerobot_serl.franka.routes import Routes
-from lerobot_serl.franka.server import FrankaServer, is_loopback
+from lerobot_serl.franka.server import FrankaServer
 
 TOKEN = "a-token-of-more-than-16-letters"
 HOME_POSE7 = pose7_of_matrix(tool_pose(HOME_RAD))
@@ -335,14 +335,12 @@ def test_the_token_is_needed_for_everything():
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.0.2.1", "no.such.host.invalid"])
 def test_others_can_reach_the_server_only_with_a_token(shared, host):
-    assert not is_loopback(host)
     with pytest.raises(ValueError, match=f"{host}.*--token_file.*{TOKEN_VARIABLE}.*127.0.0.1"):
         FrankaServer(host, 0, shared.routes, None)
 
 
 def test_loopback_needs_no_token_and_a_token_opens_the_rest(shared):
     for host in ("127.0.0.1", "127.0.0.2", "localhost"):
-        assert is_loopback(host)
         FrankaServer(host, 0, shared.routes, None).close()
     server = FrankaServer("0.0.0.0", 0, shared.routes, TOKEN)
     server.close()
@@ -352,27 +350,6 @@ def test_loopback_needs_no_token_and_a_token_opens_the_rest(shared):
 def test_a_port_in_use_is_explained(shared):
     with pytest.raises(OSError, match=r"cannot listen at 127.0.0.1:\d+.*choose another --port"):
         FrankaServer("127.0.0.1", shared.server_address[1], shared.routes, None)
-
-
-def test_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch, caplog):
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-    assert read_token(None) is None
-    monkeypatch.setenv(TOKEN_VARIABLE, TOKEN)
-    assert read_token(None) == TOKEN
-    file = tmp_path / "token"
-    file.write_text("another-token-of-20-letters\n")
-    file.chmod(0o600)
-    assert read_token(file) == "another-token-of-20-letters"
-    assert not caplog.records
-    file.chmod(0o644)
-    read_token(file)
-    assert "chmod 600" in caplog.text
-    for bad in ("short", "", "has spaces in its middle", "über-umlauts-are-no-ascii"):
-        file.write_text(bad)
-        with pytest.raises(ValueError, match=r"token_file .* holds no usable token.*secrets.token_urlsafe"):
-            read_token(file)
-    with pytest.raises(OSError, match="absent"):
-        read_token(tmp_path / "absent")
 
 
 def is_cut_off(server, *pieces):

@@ -10,18 +10,23 @@ import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
 from conftest import make_recording, small_agent, small_config
+from hub_server import HubServer
+from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors.torch import load_file
+from test_hub import client
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.envs.record_expert import record_expert
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.progress import Progress
+from lerobot_serl.policy.checkpoint_files import first_flaw
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.replay.store import EpisodeStore, online_features
 
 pytestmark = pytest.mark.slow
 SMALL = (
@@ -122,6 +127,85 @@ def test_resume_is_bit_exact_offline(ground, offline_run, tmp_path):
     resumed_optimizer = load_file(copy / "checkpoints" / "000020" / "training_state" / "optimizer_state.safetensors")
     for name, value in optimizer.items():
         assert torch.equal(value, resumed_optimizer[name]), name
+
+
+def interrupted(event, *flags):
+    """`lerobot-train` that a signal meets; see interrupted_training.py."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    script = str(Path(__file__).with_name("interrupted_training.py"))
+    return subprocess.run([sys.executable, script, event, *flags], capture_output=True, text=True, env=environment, timeout=300)
+
+
+def assert_same_checkpoint(one, two):
+    """Weights, counters, random generator and optimizer, to the bit; and the next run reads the same settings."""
+    for name in ("pretrained_model/model.safetensors", "training_state/optimizer_state.safetensors"):
+        ours, theirs = load_file(one / name), load_file(two / name)
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert torch.equal(value, theirs[key]), key
+    for name in ("training_state/training_step.json", "training_state/optimizer_param_groups.json"):
+        assert json.loads((one / name).read_text()) == json.loads((two / name).read_text())
+
+
+def test_interrupted_online_from_the_hub_and_waiting_equals_never_interrupted(ground, offline_run, tmp_path):
+    """One run goes from update 10 to 20, beginning from a checkpoint of the Hub; another is interrupted by SIGTERM on the way. Nobody is
+    connected: the online dataset pays for the updates. When they are used up, Ctrl-C ends the wait, again with a checkpoint."""
+    recordings = [
+        make_recording(
+            20, "terminated", intervention=torch.arange(20) >= start, action=0.1 * torch.ones(20, 4),
+            observation={"observation.state": torch.randn(20, 18), "observation.environment_state": torch.randn(20, 3)},
+        )
+        for start in (20, 12, 20)
+    ]  # fmt: skip
+    meta = LeRobotDatasetMetadata("local/demos", root=ground / "demos")
+    store = EpisodeStore("local/waiting", str(tmp_path / "online"), meta.fps, online_features(meta.features, False), False)
+    store.append([(f"uuid-{index}", recording) for index, recording in enumerate(recordings)])
+    online = (
+        "--resume=true", "--policy.online.repo_id=local/waiting", f"--policy.online.root={tmp_path / 'online'}", "--policy.online.port=0",
+        "--policy.startup.collect_steps=0", "--save_freq=20", "--steps=100",
+    )  # fmt: skip
+    start = offline_run / "000010"
+    with HubServer() as hub:
+        files = {str(path.relative_to(start.parents[1])): path.read_bytes() for path in start.rglob("*") if path.is_file()}
+        hub.repositories["me/run"] = files
+        whole = client(
+            hub, tmp_path / "home", "lerobot.scripts.lerobot_train", "--config_path=me/run", *online, "--steps=20",
+            f"--output_dir={tmp_path / 'whole'}",
+        )  # fmt: skip
+    assert "Checkpoint policy after step 20" in whole.stderr
+
+    first = interrupted(
+        "SIGTERM@5", f"--config_path={start / 'pretrained_model' / 'train_config.json'}", *online, f"--output_dir={tmp_path / 'run'}"
+    )
+    written = tmp_path / "run" / "checkpoints" / "000015"
+    config = written / "pretrained_model" / "train_config.json"
+    assert first.returncode == 143, first.stderr[-3000:]
+    assert f"Checkpoint written to {written}; go on with: lerobot-train --resume=true --config_path={config}" in first.stderr
+    assert "Traceback" not in first.stderr.partition("Checkpoint policy after step")[2]
+    assert json.loads(config.read_text())["save_freq"] == 20
+
+    second = interrupted("SIGINT@waiting", f"--config_path={config}", *online[:1])
+    assert second.returncode == 130, second.stderr[-3000:]
+    assert_same_checkpoint(tmp_path / "run" / "checkpoints" / "000020", tmp_path / "whole" / "checkpoints" / "000020")
+    last = (tmp_path / "run" / "checkpoints" / "last").resolve()
+    assert last.name == "000067"  # LeRobot's step; the learner's 66 updates are all that 60 environment steps pay for
+    assert load_file(last / "pretrained_model" / "model.safetensors")["progress.updates"].item() == 66
+    assert first_flaw(last) is None
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(ground, tmp_path):
+    killed = interrupted(
+        "SIGKILL@saving", "--policy.type=serl_sac", f"--policy.act_path={ground / 'act'}", *dataset(ground, "demos"), *SMALL,
+        f"--output_dir={tmp_path / 'run'}", "--steps=6", "--save_freq=2",
+    )  # fmt: skip
+    assert killed.returncode == -9
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert (checkpoints / "last").resolve().name == "000002"
+    assert first_flaw(checkpoints / "000002") is None
+    half = checkpoints / "000004" / "pretrained_model"
+    config = TrainPipelineConfig.from_pretrained(half)
+    with pytest.raises(ValueError, match=r"optimizer_state.safetensors is missing.*The newest whole one is 000002: --config_path=.*000002"):
+        SerlSacPolicy.from_pretrained(half, config=config.policy)
 
 
 def test_policy_path_starts_anew_and_keeps_act(ground, offline_run, tmp_path):

@@ -18,7 +18,7 @@ def make_episode(identity, frames, end, horizon):
         columns={"features": mark.unsqueeze(-1), "base": (-mark).reshape(-1, 1, 1).repeat(1, horizon, 1)},
         action=(mark + 0.5).unsqueeze(-1),
         reward=mark / 1e4,
-        intervention=torch.zeros(frames, dtype=torch.bool),
+        intervention=torch.arange(frames) % 3 == 1,
         terminated=end == "terminated",
         truncated=end == "truncated",
     )
@@ -33,12 +33,14 @@ def expected_window(episode, t, horizon):
     terminal = episode.terminated and t + length == len(episode)
     discount = 0.0 if terminal else GAMMA**length
     actions = episode.action[t : t + length].flatten().tolist()
+    by_person = [index < length and bool(episode.intervention[t + index]) for index in range(horizon)]
     padding = episode.columns["base"][t, length:].flatten().tolist()
     return (
         reward,
         discount,
         length,
         actions + padding,
+        by_person,
         None if terminal else episode.columns["features"][t + length].item(),
     )
 
@@ -60,12 +62,13 @@ def test_windows_equal_a_naive_reference(data):
         identity, t = divmod(int(batch.features[i].item()), 1000)
         episode = stored[identity - 1]
         seen.add((identity, t))
-        reward, discount, length, chunk, after = expected_window(episode, t, horizon)
+        reward, discount, length, chunk, by_person, after = expected_window(episode, t, horizon)
         assert t < episode.steps
         assert batch.length[i].item() == length
         assert batch.reward[i].item() == pytest.approx(reward, abs=1e-4)
         assert batch.discount[i].item() == pytest.approx(discount, abs=1e-5)
         assert batch.chunk[i].flatten().tolist() == pytest.approx(chunk)
+        assert batch.by_person[i].tolist() == by_person
         if after is not None:
             assert batch.next_features[i].item() == after
             assert batch.next_base[i, 0].item() == -after

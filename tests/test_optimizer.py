@@ -100,6 +100,53 @@ def test_each_group_is_clipped_on_its_own_and_says_its_norm():
     assert parameters["actor"][0].grad.item() == 1.0
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_moves_nothing_in_any_group(value):
+    parameters = networks()
+    optimizer, controls = optimizer_of(parameters, limit=1.0)
+    generator = torch.Generator().manual_seed(0)
+    for values in parameters.values():
+        set_gradients(values, generator)
+    optimizer.step()
+    weights = {name: [v.detach().clone() for v in values] for name, values in parameters.items()}
+    momentum = [v.clone() for state in optimizer.state.values() for v in state.values()]
+    norms = {name: control.grad_norm for name, control in controls.items()}
+    for values in parameters.values():
+        set_gradients(values, generator)
+    parameters["actor"][0].grad[2] = value
+    optimizer.step()
+    assert_same(parameters, weights)
+    assert all(torch.equal(a, b) for a, b in zip(momentum, [v for s in optimizer.state.values() for v in s.values()], strict=True))
+    assert [name for name, control in controls.items() if control.bad_gradient] == ["actor"]
+    assert {name: control.grad_norm for name, control in controls.items()} == norms
+    optimizer.zero_grad()
+    set_gradients(parameters["critic"], generator)
+    optimizer.step()
+    assert not any(control.bad_gradient for control in controls.values())
+    assert not torch.equal(parameters["critic"][0], weights["critic"][0])
+
+
+def test_a_group_that_forgets_steps_like_a_fresh_one():
+    used, fresh = networks(), networks()
+    optimizer, controls = optimizer_of(used)
+    for step in range(3):
+        for values in used.values():
+            set_gradients(values, torch.Generator().manual_seed(step))
+        optimizer.step()
+    for name, values in used.items():
+        for target, source in zip(values, fresh[name], strict=True):
+            target.data.copy_(source.data)
+    for control in controls.values():
+        control.forget = True
+    other, _ = optimizer_of(fresh)
+    for parameters, one in ((used, optimizer), (fresh, other)):
+        for step in range(3, 6):
+            for values in parameters.values():
+                set_gradients(values, torch.Generator().manual_seed(step))
+            one.step()
+    assert_same(used, fresh)
+
+
 def test_the_learning_rate_is_restored_also_after_an_error():
     parameters = networks()
     optimizer, controls = optimizer_of(parameters)

@@ -70,7 +70,7 @@ def test_pacing_against_a_simulation(collect, critic, utd, episodes):
         while progress.may_update:
             progress.updates += 1
             phases.append(progress.phase)
-            assert progress.updates.item() < 200
+            assert progress.updates.item() <= 12 + 4 * 8 * 9
         steps = int(progress.env_steps.item())
         earned = 0 if steps < collect else critic + math.ceil(utd * (steps - collect))
         assert progress.updates.item() == earned
@@ -107,6 +107,15 @@ def test_ramp_rises_in_a_line_and_stays_at_one():
         values.append(progress.ramp)
     assert values == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1])
     assert progress_of(critic=20, ramp=0, updates=20, env_steps=1000).ramp == 1.0
+
+
+def test_ramps_go_on_where_weights_were_set_back_to_and_pacing_does_not():
+    progress = progress_of(critic=20, ramp=10, env_steps=1000, updates=300)
+    progress.undone_updates.fill_(276)
+    assert progress.ramp == pytest.approx(0.5)
+    assert progress.scale_fraction == pytest.approx(0.1 + 0.9 * 4 / 6000)
+    assert progress.phase is Phase.ACTOR
+    assert progress.lead_steps == 990 - 280
 
 
 def test_restart_begins_anew_with_the_seed():

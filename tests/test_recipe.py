@@ -49,7 +49,14 @@ def test_nested_keys_become_flags(load):
         "steps": "100",
         "output_dir": "out",
     }
-    assert as_dict(recipe.actor_flags) == {"learner": "127.0.0.1:50999", "env.type": "franka_sim"}
+    assert as_dict(recipe.actor_flags) == {"learner": "127.0.0.1:50999", "spool_dir": "out_spool", "env.type": "franka_sim"}
+
+
+def test_what_lets_the_actor_in_is_said_once(load):
+    access = ("--train.policy.online.token_file=word", "--train.policy.online.certificate=cert.pem", "--train.policy.online.port=50999")
+    flags = as_dict(load(MINIMAL, *access, "--train.policy.online.host=0.0.0.0").actor_flags)
+    assert (flags["token_file"], flags["certificate"], flags["learner"]) == ("word", "cert.pem", "127.0.0.1:50999")
+    assert as_dict(load(MINIMAL, *access, "--actor.token_file=other").actor_flags)["token_file"] == "other"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,8 @@ def test_overrides_win_in_order(load):
     assert (learner["steps"], learner["batch_size"], learner["new.key"], learner["job_name"]) == ("7", "4", "", "a=b")
     assert recipe.output_dir == Path("elsewhere/a=b")
     assert learner["policy.metrics_dir"] == "elsewhere/a=b"
-    assert as_dict(recipe.actor_flags) | {"learner": ""} == {"learner": "", "env.type": "pusht", "seed": "3"}
+    actor = as_dict(recipe.actor_flags) | {"learner": ""}
+    assert actor == {"learner": "", "spool_dir": "elsewhere/a=b_spool", "env.type": "pusht", "seed": "3"}
 
 
 @pytest.mark.parametrize("given", [(), ("--train.policy.online.port=0",)])

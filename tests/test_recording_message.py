@@ -1,5 +1,6 @@
 """Episodes as messages: the round trip, and a refusal by name of everything else."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,23 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
 
-from lerobot_serl.replay.recording_message import MAX_FRAMES, decode_recording, encode_recording
-from lerobot_serl.transport import MessageError, decode, encode
+from lerobot_serl.replay.recording_message import (
+    MARGIN_BYTES,
+    MAX_FRAMES,
+    MAX_INFO_ENTRIES,
+    decode_recording,
+    encode_recording,
+    largest_message_bytes,
+)
+from lerobot_serl.transport import MAX_MESSAGE_BYTES, MessageError, decode, encode
 
 CAMERA = "observation.images.front"
 WITH_CAMERA = {**INPUTS, CAMERA: PolicyFeature(type=FeatureType.VISUAL, shape=(3, 4, 5))}
 OBSERVATION = "observation/"
+WORDS = st.text(max_size=30).filter(str.isprintable)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     frames=st.integers(1, 9),
     end=st.sampled_from(["terminated", "truncated", "data end"]),
-    task=st.text(max_size=30),
-    info=st.dictionaries(
-        st.text(max_size=5), st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5), max_size=3
-    ),
-    uuid=st.text(max_size=10),
+    task=WORDS,
+    info=st.dictionaries(WORDS, st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | WORDS, max_size=3),
+    uuid=st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True),
 )
 def test_decoding_inverts_encoding(frames, end, task, info, uuid):
     recording = make_recording(max(frames, 1 if end == "terminated" else 2), end, task=task, info=info)
@@ -84,6 +91,9 @@ BAD = {
     "both ends": ({"terminated": True, "truncated": True}, {}, "not both"),
     "info is a list": ({"info": [1]}, {}, "header field 'info'"),
     "task is a number": ({"task": 1}, {}, "header field 'task'"),
+    "uuid is a path": ({"uuid": "../x"}, {}, "header field 'uuid' is '../x', expected 1 to 64"),
+    "uuid is long": ({"uuid": "x" * 65}, {}, "header field 'uuid'"),
+    "too much info": ({"info": {str(i): i for i in range(MAX_INFO_ENTRIES + 1)}}, {}, f"{MAX_INFO_ENTRIES + 1} entries"),
 }
 
 
@@ -106,3 +116,31 @@ def test_long_words_are_cut_and_nested_info_is_dropped():
     _, back = decode_recording(data, INPUTS, 2)
     assert len(back.task) == 1000
     assert back.info == {"actor": "a", "rms": 0.5}
+
+
+def test_booleans_are_true_or_false():
+    data = bytearray(encode_recording(make_recording(4), "u"))
+    start = int.from_bytes(data[:8], "little") + 8
+    first, _ = json.loads(data[8:start])["intervention"]["data_offsets"]
+    data[start + first] = 2
+    with pytest.raises(MessageError, match="'intervention' contains bytes that are neither true nor false"):
+        decode_recording(bytes(data), INPUTS, 2)
+
+
+def test_words_cannot_break_out_of_their_line():
+    data = changed({"task": "touch\nthe\x1b[31m dot", "info": {"a\rb": "c\u2028d", "ok": "é"}})
+    _, back = decode_recording(data, INPUTS, 2)
+    assert back.task == "touch the [31m dot"
+    assert back.info == {"a b": "c d", "ok": "é"}
+
+
+def test_the_limit_follows_from_the_policys_features():
+    frame_bytes = 4 * 4 + 3 * 4 + 2 * 4 + 4 + 1
+    assert largest_message_bytes(INPUTS, 2) == MAX_FRAMES * frame_bytes + MARGIN_BYTES
+    large = {**INPUTS, CAMERA: PolicyFeature(type=FeatureType.VISUAL, shape=(3, 480, 640))}
+    assert largest_message_bytes(large, 2) == MAX_MESSAGE_BYTES
+    longest = encode_recording(make_recording(MAX_FRAMES, "truncated"), "u")
+    assert len(longest) < largest_message_bytes(INPUTS, 2)
+    decode_recording(longest, INPUTS, 2)
+    with pytest.raises(MessageError, match=r"episode of .* bytes, expected at most"):
+        decode_recording(bytes(largest_message_bytes(INPUTS, 2) + 1), INPUTS, 2)

@@ -1,5 +1,6 @@
 """Learner server, weight publisher, actor client and received policy, over gRPC on loopback."""
 
+import itertools
 import logging
 import queue
 import socket
@@ -17,6 +18,7 @@ from lerobot_serl.actor.client import LearnerClient, LearnerRefused, LearnerUnre
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.online import server as server_module
 from lerobot_serl.online.collection import Collection
+from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.progress import Progress
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
@@ -26,12 +28,18 @@ from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.recording import policy_input
 from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.replay.store import EpisodeStore, online_features
-from lerobot_serl.transport import PROTOCOL, PROTOCOL_KEY, MessageError, decode, split
+from lerobot_serl.transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY, MessageError, decode, split
 
 FACTS = DemonstrationFacts(
     action_names=("a", "b"), state_names=("a", "x", "y", "z"), action_low=(-2.0, 0.0), action_high=(2.0, 1.0),
     action_step=(0.5, None), start=(0.25, None), median_length=5, longest=6,
 )  # fmt: skip
+
+
+NUMBERS = itertools.count()
+
+# Names are free again at once: each test has an actor process of its own.
+LIMITS = ServerLimits(session_s=0.0)
 
 
 class Learner:
@@ -45,7 +53,7 @@ class Learner:
         self.gate = threading.Event()  # receive() returns when this is set
         self.gate.set()
         self.exits = 0
-        self.server = LearnerServer("127.0.0.1", 0, self.publisher, self.receive, self.at_exit)
+        self.server = LearnerServer("127.0.0.1", 0, self.publisher, self.receive, self.at_exit, limits=LIMITS)
 
     def receive(self, data):
         uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim)
@@ -83,7 +91,7 @@ def learner(shared):
 
 @pytest.fixture
 def client(learner):
-    opened = LearnerClient(learner.server.address, patience_s=5)
+    opened = LearnerClient(learner.server.address, patience_s=5, name=f"actor-{next(NUMBERS)}")  # an old name is free only after seconds
     yield opened
     opened.close()
 
@@ -101,6 +109,10 @@ def eventually(condition, timeout_s=15.0):
 def observation(seed=0):
     recording = make_recording(1, mark=seed + 0.01)
     return {key: value[0] / 100 for key, value in recording.observation.items()}
+
+
+def send(client, recording, wait_for_learner):
+    client.send("an-episode", encode_recording(recording, "an-episode"), wait_for_learner)
 
 
 def in_thread(function):
@@ -202,7 +214,7 @@ def test_weights_of_another_policy_are_refused(learner, client):
 def test_an_episode_arrives_as_it_was_sent(learner, client):
     client.connect()
     recording = make_recording(4, "truncated")
-    client.send(recording, wait_for_learner=False)
+    send(client, recording, wait_for_learner=False)
     ((_, received),) = learner.received
     assert_same_recording(recording, received)
 
@@ -210,14 +222,14 @@ def test_an_episode_arrives_as_it_was_sent(learner, client):
 def test_large_episodes_are_cut_and_joined(learner, client):
     client.connect()
     recording = make_recording(90_000, "truncated")  # 4 MB of numbers: three parts
-    client.send(recording, wait_for_learner=False)
+    send(client, recording, wait_for_learner=False)
     assert_same_recording(recording, learner.received[0][1])
 
 
 def test_the_acknowledgement_comes_after_receive_returned(learner, client):
     client.connect()
     learner.gate.clear()
-    outcome = in_thread(lambda: client.send(make_recording(), wait_for_learner=False))
+    outcome = in_thread(lambda: send(client, make_recording(), wait_for_learner=False))
     with pytest.raises(queue.Empty):
         outcome.get(timeout=0.4)
     assert learner.received == []
@@ -228,7 +240,7 @@ def test_the_acknowledgement_comes_after_receive_returned(learner, client):
 
 def test_the_throttle_holds_the_acknowledgement_until_the_learner_caught_up(learner, client):
     client.connect()
-    outcome = in_thread(lambda: client.send(make_recording(), wait_for_learner=True))
+    outcome = in_thread(lambda: send(client, make_recording(), wait_for_learner=True))
     eventually(lambda: learner.received)
     with pytest.raises(queue.Empty):
         outcome.get(timeout=0.5)
@@ -242,7 +254,7 @@ def test_the_throttle_holds_the_acknowledgement_until_the_learner_caught_up(lear
 def test_a_real_robot_is_never_held(learner, client):
     client.connect()
     learner.server.progressed(True)
-    outcome = in_thread(lambda: client.send(make_recording(), wait_for_learner=False))
+    outcome = in_thread(lambda: send(client, make_recording(), wait_for_learner=False))
     assert outcome.get(timeout=15) == ("returned", None)
 
 
@@ -251,7 +263,7 @@ def raw_stub(learner):
     return channel, services_pb2_grpc.LearnerServiceStub(channel)
 
 
-OURS = ((PROTOCOL_KEY, str(PROTOCOL)),)
+OURS = ((PROTOCOL_KEY, str(PROTOCOL)), (ACTOR_KEY, "raw"), (SESSION_KEY, "0" * 32))
 
 
 @pytest.mark.parametrize("data", [b"garbage" * 100, b"", encode_recording(make_recording(action=torch.zeros(5, 3)), "u")])
@@ -263,7 +275,7 @@ def test_a_bad_message_is_refused_and_the_server_goes_on(learner, client, data):
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details()
     assert learner.received == []
-    client.send(make_recording(), wait_for_learner=False)
+    send(client, make_recording(), wait_for_learner=False)
     assert len(learner.received) == 1
 
 
@@ -271,8 +283,8 @@ def test_a_refusal_reaches_the_sender_in_words(learner, client):
     client.connect()
     bad = make_recording(action=torch.full((5, 2), float("nan")))
     with pytest.raises(LearnerRefused, match="INVALID_ARGUMENT: 'action' contains NaN"):
-        client.send(bad, wait_for_learner=True)
-    client.send(make_recording(), wait_for_learner=False)  # a refusal holds nobody
+        send(client, bad, wait_for_learner=True)
+    send(client, make_recording(), wait_for_learner=False)  # a refusal holds nobody
 
 
 def test_an_episode_that_breaks_off_is_not_received(learner):
@@ -385,7 +397,6 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     channel.close()
     # The process is not started here: a later run moves what the journal holds into the dataset, and knows what it has.
     collection._completion.finish = lambda: None
-    collection._server._at_exit = lambda: None
     collection._server.stop()
     later = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
     assert later.existing().num_episodes == 2
@@ -426,7 +437,7 @@ def test_the_online_dataset_must_not_be_the_demonstrations(demonstrations):
 
 def test_nor_when_the_demonstrations_are_an_older_online_dataset(tmp_path, demonstrations):
     older = EpisodeStore("test/older", str(tmp_path / "older"), FPS, online_features(demonstrations.features, False), use_videos=False)
-    older.append([make_recording(3)])
+    older.append([("one", make_recording(3))])
     config = small_config(online=OnlineConfig(repo_id="test/older", root=str(tmp_path / "older"), port=0))
     with pytest.raises(ValueError, match="need a dataset of their own"):
         Collection(small_agent(config), config, Progress(config), older.open().meta)

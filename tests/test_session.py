@@ -1,5 +1,6 @@
 """Running episodes: chunks open loop, recordings of what was executed, and a person who takes over or judges."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.actor.session import Chunk, Session
-from lerobot_serl.actor.world import StepResult
+from lerobot_serl.actor.world import EpisodeSpoilt, StepResult
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.replay.recording import Decider
 
@@ -255,3 +256,19 @@ def test_there_is_no_veto_where_no_model_decided():
     recording = Session(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
     assert recording.success
     assert recording.decided_by is Decider.ROBOT
+
+
+@pytest.mark.parametrize("what", ["observation.state", "action", "reward"])
+def test_what_is_not_finite_spoils_the_episode_by_name_and_holds(what):
+    class Broken(ScriptedWorld):
+        def step(self, action):
+            result = super().step(action)
+            result.observation[KEYS[0]][0] = np.nan if what == KEYS[0] else 0.0
+            if what == "action":
+                result.executed[0] = np.inf
+            return replace(result, reward=np.nan) if what == "reward" else result
+
+    world = Broken(length=5)
+    with pytest.raises(EpisodeSpoilt, match=f"'{what}' has a number that is not finite"):
+        Session(world, counting_policy(3, [])).run_episode()
+    assert (world.t, world.holds) == (1, 1)

@@ -22,6 +22,10 @@ def store_in(root, features=None, fps=FPS):
     return EpisodeStore("test/online", str(root), fps, FEATURES if features is None else features, use_videos=False)
 
 
+def named(*recordings):
+    return [(f"{recording.info.get('actor', '')}{id(recording)}", recording) for recording in recordings]
+
+
 def read_all(root, keys=KEYS):
     reader = EpisodeReader(LeRobotDataset("test/online", root=root), keys)
     assert reader.rule is LabelRule.RECORDED
@@ -55,10 +59,10 @@ def test_every_end_and_every_flag_comes_back(tmp_path):
     ]
     store = store_in(tmp_path / "online")
     assert not store.exists
-    store.append(recordings[:2])
+    store.append(named(*recordings[:2]))
     assert store.exists
-    store.append(recordings[2:4])
-    store_in(tmp_path / "online").append(recordings[4:])  # a later run
+    store.append(named(*recordings[2:4]))
+    store_in(tmp_path / "online").append(named(*recordings[4:]))  # a later run
     back = read_all(tmp_path / "online")
     assert len(back) == len(recordings)
     for one, two in zip(recordings, back, strict=True):
@@ -67,7 +71,7 @@ def test_every_end_and_every_flag_comes_back(tmp_path):
 
 def test_columns_that_other_tools_read(tmp_path):
     store = store_in(tmp_path / "online")
-    store.append([make_recording(3, "terminated"), make_recording(3, "truncated"), make_recording(3, "data end", task="")])
+    store.append(named(make_recording(3, "terminated"), make_recording(3, "truncated"), make_recording(3, "data end", task="")))
     dataset = store.open()
     assert (dataset.num_episodes, dataset.num_frames, dataset.fps) == (3, 9, FPS)
     columns = {key: [bool(value) for value in dataset.hf_dataset[key]] for key in ("next.success", "next.done", "next.truncated")}
@@ -80,7 +84,7 @@ def test_columns_that_other_tools_read(tmp_path):
 def test_who_decided_is_stored_at_the_last_frame(tmp_path):
     said = [decider.value for decider in Decider]
     store = store_in(tmp_path / "online")
-    store.append([make_recording(2, info={"decided_by": who}) for who in [*said, "the dog", 3]] + [make_recording(2, info={})])
+    store.append(named(*(make_recording(2, info={"decided_by": who}) for who in [*said, "the dog", 3]), make_recording(2, info={})))
     numbers = [int(value) for value in store.open().hf_dataset["next.decided_by"]]
     assert numbers[0::2] == [0] * 10
     assert numbers[1::2] == [0, 1, 2, 3, 4, 5, 6, 0, 0, 0]
@@ -98,7 +102,7 @@ def test_images_come_back_exactly(tmp_path):
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 8, 6), dtype=np.uint8))
     recording = replace(recording, observation={**recording.observation, CAMERA: image})
     store = store_in(tmp_path / "online", online_features(vector_features() | camera, use_videos=False))
-    store.append([recording])
+    store.append(named(recording))
     (back,) = read_all(tmp_path / "online", [*KEYS, CAMERA])
     assert_same_recording(recording, back, words=False)
 
@@ -106,7 +110,7 @@ def test_images_come_back_exactly(tmp_path):
 @pytest.fixture(scope="module")
 def existing(tmp_path_factory):
     root = tmp_path_factory.mktemp("store") / "online"
-    store_in(root).append([make_recording(3)])
+    store_in(root).append(named(make_recording(3)))
     return root
 
 
@@ -145,5 +149,5 @@ def test_a_directory_with_something_else_is_refused_and_left_alone(tmp_path):
 
 def test_an_empty_directory_is_used(tmp_path):
     store = store_in(tmp_path)
-    store.append([make_recording(2)])
+    store.append(named(make_recording(2)))
     assert len(read_all(tmp_path)) == 1

@@ -12,7 +12,8 @@ from lerobot.transport import services_pb2
 from lerobot.transport.utils import TransferState
 
 from lerobot_serl import transport
-from lerobot_serl.transport import HEADER_KEY, MessageError, decode, encode, join, split
+from lerobot_serl.message_header import HEADER_KEY, MessageError
+from lerobot_serl.transport import decode, encode, join, split
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),

@@ -11,6 +11,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
 from lerobot_serl.actor.env_world import EnvWorld
+from lerobot_serl.actor.world import WorldError
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 
 STATE, ENV_STATE, IMAGE = "observation.state", "observation.environment_state", "observation.image"
@@ -233,3 +234,11 @@ def test_pusht_is_a_world_without_any_code_of_ours() -> None:
     assert [result.truncated for result in results] == [False] * 4 + [True]
     assert results[0].executed.tolist() == [512.0, 250.0]  # clipped to the table
     assert all(result.reward == 0.0 and not result.terminated for result in results)
+
+
+def test_an_environment_is_never_sent_what_is_not_finite():
+    world = EnvWorld(FrankaSimEnv(), FRANKA_INPUTS, 4, seed=0)
+    world.reset()
+    with pytest.raises(WorldError, match=r"the action's entries \[1\] are not finite; it was not sent"):
+        world.step(np.array([0.0, np.nan, 0.0, 0.0], dtype=np.float32))
+    world.close()

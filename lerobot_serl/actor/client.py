@@ -2,24 +2,26 @@
 
 import json
 import logging
+import math
 import threading
 import time
-import uuid as uuid_module
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
 from lerobot.transport import services_pb2, services_pb2_grpc
 from torch import Tensor
 
-from ..replay.recording import Recording
-from ..replay.recording_message import encode_recording
+from ..secure_channel import open_channel
 from ..transport import (
-    CHUNK_BYTES,
+    ACTOR_KEY,
     PROTOCOL,
     PROTOCOL_KEY,
     RECEIPT_KEY,
     RUN_KEY,
+    SESSION_KEY,
     THROTTLE_KEY,
     VERSION_KEY,
     MessageError,
@@ -27,143 +29,237 @@ from ..transport import (
     join,
     split,
 )
+from .answers import LearnerAway, LearnerFinished, LearnerRefused, LearnerUnreachable, NamePatience, answer
+from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
-RETRY_S = 1.0
-CALL_TIMEOUT_S = 30.0
-EPISODE_TIMEOUT_S = 600.0
-
-
-class LearnerUnreachable(ConnectionError):  # noqa: N818
-    """No learner answered in time."""
-
-
-class LearnerRefused(RuntimeError):  # noqa: N818
-    """The learner answered, and said no."""
+POLICY = "policy"
+RETRY_S = 0.25
+CALL_TIMEOUT_S = 15.0
+POLICY_TIMEOUT_S = 300.0
+# Of an episode: a learner may hold a simulated one back for so long; a slow network gets a second for each megabyte more.
+THROTTLED_TIMEOUT_S = 600.0
+EPISODE_TIMEOUT_S = 60.0
+SLOWEST_BYTES_PER_S = 1e6
 
 
 class LearnerClient:
-    """Fetches weights in a thread of its own, sends episodes, waits for acknowledgements.
+    """Follows the learner's weights in a thread of its own, also over its restarts; sends episodes.
 
     Args:
         address: ``host:port``.
-        patience_s: how long to go on trying to reach the learner.
+        patience_s: how long to go on trying to reach the learner at first.
+        name: of this actor process.
+        token: that the learner asks for.
+        certificate: PEM file to trust; with it the connection is TLS.
+
+    Attributes:
+        finished: the learner has said that it is done.
+        dataset: that the learner collects for now.
+        on_lost: called when the learner does not answer any more, with the reason.
+        on_back: called when it answers again; the newest weights are here by then.
+
+    Raises:
+        ValueError: the address is none.
     """
 
-    def __init__(self, address: str, patience_s: float) -> None:
+    def __init__(
+        self, address: str, patience_s: float, name: str = "actor", token: str | None = None, certificate: Path | None = None
+    ) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
             raise ValueError(f"--learner={address!r}: expected HOST:PORT, for example 127.0.0.1:50051.")
         self.address, self._patience_s = address, patience_s
-        options = [("grpc.max_receive_message_length", 2 * CHUNK_BYTES), ("grpc.enable_http_proxy", 0)]
-        self._channel = grpc.insecure_channel(address, options=options)
+        self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
+        self._channel = open_channel(address, token, certificate)
         self._stub = services_pb2_grpc.LearnerServiceStub(self._channel)
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._away_since_s: float | None = time.monotonic()
+        self._failure: LearnerRefused | None = None
         self.finished = threading.Event()
-        self._thread = threading.Thread(target=self._fetch_weights, name="weights", daemon=True)
+        self.dataset = OnlineDataset()
+        self.on_lost: Callable[[str], None] = lambda reason: None
+        self.on_back: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._follow, name="weights", daemon=True)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the learner answered the last call for weights. Then :attr:`dataset` is that of the learner that is there now."""
+        return self._away_since_s is None
+
+    @property
+    def away_s(self) -> float:
+        """For how long the learner has not answered; 0 while it does."""
+        since_s = self._away_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def connect(self) -> Message:
         """Wait for the learner, compare protocol versions, fetch the whole policy, and begin to follow its weights.
 
         Raises:
             LearnerUnreachable: nobody answered within the patience.
-            LearnerRefused: another protocol version.
+            LearnerRefused: another protocol version, no access, or the name is taken.
+            MessageError: the learner does not speak this protocol.
         """
-        self._patiently(lambda: self._stub.Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S))
+        self._patiently(self._greet)
         while True:
             message = self._patiently(self._fetch)
             if message is not None:
                 break
         self._remember(message)
+        self._newest = None  # returned here
+        self._away_since_s = None
         self._thread.start()
         return message
 
     def newer_weights(self) -> Message | None:
-        """The newest weights that arrived since the last call, if any."""
+        """The newest weights that arrived since the last call, if any; the whole policy if the learner was started anew in between."""
         with self._lock:
             newest, self._newest = self._newest, None
         return newest
 
-    def send(self, recording: Recording, wait_for_learner: bool) -> None:
-        """Send an episode and wait for its acknowledgement.
+    def check(self) -> None:
+        """Raises:
+        LearnerRefused: the learner does not let this actor process in any more.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def send(self, uuid: str, data: bytes, wait_for_learner: bool) -> None:
+        """Send an episode once and wait for its acknowledgement.
 
         Args:
+            uuid: of the episode; it makes sending again harmless.
+            data: message of the episode.
             wait_for_learner: let the learner hold the acknowledgement back until it has caught up (simulation).
 
         Raises:
-            LearnerUnreachable, LearnerRefused: as :meth:`connect`.
+            LearnerAway: not acknowledged; try again.
+            LearnerRefused: as :meth:`connect`; EpisodeRefused: this episode is bad; LearnerFinished: no learner will take it any more.
         """
-        uuid = str(uuid_module.uuid4())
-        data = encode_recording(recording, uuid)
         metadata = (*self._metadata(), (THROTTLE_KEY, "1" if wait_for_learner else "0"))
-
-        def call() -> None:
-            _, done = self._stub.SendTransitions.with_call(
-                split(data, services_pb2.Transition), metadata=metadata, timeout=EPISODE_TIMEOUT_S
+        timeout_s = (THROTTLED_TIMEOUT_S if wait_for_learner else EPISODE_TIMEOUT_S) + len(data) / SLOWEST_BYTES_PER_S
+        try:
+            _, done = self._stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=metadata, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise answer(error) from error
+        except ValueError as error:
+            raise LearnerAway(f"the connection is closed: {error}") from error
+        receipt = str(dict(done.trailing_metadata()).get(RECEIPT_KEY))
+        if not _names(receipt, uuid):
+            raise LearnerRefused(
+                f"the learner acknowledged {receipt[:200]}, expected episode {uuid}; it has another version of lerobot_serl"
             )
-            receipts = dict(done.trailing_metadata())
-            if json.loads(receipts.get(RECEIPT_KEY, "{}")).get("uuid") != uuid:
-                raise LearnerRefused("the learner did not acknowledge the episode")
-
-        self._patiently(call)
 
     def close(self) -> None:
         """End the connection; may be called twice."""
         self._closed.set()
         self._channel.close()
 
-    def _fetch_weights(self) -> None:
+    def _follow(self) -> None:
+        name = NamePatience()
         while not self._closed.is_set():
             try:
-                message = self._patiently(self._fetch)
-            except (LearnerUnreachable, LearnerRefused, MessageError, ValueError) as error:
-                if not self._closed.is_set():
-                    logging.info(f"No more weights: {error}")
-                    self.finished.set()
+                message = self._fetch()
+                if message is not None:
+                    self._remember(message)
+            except LearnerRefused as error:
+                self._stopped(error)
                 return
-            if message is not None:
-                with self._lock:
-                    self._newest = message
-                self._remember(message)
+            except (LearnerAway, MessageError, ValueError) as error:  # ValueError: the channel was closed
+                if self._closed.is_set():
+                    return
+                if (refused := name.after(error)) is not None:
+                    self._stopped(refused)
+                    return
+                self._lost(str(error))
+                self._closed.wait(RETRY_S)
+            else:
+                name.after(None)
+                self._back()
+
+    def _stopped(self, error: LearnerRefused) -> None:
+        if isinstance(error, LearnerFinished):
+            logging.info(f"No more weights: {error}")
+            self.finished.set()
+        else:
+            self._failure = error
+
+    def _lost(self, reason: str) -> None:
+        if self._away_since_s is None:
+            self._away_since_s = time.monotonic()
+            self.on_lost(reason)
+
+    def _back(self) -> None:
+        if self._away_since_s is not None:
+            self._away_since_s = None
+            self.on_back()
 
     def _remember(self, message: Message) -> None:
-        """Which weights are here. A restarted learner counts from 1 again: versions of another run say nothing."""
-        self._run, self._version = str(message[0]["run"]), int(message[0]["version"])
+        header, tensors = message
+        run, version = header.get("run"), header.get("version")
+        if not isinstance(run, str) or not isinstance(version, int):
+            raise MessageError(f"the learner sent weights of run {run!r}, version {version!r}")
+        if header.get("kind") == POLICY:
+            self.dataset = OnlineDataset.of(header)
+        with self._lock:
+            if self._newest is not None and self._newest[0].get("kind") == POLICY != header.get("kind"):
+                # A whole policy that nobody has taken yet is not lost over weights that came after it.
+                header, tensors = {**self._newest[0], **header, "kind": POLICY}, {**self._newest[1], **tensors}
+            self._newest = (header, tensors)
+        # A restarted learner counts from 1 again: versions of another run say nothing.
+        self._run, self._version = run, version
+
+    def _greet(self) -> None:
+        try:
+            self._stub.Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S)
+        except grpc.RpcError as error:
+            raise answer(error) from error
 
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
-        parts = self._stub.StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=CALL_TIMEOUT_S)
-        data = next(join(parts), None)
+        # Whoever has weights gets an answer within a second or so; a learner that was lost may come back with a whole policy.
+        timeout_s = CALL_TIMEOUT_S if self.reachable else POLICY_TIMEOUT_S
+        try:
+            parts = self._stub.StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
+            data = next(join(parts), None)
+        except grpc.RpcError as error:
+            raise answer(error) from error
         return None if data is None else decode(data)
 
-    def _patiently(self, call: Any) -> Any:
+    def _patiently(self, call: Callable[[], Any]) -> Any:
         """Repeat a call while nobody answers, for as long as the patience lasts."""
-        until, told = time.monotonic() + self._patience_s, False
+        until_s, told, name = time.monotonic() + self._patience_s, False, NamePatience()
         while True:
             try:
                 return call()
-            except grpc.RpcError as error:
-                code, details = error.code(), error.details()
-                if code is grpc.StatusCode.CANCELLED:
-                    raise LearnerRefused(details or "cancelled") from error
-                if code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    raise LearnerRefused(f"{code.name}: {details}") from error
-                if time.monotonic() > until or self._closed.is_set():
-                    raise LearnerUnreachable(
-                        f"No learner at {self.address} within {self._patience_s:.0f} s. Start lerobot-train --policy.type=serl_sac "
-                        "--policy.online.repo_id=... first, and compare the port."
-                    ) from error
-                if not told:
-                    logging.info(f"No learner at {self.address} yet; trying again for {self._patience_s:.0f} s.")
-                    told = True
-                time.sleep(RETRY_S)
+            except LearnerAway as error:
+                reason = error
+            if (refused := name.after(reason)) is not None:
+                raise refused from reason
+            if time.monotonic() > until_s or self._closed.is_set():
+                raise LearnerUnreachable(
+                    f"No learner at {self.address} within {math.floor(self._patience_s)} s. Start lerobot-train --policy.type=serl_sac "
+                    f"--policy.online.repo_id=... first, and compare the port. ({reason})"
+                ) from reason
+            if not told:
+                logging.info(f"No learner at {self.address} yet; trying again for {self._patience_s:.0f} s.")
+                told = True
+            time.sleep(RETRY_S)
 
-    @staticmethod
-    def _metadata() -> tuple[tuple[str, str], ...]:
-        return ((PROTOCOL_KEY, str(PROTOCOL)),)
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        return ((PROTOCOL_KEY, str(PROTOCOL)), *self._identity)
+
+
+def _names(receipt: str, uuid: str) -> bool:
+    try:
+        document = json.loads(receipt)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and document.get("uuid") == uuid
 
 
 def describe(header: Mapping[str, Any]) -> str:

@@ -1,10 +1,13 @@
 """The actor process's main loop: connect, act, send, until the learner has finished."""
 
 import logging
+import uuid as uuid_module
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ctypes import ArgumentError
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,21 +16,32 @@ from lerobot.robots import Robot, RobotConfig, make_robot_from_config
 from lerobot.teleoperators import Teleoperator, TeleoperatorConfig, make_teleoperator_from_config
 from lerobot.utils.utils import log_say
 
+from ..access_token import TOKEN_VARIABLE, read_token
 from ..replay.recording import Decider, Recording
-from .client import LearnerClient, LearnerRefused, describe
+from ..replay.recording_message import encode_recording
+from .answers import LearnerUnreachable
+from .client import POLICY, LearnerClient, describe
 from .controls import QUIT, Controls
 from .display import Display, DisplaySettings
 from .env_world import EnvWorld
 from .live_line import LiveLine
 from .received_policy import ReceivedPolicy
 from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, make_robot_world
+from .sender import Sender
 from .session import Session
 from .settings import ENVIRONMENT_REWARDS, TakeoverConfig
+from .spool import Spool
 from .takeover import Takeover
+from .uninterrupted import uninterrupted
 from .world import EpisodeSpoilt, World
 
 RECENT_EPISODES = 50
 SPOILT_IN_A_ROW = 3
+# In the end, for episodes that can be sent: after Ctrl-C, and otherwise.
+INTERRUPTED_PATIENCE_S, LAST_PATIENCE_S = 3.0, 60.0
+# For episodes that could not be written to disk.
+UNSAVED_PATIENCE_S = 600.0
+THREAD_PATIENCE_S = 2.0
 
 
 @dataclass
@@ -42,6 +56,11 @@ class CollectorSettings:
     seed: int
     name: str
     patience_s: float
+    spool_dir: Path
+    spool_limit_bytes: int
+    max_disconnected_s: float
+    token_file: Path | None = None
+    certificate: Path | None = None
     robot: RobotSettings = field(default_factory=RobotSettings)
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     display: DisplaySettings = field(default_factory=DisplaySettings)
@@ -52,8 +71,9 @@ def collect(settings: CollectorSettings) -> int:
     """Run episodes until the learner has finished, ``n_episodes`` are done, or Ctrl-C or q; returns their number.
 
     Raises:
-        ConnectionError: no learner, or no robot.
-        RuntimeError: the learner refused, or the robot can not go on.
+        ConnectionError: no learner, for too long, or no robot.
+        RuntimeError: the learner refused, the robot can not go on, or there may be no room for another episode.
+        OSError: an episode could not be written to the spool; unless a last warning says otherwise it has been saved or sent meanwhile.
         ValueError: robot or environment do not fit the policy.
     """
     torch.set_num_threads(1)  # acting on one observation at a time gains nothing from more, and the learner needs the cores
@@ -66,6 +86,7 @@ def collect(settings: CollectorSettings) -> int:
         if isinstance(error, ArgumentError) and "KeyboardInterrupt" not in str(error):
             raise
         logging.info("Interrupted; the unfinished episode is dropped.")
+        collector.patience_s = INTERRUPTED_PATIENCE_S
     finally:
         collector.close()
     return collector.episodes
@@ -75,9 +96,12 @@ class _Collector:
     """Everything that has to be released in the end."""
 
     def __init__(self, settings: CollectorSettings) -> None:
-        self._settings, self.episodes = settings, 0
+        self._settings, self.episodes, self.patience_s = settings, 0, LAST_PATIENCE_S
         self._controls = Controls(settings.takeover.key)
-        self._client = LearnerClient(settings.learner, settings.patience_s)
+        token = read_token(settings.token_file, TOKEN_VARIABLE)
+        self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
+        self._spool: Spool | None = None
+        self._sender: Sender | None = None
         self._world: World | None = None
         self._robot: Robot | None = None
         self._teleop: Teleoperator | None = None
@@ -88,9 +112,12 @@ class _Collector:
         """Learner first, then devices, then checks: a wrong flag costs seconds, and nothing has moved."""
         settings = self._settings
         self._display.start()
+        self._spool = Spool(settings.spool_dir, settings.spool_limit_bytes)
         header, tensors = self._client.connect()
         self._policy = policy = ReceivedPolicy(header, tensors, settings.robot.device, settings.seed)
         logging.info(f"Connected to the learner at {settings.learner}: {describe(header)}, {policy.config.horizon} steps a chunk.")
+        self._tell_what_waits()
+        self._follow_learner(Sender(self._spool, self._client, throttled=settings.env is not None))
         if settings.robot_config is not None:
             self._world = self._prepare_robot(settings.robot_config)
         elif settings.env is not None:
@@ -100,13 +127,16 @@ class _Collector:
             reward = "success" if source == "auto" else source
             self._world = EnvWorld(settings.env, policy.inputs, policy.action_dim, settings.seed, reward)
             self._connect_teleop(policy.fps)
+        if self._world is not None and self._sender is not None:
+            self._sender.throttled = self._world.simulated
         if settings.robot_config is not None or self._teleop is not None:
             self._controls.listen()
 
     def run(self) -> None:
         """Episode after episode."""
-        settings, world = self._settings, self._world
+        settings, world, spool = self._settings, self._world, self._spool
         assert world is not None
+        assert spool is not None
         recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
         live = LiveLine(1.0 / self._policy.fps)
 
@@ -115,7 +145,8 @@ class _Collector:
 
         session = Session(world, self._policy.act, self._refresh, self._controls, self._hand, settings.robot.reward.veto_s, tick)
         spoilt = 0
-        while not self._client.finished.is_set() and self.episodes != settings.n_episodes and not self._controls.asked(QUIT):
+        while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
+            spool.check_room()
             if settings.play_sounds:
                 log_say(f"Episode {self.episodes + 1}", play_sounds=True)
             try:
@@ -131,25 +162,45 @@ class _Collector:
             spoilt = 0
             if recording is None or (len(recording) == 1 and not recording.terminated):
                 continue  # discarded, or holds no transition
-            if not self._send(recording, world.simulated):
-                break
             self.episodes += 1
             recent.append(recording.success_alone)
+            self._keep(recording, world.simulated)
             logging.info(f"Episode {self.episodes}: {_describe(recording)}; {_share(recent)}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
 
     def close(self) -> None:
         """The arm first."""
-        closers = [self._world.close if self._world is not None else None, self._controls.close, self._client.close, self._display.close]
+        closers: list[Callable[[], object]] = [] if self._world is None else [self._world.close]
         for device in (self._robot, self._teleop):
             if device is not None:
                 closers.append(lambda device=device: device.disconnect() if device.is_connected else None)  # type: ignore[misc]
+        closers += [self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool]
         for close in closers:
             try:
-                if close is not None:
-                    close()
-            except Exception as error:
-                logging.warning(f"While stopping: {error}")
+                close()
+            except (Exception, KeyboardInterrupt) as error:
+                logging.warning(f"While stopping: {error or type(error).__name__}")
+
+    def _finish_sending(self) -> None:
+        if self._sender is None:
+            return
+        if (waiting := self._sender.waiting) and self._client.reachable:
+            logging.info(f"Sending {waiting} episodes; Ctrl-C leaves them for the next start.")
+        self._sender.finish(self.patience_s, UNSAVED_PATIENCE_S)
+
+    def _leave_spool(self) -> None:
+        """Say what is left, when nothing is sent any more."""
+        if self._spool is None:
+            return
+        if self._sender is not None:
+            self._sender.join(THREAD_PATIENCE_S)
+            if lost := self._sender.unsaved:
+                logging.error(f"{lost} finished episodes are lost: they could be neither written to {self._spool.directory} nor sent.")
+            if waiting := self._sender.waiting - lost:
+                logging.warning(
+                    f"{waiting} episodes wait in {self._spool.directory}; the next start with --name={self._settings.name} sends them."
+                )
+        self._spool.close()
 
     def _prepare_robot(self, config: RobotConfig) -> World:
         settings, policy = self._settings, self._policy
@@ -180,19 +231,72 @@ class _Collector:
 
     def _refresh(self) -> None:
         newer = self._client.newer_weights()
-        if newer is not None:
+        if newer is None:
+            return
+        if newer[0].get("kind") != POLICY:
             self._policy.load(*newer)
+            return
+        before = self._policy.dataset
+        self._policy.replace(*newer)
+        logging.info(f"The learner was started anew: {describe(newer[0])}.")
+        if self._policy.dataset != before:
+            self._tell_what_waits()
 
-    def _send(self, recording: Recording, wait: bool) -> bool:
-        """Whether to go on."""
-        info = {**recording.info, "actor": self._settings.name, "policy_version": self._policy.version}
-        try:
-            self._client.send(replace(recording, info=info), wait_for_learner=wait)
-        except (LearnerRefused, ConnectionError):
-            if self._client.finished.wait(2.0):
-                return False
-            raise
-        return True
+    def _learner_wants_more(self) -> bool:
+        """Whether to run another episode.
+
+        Raises:
+            LearnerRefused: the learner lets this process in no more.
+            LearnerUnreachable: it has been away for too long.
+        """
+        client, limit_s = self._client, self._settings.max_disconnected_s
+        client.check()
+        if self._sender is not None and self._sender.problem is not None:
+            raise self._sender.problem
+        if client.away_s > limit_s:
+            raise LearnerUnreachable(
+                f"The learner at {client.address} has been away for {client.away_s:.0f} s; --max_disconnected_s={limit_s:g} allows no more. "
+                "Collection stops; start the learner, then this actor process again."
+            )
+        return not client.finished.is_set()
+
+    def _keep(self, recording: Recording, wait: bool) -> None:
+        """On this machine's disk first. A simulation also waits until the learner has it, so as not to run ahead of the learner.
+
+        Raises:
+            UnsavedError: it could not be written.
+            LearnerRefused, LearnerUnreachable: as :meth:`_learner_wants_more`, while waiting.
+        """
+        sender, dataset, uuid = self._sender, self._policy.dataset, str(uuid_module.uuid4())
+        assert sender is not None
+        with uninterrupted():
+            info = {**recording.info, "actor": self._settings.name, "policy_version": self._policy.version}
+            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid))
+        if wait:
+            sender.wait_for(uuid, lambda: self._learner_wants_more() and self._client.dataset == dataset)
+
+    def _follow_learner(self, sender: Sender) -> None:
+        """Send what an earlier process left, and say when the learner goes and comes."""
+        self._sender = sender
+
+        def lost(reason: str) -> None:
+            doing = "the simulation waits" if sender.throttled else f"collecting with weights {self._policy.version}"
+            logging.warning(f"Learner away since {datetime.now():%H:%M:%S}, {doing}, {sender.waiting} episodes waiting ({reason}).")
+
+        self._client.on_lost = lost
+        self._client.on_back = lambda: logging.info(f"Learner back; {sender.waiting} episodes waiting to be sent.")
+        sender.start()
+
+    def _tell_what_waits(self) -> None:
+        assert self._spool is not None
+        dataset = self._policy.dataset
+        if waiting := len(self._spool.pending(dataset)):
+            logging.info(f"{waiting} episodes of an earlier start wait in {self._spool.directory}; they are sent first.")
+        for name, number in self._spool.others(dataset).items():
+            logging.warning(
+                f"{number} episodes for another dataset, {name}, wait in {self._spool.directory}; this learner collects for "
+                f"{dataset.repo_id or 'a dataset without a name'} and does not get them."
+            )
 
 
 def _describe(recording: Recording) -> str:

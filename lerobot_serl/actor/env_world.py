@@ -9,7 +9,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs import EnvConfig, make_env, preprocess_observation
 
 from ..replay.recording import Decider
-from .world import Observation, StepResult
+from .world import EpisodeSpoilt, Observation, StepResult, WorldError
 
 REWARD_SOURCES = ("success", "environment")
 
@@ -54,6 +54,8 @@ class EnvWorld:
         return self._observation(raw)
 
     def step(self, action: np.ndarray) -> StepResult:
+        if bad := np.flatnonzero(~np.isfinite(action)).tolist():
+            raise WorldError(f"{self._name}: the action's entries {bad} are not finite; it was not sent. Policy or teleoperator is broken.")
         space = self._env.action_space
         clipped = np.clip(action, space.low, space.high).astype(np.float32)
         raw, reward, terminated, truncated, info = self._env.step(clipped)
@@ -91,7 +93,11 @@ class EnvWorld:
         self._env.close()
 
     def _observation(self, raw: dict[str, np.ndarray]) -> Observation:
-        """LeRobot's own conversion, without its batch dimension, with images back in uint8, and free of the environment's own memory."""
+        """LeRobot's own conversion, without its batch dimension, with images back in uint8, and free of the environment's own memory.
+
+        Raises:
+            EpisodeSpoilt: an image is not finite.
+        """
         converted = self._preprocess(preprocess_observation(raw))
         self._given = sorted(key for key in converted if key.startswith("observation."))
         observation = {}
@@ -99,6 +105,8 @@ class EnvWorld:
             if key in converted:
                 value = converted[key][0]
                 image = self._inputs[key].type is FeatureType.VISUAL
+                if image and not bool(value.isfinite().all()):  # in uint8 it would be lost
+                    raise EpisodeSpoilt(f"{self._name}: the image '{key}' has a number that is not finite.")
                 observation[key] = (value * 255.0).round().to(torch.uint8) if image else value.float().clone()
         return observation
 

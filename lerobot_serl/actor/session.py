@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..replay.recording import DECIDED_BY, Decider, Recording
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
-from .world import Observation, StepResult, World
+from .world import EpisodeSpoilt, Observation, StepResult, World
 
 CHOICES = ("share_base", "share_mean", "share_sample")
 
@@ -83,6 +83,7 @@ class Session:
         """
         self._begin_episode()
         observation = self._world.reset()
+        self._check_finite(observation)
         self._controls.forget()
         if self._controls.asked(QUIT):  # pressed during the reset
             self._world.hold()
@@ -102,6 +103,7 @@ class Session:
                     frames.chunks.append(chunk)
                     queue.extend(chunk.actions)
                 result = self._world.step(queue.popleft())
+            self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
             frames.add(observation, result, by_hand=wanted is not None)
             self._tick(len(frames), wanted is not None)
@@ -115,6 +117,16 @@ class Session:
                 break
         takeovers = self._hand.count if self._hand is not None else 0
         return frames.recording(self._confirmed(result), self._world, takeovers)
+
+    def _check_finite(self, observation: Observation, result: StepResult | None = None) -> None:
+        """What is not finite is neither acted on nor learnt from, whatever world it comes from."""
+        bad = [key for key, value in observation.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+        if result is not None:
+            bad += ["action"] if not np.isfinite(result.executed).all() else []
+            bad += ["reward"] if not np.isfinite(result.reward) else []
+        if bad:
+            self._world.hold()
+            raise EpisodeSpoilt(f"'{bad[0]}' has a number that is not finite. Check the sensor, or the simulation.")
 
     def _with_verdict_of_person(self, result: StepResult) -> StepResult:
         request = self._controls.take(SUCCESS, FAILURE)

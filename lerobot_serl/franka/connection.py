@@ -1,6 +1,5 @@
 """One client's connection: how long it may take, how much it may send, and who it has to be."""
 
-import hmac
 import io
 import json
 import logging
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
+from ..access_token import is_right
 from .controller import Refused, StaleState
 from .driver import ArmFault
 from .messages import parse_body
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .server import FrankaServer
 
 logger = logging.getLogger(__name__)
+# Refused for who asks or how much, not for what is asked: no token, a web page, a body that is too large.
+STRANGERS = (401, 403, 413)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Connection(BaseHTTPRequestHandler):
                 raise HttpError(503, "the server is shutting down")
             answer = self._carry_out()
         except HttpError as error:
+            if error.status in STRANGERS:
+                self.server.rejections.note(self.client_address[0], str(error))
             self._send(error.status, {"error": str(error), **error.details})
         else:
             self._send(200, answer)
@@ -126,8 +130,7 @@ class Connection(BaseHTTPRequestHandler):
         token = self.server.token
         if token is None:
             return
-        given = self.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode()):
+        if not is_right(self.headers.get("Authorization", ""), token):
             self.close_connection = True
             raise HttpError(401, "the token is missing or wrong; send the header 'Authorization: Bearer TOKEN' with this server's token")
 

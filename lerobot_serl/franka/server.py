@@ -1,16 +1,17 @@
 """The HTTP server beside the arm: SERL's and HIL-SERL's routes, and our own, on the standard library alone."""
 
-import ipaddress
 import json
 import logging
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 from http.server import HTTPServer
 from typing import Any
 
-from .access_token import TOKEN_VARIABLE
+from ..access_token import FRANKA_TOKEN_VARIABLE, is_loopback, require_token
+from ..rejection_log import RejectionLog
 from .connection import Connection, ConnectionLimits
 from .routes import Routes
 
@@ -25,6 +26,10 @@ class FrankaServer(socketserver.ThreadingMixIn, HTTPServer):
         routes: carry the requests out.
         token: every request has to bring it; None asks for none, which only loopback addresses permit.
         limits: of the connections.
+        tls: context with the certificate to show; None serves plain HTTP.
+
+    Attributes:
+        rejections: where those who are turned away are noted.
 
     Raises:
         ValueError: others could reach the address and there is no token.
@@ -35,8 +40,23 @@ class FrankaServer(socketserver.ThreadingMixIn, HTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, host: str, port: int, routes: Routes, token: str | None, limits: ConnectionLimits | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        routes: Routes,
+        token: str | None,
+        limits: ConnectionLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         check_host(host, token)
+        if tls is None and not is_loopback(host):
+            logger.warning(
+                "Listening at %s without a certificate: the token travels in clear. On a network that others use, give --certificate and "
+                "--certificate_key (docs/security.md), or use an SSH tunnel.",
+                host,
+            )
+        self._tls, self.rejections = tls, RejectionLog(logger)
         self.routes, self.token = routes, token
         self.limits = limits or ConnectionLimits()
         self.closing = False
@@ -55,7 +75,7 @@ class FrankaServer(socketserver.ThreadingMixIn, HTTPServer):
     def url(self) -> str:
         """Where clients find the server."""
         host = str(self.server_address[0])
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
+        return f"http{'s' if self._tls else ''}://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
 
     def start(self) -> None:
         """Serve in a thread, until `close`."""
@@ -70,6 +90,7 @@ class FrankaServer(socketserver.ThreadingMixIn, HTTPServer):
             self._thread.join()
             self._thread = None
         self.server_close()
+        self.rejections.close()
 
     def server_bind(self) -> None:
         """As the base class, without its look-up of the host's name, which can take seconds."""
@@ -85,9 +106,25 @@ class FrankaServer(socketserver.ThreadingMixIn, HTTPServer):
                 self._slots.release()
                 raise
             return
-        logger.warning("Refused a connection of %s: %d are open", client_address[0], self.limits.connections)
-        _refuse(request, f"{self.limits.connections} connections are open; close some, or keep one open instead of many")
+        self.rejections.note(client_address[0], f"{self.limits.connections} connections are open")
+        if self._tls is None:  # a handshake would keep everybody waiting
+            _refuse(request, f"{self.limits.connections} connections are open; close some, or keep one open instead of many")
         self.shutdown_request(request)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """As the base class, after the handshake of TLS: in the connection's own thread, and in limited time."""
+        if self._tls is None:
+            super().finish_request(request, client_address)
+            return
+        request.settimeout(self.limits.request_s)
+        try:
+            secured = self._tls.wrap_socket(request, server_side=True)
+            try:
+                super().finish_request(secured, client_address)
+            finally:
+                self.shutdown_request(secured)
+        except (ssl.SSLError, TimeoutError) as error:
+            self.rejections.note(client_address[0], f"no TLS connection: {getattr(error, 'reason', None) or error}")
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -105,20 +142,7 @@ class FrankaServer(socketserver.ThreadingMixIn, HTTPServer):
 
 def check_host(host: str, token: str | None) -> None:
     """Raise ValueError where others could reach the address and there is no token."""
-    if token is None and not is_loopback(host):
-        raise ValueError(
-            f"host {host!r} lets other machines move the arm: give the server a token (--token_file, or the environment variable "
-            f"{TOKEN_VARIABLE}), or listen at 127.0.0.1"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address; a name counts if all its addresses do."""
-    try:
-        addresses = {str(found[4][0]) for found in socket.getaddrinfo(host, None)} if host else set()
-    except OSError:
-        return False
-    return bool(addresses) and all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    require_token(host, token, "move the arm", "--token_file", FRANKA_TOKEN_VARIABLE)
 
 
 def _refuse(connection: socket.socket, message: str) -> None:

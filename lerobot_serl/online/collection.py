@@ -9,19 +9,24 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 
+from ..owned_lock import OwnedLock
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.completion import CompletionProcess, StoreSettings, complete, journal_of
 from ..replay.facts import DemonstrationFacts
+from ..replay.journal import safe_name
 from ..replay.recording import Recording
-from ..replay.recording_message import decode_recording
+from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, online_features
+from .access import Access
 from .progress import Phase, Progress
-from .server import EpisodeReceipt, LearnerServer
+from .server import Busy, EpisodeReceipt, LearnerServer
 from .weights import WeightPublisher
 
 REMINDER_PERIOD_S = 30.0
 COMPLETE_EVERY_EPISODES = 50
+# Received and durable, but not yet in the replay memory: bounds the learner's memory while it writes a checkpoint.
+MAX_WAITING_EPISODES = 16
 
 
 class Collection:
@@ -34,13 +39,15 @@ class Collection:
         dataset_meta: of the demonstrations; the online dataset gets the same observations, actions and rate.
 
     Raises:
-        ValueError: an existing online dataset has other features, or is the demonstrations' own.
+        ValueError: an existing online dataset has other features, or is the demonstrations' own; token or certificate are no good.
+        LockedError: another learner uses the online dataset.
         OSError: the port is in use.
     """
 
     def __init__(self, agent: EditAgent, config: SerlSacConfig, progress: Progress, dataset_meta: LeRobotDatasetMetadata) -> None:
         online = config.online
         assert online.repo_id is not None
+        access = Access.of(online)
         # The robot side sends what the policy needs, which may be less than what the demonstrations have.
         wanted = {*(config.input_features or {}), ACTION}
         features = online_features({key: ft for key, ft in dataset_meta.features.items() if key in wanted}, online.use_videos)
@@ -51,14 +58,22 @@ class Collection:
                 f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
             )
         self._agent, self._config, self._progress = agent, config, progress
+        self._lock = OwnedLock(
+            self.store.versions.directory / "learner.lock", f"policy.online.repo_id={online.repo_id!r}: the dataset in {self.store.root}",
+            "Stop that learner, or name another dataset for the online episodes.",
+        )  # fmt: skip
+        self._lock.acquire()
         self._arrived: queue.Queue[Recording] = queue.Queue()
         self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
-        # An earlier run may have received these without its acknowledgements getting through.
-        self._seen, self._receiving = self._journal.uuids(), threading.Lock()
-        if left := complete(settings) if self._journal.pending() else 0:
+        if left := complete(settings):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
-        self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps)
-        self._server = LearnerServer(online.host, online.port, self._publisher, self._receive, self._completion.finish)
+        # An actor process sends an episode again if the acknowledgement did not get through, even days later.
+        self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()
+        self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps, dataset=(online.repo_id, self.store.versions.identity()))
+        self._server = LearnerServer(
+            online.host, online.port, self._publisher, self._receive, self._finish,
+            access=access, largest_message_bytes=largest_message_bytes(config.input_features or {}, agent.action_dim),
+        )  # fmt: skip
         self._reminded = time.perf_counter()
 
     @property
@@ -87,7 +102,7 @@ class Collection:
         else:
             progress.first_online_frame.fill_(frames)
             progress.first_online_episode.fill_(episodes)
-        self._publish()
+        self.publish()
         self._server.start()
         logging.info(
             f"Learner listens at {self.address}; start the robot side with: lerobot-serl-actor --learner={self.address} --robot.type=... "
@@ -109,15 +124,20 @@ class Collection:
         if self._progress.episodes.item() % COMPLETE_EVERY_EPISODES == 0:
             self._completion.request()
         if self._progress.phase.value != self._publisher.phase:
-            self._publish()
+            self.publish()
         self._server.progressed(self._must_wait())
 
     def after_update(self) -> None:
         """Publish new weights every ``online.publish_every`` updates and when the phase changes."""
         due = self._progress.updates.item() % self._config.online.publish_every == 0
         if due or self._progress.phase.value != self._publisher.phase:
-            self._publish()
+            self.publish()
         self._server.progressed(self._must_wait())
+
+    def publish(self) -> None:
+        """Give the weights as they are now to the actor processes."""
+        progress = self._progress
+        self._publisher.publish(progress.phase.value, int(progress.updates.item()), int(progress.env_steps.item()))
 
     def remind(self) -> None:
         """Say now and then that the learner waits for the robot."""
@@ -127,20 +147,31 @@ class Collection:
             goal = f"{steps} of {wanted} start-up steps" if self._progress.phase is Phase.COLLECT else f"{steps} steps so far"
             logging.info(f"Waiting for the robot ({goal}). Is lerobot-serl-actor --learner={self.address} running?")
 
+    def _finish(self) -> None:
+        """When the server has stopped."""
+        self._completion.finish()
+        self._lock.release()
+
     def _must_wait(self) -> bool:
         return self._progress.lead_steps > self._config.online.max_lead_steps
 
-    def _publish(self) -> None:
-        progress = self._progress
-        self._publisher.publish(progress.phase.value, int(progress.updates.item()), int(progress.env_steps.item()))
-
     def _receive(self, data: bytes) -> EpisodeReceipt:
-        """In a server thread: check, make durable, queue. An episode that came before is acknowledged again and dropped."""
+        """In a server thread: check, make durable, queue. An episode that came before is acknowledged again and dropped.
+
+        Raises:
+            MessageError: the episode is no good.
+            Busy: too many wait; the actor process keeps it and tries again.
+            OSError: it could not be written; likewise.
+        """
         inputs = self._config.input_features or {}
         uuid, recording = decode_recording(data, inputs, self._agent.action_dim)
+        name = safe_name(uuid)
         with self._receiving:
-            if uuid not in self._seen:
-                self._journal.write(uuid, data)
-                self._seen.add(uuid)
+            is_new = name not in self._seen
+            if is_new:
+                if self._arrived.qsize() >= MAX_WAITING_EPISODES:
+                    raise Busy(f"{MAX_WAITING_EPISODES} episodes wait for the learner")
+                self._journal.write(name, data)
+                self._seen.add(name)
                 self._arrived.put(recording)
-        return EpisodeReceipt(uuid=uuid, frames=len(recording))
+        return EpisodeReceipt(uuid=uuid, frames=len(recording), is_new=is_new)

@@ -4,10 +4,10 @@ import logging
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lerobot.configs import parser
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
@@ -25,8 +25,21 @@ from .collection import Collection
 from .corrections import CorrectionReport
 from .journal import RunJournal
 from .progress import Phase, Progress
+from .stopping import Stopping
+from .success_watch import SuccessWatch
+from .train_loop import TrainLoop
+from .update_guard import UpdateGuard
 
 VALUE_AT_START = 0.4
+
+
+@dataclass(frozen=True, eq=False)
+class _Update:
+    """An update between its losses and the optimizer's step; ``bad`` names losses that are not finite."""
+
+    batch: Batch
+    metrics: Metrics
+    bad: list[str]
 
 
 class Learner:
@@ -41,6 +54,7 @@ class Learner:
 
     Raises:
         ValueError, OSError: before anything long starts: a port in use, an online dataset that does not fit, bad demonstrations.
+        SystemExit: a signal came before the learner was ready.
     """
 
     def __init__(
@@ -55,6 +69,9 @@ class Learner:
         self.device = next(agent.parameters()).device
         self.generator = torch.Generator()
         self._resumed = config.in_progress
+        loop = TrainLoop.find()
+        self.stopping, self.guard = Stopping(loop), UpdateGuard(config.guard.max_bad_updates)
+        self._update: _Update | None = None
         if not self._resumed:
             progress.restart(torch.initial_seed())
         self.generator.set_state(progress.generator_state.cpu())
@@ -70,17 +87,49 @@ class Learner:
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
         for recording in self._read_all(reader, "Demonstrations"):
             self.demonstrations.add(self.annotate(recording))
+        self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
+        if self.watch is not None and self._resumed and config.pretrained_path is not None:
+            self.watch.load(Path(config.pretrained_path))
         self.corrections = CorrectionReport(config.actor.edit_scale, reader.facts.action_names)
         if self.collection is not None:
             self._start_collection(self.collection, keys, reader.facts)
-        self.journal = RunJournal(_metrics_dir(config), config, progress, resumed=self._resumed)
+        self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
 
     def loss(self) -> tuple[Tensor, Metrics]:
-        """Losses of one training step; waits for the robot when it would run ahead of the data."""
-        if self.collection is not None:
-            self._wait_for_data(self.collection)
+        """Losses of one training step; waits for the robot when it would run ahead of the data.
+
+        Raises:
+            SystemExit: the learner was asked to stop, and LeRobot has written a checkpoint.
+        """
+        self.stopping.end_if_saved()
+        if self.collection is not None and not self._wait_for_data(self.collection):
+            return self._nothing()
+        if self.watch is not None:
+            self.watch.before_update()
         batch = self._sample().to(self.device)
+        loss, metrics = self._losses(batch)
+        self._update = _Update(batch, metrics, self.guard.bad_terms(metrics))
+        return self._nothing() if self._update.bad else (loss, metrics | self._shown())
+
+    def after_update(self) -> None:
+        """After each optimizer step: targets, counters, new weights for the actor processes, metrics."""
+        update, self._update = self._update, None
+        if update is not None:
+            self.progress.generator_state.copy_(self.generator.get_state())
+            bad = update.bad or self.guard.bad_gradients(self.controls)
+            if bad:
+                self._skip(update, bad)
+            else:
+                self._count(update)
+        self.stopping.after_update()
+
+    def save(self, directory: Path) -> None:
+        """Write what a resumed run needs beside the policy's weights into a checkpoint's directory."""
+        if self.watch is not None:
+            self.watch.save(directory)
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Metrics]:
         self.agent.grow_edits(self.progress.scale_fraction)
         loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range)
         if self.progress.actor_joins:
@@ -88,28 +137,40 @@ class Learner:
             loss = loss + actor_loss
             metrics |= actor_metrics
             self.controls["actor"].lr_scale = self.progress.ramp
-            self.progress.actor_updates += 1
         if self.journal.due:
             metrics |= self.agent.advantage_metrics(batch)
-        metrics |= {f"{name}_grad_norm": control.grad_norm for name, control in self.controls.items()}
-        self.journal.collect(metrics)
-        metrics |= {"env_steps": float(self.progress.env_steps.item())}
         return loss, metrics
 
-    def after_update(self) -> None:
-        """After each optimizer step: targets, counters, new weights for the actor processes, metrics."""
+    def _nothing(self) -> tuple[Tensor, Metrics]:
+        """A loss that moves no weight: LeRobot makes its step, and comes to its decision whether to save."""
+        return torch.zeros((), device=self.device, requires_grad=True), self._shown()
+
+    def _shown(self) -> Metrics:
+        """What LeRobot's log and wandb show beside the losses."""
+        norms = {f"{name}_grad_norm": control.grad_norm for name, control in self.controls.items()}
+        return norms | {"env_steps": float(self.progress.env_steps.item()), "skipped_updates": float(self.progress.skipped_updates.item())}
+
+    def _count(self, update: _Update) -> None:
+        self.guard.good()
         self.agent.update_targets()
         self.progress.updates += 1
-        self.progress.generator_state.copy_(self.generator.get_state())
-        self.journal.write_if_due(
-            {
-                "buffer_steps": len(self.online),
-                "demo_steps": len(self.demonstrations),
-                "lead_steps": self.progress.lead_steps,
-            }
-        )
+        self.progress.actor_updates += int("actor_loss" in update.metrics)
+        self.journal.collect(update.metrics | {f"{name}_grad_norm": control.grad_norm for name, control in self.controls.items()})
+        self._write_metrics()
         if self.collection is not None:
             self.collection.after_update()
+
+    def _skip(self, update: _Update, bad: list[str]) -> None:
+        self.progress.skipped_updates += 1
+        self.guard.bad(bad, update.batch, int(self.progress.updates.item()))
+        self._write_metrics()
+        if self.guard.gave_up:
+            self.stopping.ask(self.guard.last_words())
+
+    def _write_metrics(self) -> None:
+        counters = {name: int(getattr(self.progress, name).item()) for name in ("skipped_updates", "alarms", "rollbacks")}
+        sizes = {"buffer_steps": len(self.online), "demo_steps": len(self.demonstrations)}
+        self.journal.write_if_due({**sizes, "lead_steps": self.progress.lead_steps, **counters})
 
     def annotate(self, recording: Recording) -> Episode:
         """Features and ACT's chunk for every frame of a recording; raw actions to action units."""
@@ -139,13 +200,15 @@ class Learner:
             batches.append(self.demonstrations.sample(demo, self.generator, is_demo=True))
         return Batch.concatenate(batches)
 
-    def _wait_for_data(self, collection: Collection) -> None:
+    def _wait_for_data(self, collection: Collection) -> bool:
+        """Until the data pay for an update (true), or the learner has to stop (false)."""
         started = time.perf_counter()
         self._take(collection, wait_s=0.0)
-        while not self.progress.may_update:
+        while not self.progress.may_update and not self.stopping.asked:
             self._take(collection, wait_s=0.2)
             collection.remind()
         self.journal.waited(time.perf_counter() - started)
+        return self.progress.may_update
 
     def _take(self, collection: Collection, wait_s: float) -> None:
         for recording in collection.arrived(wait_s):
@@ -156,6 +219,10 @@ class Learner:
             self.journal.episode(recording, phase)
             if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
                 self.journal.report_act()
+            if self.watch is not None and self.watch.episode(recording, phase):
+                for control in self.controls.values():
+                    control.forget = True
+                collection.publish()
             collection.ingested()
 
     def remember(self, recording: Recording) -> None:
@@ -179,6 +246,7 @@ class Learner:
 
     def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Recording]:
         for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):
+            self.stopping.end_if_asked()
             yield reader.read(index)
 
     def _decide(self, reader: EpisodeReader, dataset: str) -> None:
@@ -199,11 +267,11 @@ class Learner:
                 logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
 
 
-def _metrics_dir(config: SerlSacConfig) -> Path | None:
-    """``policy.metrics_dir``, or LeRobot's ``--output_dir`` if it is on the command line."""
-    chosen = config.metrics_dir or parser.parse_arg("output_dir")
-    if chosen is None:
-        logging.warning("Curves are not written: set --policy.metrics_dir=DIR or --output_dir=DIR, so that lerobot-serl-report finds them.")
+def _metrics_dir(config: SerlSacConfig, loop: TrainLoop | None) -> Path | None:
+    """``policy.metrics_dir``, or LeRobot's output directory. Not remembered: a run that is resumed elsewhere writes elsewhere."""
+    if config.metrics_dir is not None:
+        return Path(config.metrics_dir)
+    if loop is None:
+        logging.warning("Curves are not written: set --policy.metrics_dir=DIR, so that lerobot-serl-report finds them.")
         return None
-    config.metrics_dir = str(chosen)
-    return Path(chosen)
+    return loop.output_dir

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from ..policy.configuration_serl_sac import SerlSacConfig
 
-COUNTERS = ("updates", "actor_updates", "env_steps", "episodes", "first_online_frame", "first_online_episode")
+COUNTERS = (
+    "updates", "actor_updates", "env_steps", "episodes", "first_online_frame", "first_online_episode",
+    "skipped_updates", "alarms", "rollbacks", "undone_updates",
+)  # fmt: skip
 
 
 class Phase(StrEnum):
@@ -31,6 +34,10 @@ class Progress(nn.Module):
     episodes: Tensor
     first_online_frame: Tensor
     first_online_episode: Tensor
+    skipped_updates: Tensor
+    alarms: Tensor
+    rollbacks: Tensor
+    undone_updates: Tensor
     generator_state: Tensor
 
     def __init__(self, config: SerlSacConfig) -> None:
@@ -60,16 +67,21 @@ class Progress(nn.Module):
         return self.phase is Phase.ACTOR and self.updates.item() % self.config.policy_delay == 0
 
     @property
+    def learnt_updates(self) -> int:
+        """Updates that the weights have seen: all but those that rollbacks undid. Ramps go by these, so that they go on where the weights do."""
+        return int(self.updates.item()) - int(self.undone_updates.item())
+
+    @property
     def ramp(self) -> float:
         """Factor on the actor's learning rate: rises linearly from 0 to 1 over ``startup.ramp_updates`` critic updates."""
-        since = self.updates.item() - self.config.startup.critic_updates
+        since = self.learnt_updates - self.config.startup.critic_updates
         return min(1.0, (since + 1) / max(self.config.startup.ramp_updates, 1))
 
     @property
     def scale_fraction(self) -> float:
         """Fraction of the edit scale: from ``startup.scale_fraction`` linearly to 1 over ``startup.scale_updates``."""
         startup = self.config.startup
-        since = max(0, self.updates.item() - startup.critic_updates)
+        since = max(0, self.learnt_updates - startup.critic_updates)
         grown = min(1.0, since / max(startup.scale_updates, 1))
         return startup.scale_fraction + (1 - startup.scale_fraction) * grown
 

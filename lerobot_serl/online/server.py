@@ -1,9 +1,10 @@
 """The learner's gRPC server: LeRobot's LearnerService with safetensors payloads.
 
 ``Ready`` checks the protocol version. ``StreamParameters`` answers with weights newer than the caller's, or with nothing after a second, and
-is called again. ``SendTransitions`` takes one episode; its reply is the acknowledgement.
+is called again. ``SendTransitions`` takes one episode; its reply is the acknowledgement. Who may call, and how much: admission.py, limits.py.
 """
 
+import errno
 import json
 import logging
 import threading
@@ -11,38 +12,55 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
-from lerobot.transport import services_pb2, services_pb2_grpc
+from google.protobuf.message import DecodeError
+from lerobot.transport import services_pb2
 
-from ..transport import PROTOCOL, PROTOCOL_KEY, RECEIPT_KEY, RUN_KEY, THROTTLE_KEY, VERSION_KEY, MessageError, join, split
+from ..rejection_log import RejectionLog
+from ..transport import FINISHED, MAX_MESSAGE_BYTES, RECEIPT_KEY, RUN_KEY, THROTTLE_KEY, VERSION_KEY, MessageError, join, split
+from .access import Access, check_host
+from .admission import Admission, Refused
+from .limits import ServerLimits
+from .sessions import NameTaken, TooManyActors
+from .transfers import Transfer, Transfers
 from .weights import WeightPublisher
 
 POLL_S = 1.0
 GOODBYE_S = 1.5 * POLL_S
-MAX_CALLS = 16
-FINISHED = "the learner has finished"
+SERVICE = "transport.LearnerService"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Busy(RuntimeError):  # noqa: N818
+    """Nothing is wrong with the episode, but it cannot be taken now: the actor process keeps it and tries again."""
 
 
 @dataclass(frozen=True)
 class EpisodeReceipt:
-    """Acknowledgement of an episode that is on disk."""
+    """Acknowledgement of an episode that is on disk; ``is_new`` unless it had come before."""
 
     uuid: str
     frames: int
+    is_new: bool = True
 
 
-class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
+class LearnerServer:
     """Serves actor processes.
 
     Args:
         host, port: where to listen; port 0 takes any free one.
         publisher: of the weights.
-        receive: stores an episode and returns its receipt; called in server threads.
+        receive: stores an episode and returns its receipt; called in server threads. Raises MessageError for an episode that is no good,
+            Busy or OSError for one that has to come again.
         at_exit: called when the server has stopped.
+        access: token and certificate.
+        largest_message_bytes: of one episode.
+        limits: of connections and calls.
 
     Raises:
+        ValueError: other machines could connect, and there is no token.
         OSError: the port is in use.
     """
 
@@ -53,25 +71,29 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         publisher: WeightPublisher,
         receive: Callable[[bytes], EpisodeReceipt],
         at_exit: Callable[[], None],
+        access: Access | None = None,
+        largest_message_bytes: int = MAX_MESSAGE_BYTES,
+        limits: ServerLimits | None = None,
     ) -> None:
+        access, limits = access or Access(), limits or ServerLimits()
+        check_host(host, access.token)
         self._publisher, self._receive, self._at_exit = publisher, receive, at_exit
+        self._largest_message_bytes = largest_message_bytes
+        self._admission, self._rejections = Admission(access.token, limits), RejectionLog(logging.getLogger(__name__))
+        rate = (limits.grace_s, limits.bytes_per_s, limits.stalled_s)
+        self._uploads, self._policies = Transfers(limits.uploads, *rate), Transfers(limits.downloads, *rate)
+        self._updates = Transfers(limits.calls, *rate)
         self._closing = threading.Event()
         self._may_go_on = threading.Event()
         self._may_go_on.set()
-        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 4 * 1024 * 1024)]
-        self._server = grpc.server(_started_pool(), options=options)
-        services_pb2_grpc.add_LearnerServiceServicer_to_server(self, self._server)
-        try:
-            bound = self._server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise OSError(
-                f"policy.online.port={port}: cannot listen at {host}:{port}, probably another learner runs there. "
-                "Stop it or choose another --policy.online.port (0: any free port)."
-            ) from error
-        self.address = f"{host}:{bound}"
+        self._server = grpc.server(_started_pool(limits.threads), options=limits.options(), maximum_concurrent_rpcs=limits.waiting)
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        self.address = f"{_bracketed(host)}:{self._bind(host, port, access.credentials)}"
 
     def start(self) -> None:
         """Accept calls until the interpreter exits or :meth:`stop`."""
+        for transfers in (self._uploads, self._policies, self._updates):
+            transfers.start()
         self._server.start()
         # The executor's threads are joined when the interpreter exits; calls in progress must end first.
         threading._register_atexit(self.stop)  # type: ignore[attr-defined]
@@ -85,6 +107,9 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         # gRPC's own grace period needs a new thread, which cannot be had while the interpreter exits.
         time.sleep(GOODBYE_S)
         self._server.stop(grace=None)
+        for transfers in (self._uploads, self._policies, self._updates):
+            transfers.close()
+        self._rejections.close()
         self._at_exit()
 
     def progressed(self, actors_must_wait: bool) -> None:
@@ -94,54 +119,157 @@ class LearnerServer(services_pb2_grpc.LearnerServiceServicer):
         else:
             self._may_go_on.set()
 
-    def Ready(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        self._metadata(context)
+    def _ready(self, _: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        self._admit(context)
         return services_pb2.Empty()
 
-    def StreamParameters(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: N802
-        metadata = self._metadata(context)
-        same_run = metadata.get(RUN_KEY) == self._publisher.run
-        version = int(metadata.get(VERSION_KEY, "0")) if same_run else 0
-        snapshot = self._publisher.wait_for_newer(version, POLL_S)
+    def _stream_parameters(self, _: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+        peer, metadata = self._admit(context)
+        version = metadata.get(VERSION_KEY, "")
+        known = int(version) if metadata.get(RUN_KEY) == self._publisher.run and version.isascii() and version.isdigit() else 0
+        snapshot = self._publisher.wait_for_newer(known, POLL_S)
         if self._closing.is_set():
             context.abort(grpc.StatusCode.CANCELLED, FINISHED)
-        if snapshot is not None:
-            yield from split(self._publisher.message(snapshot, whole_policy=version == 0), services_pb2.Parameters)
+        if snapshot is None:
+            return
+        transfer = self._begin(self._policies if known == 0 else self._updates, context, peer)
+        for part in split(self._publisher.message(snapshot, whole_policy=known == 0), services_pb2.Parameters):
+            transfer.moved(len(part.data))
+            yield part
 
-    def SendTransitions(self, request_iterator: Iterator[Any], context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def _send_transitions(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Any:
+        peer, metadata = self._admit(context)
         if self._closing.is_set():
             context.abort(grpc.StatusCode.CANCELLED, FINISHED)
-        throttled = self._metadata(context).get(THROTTLE_KEY) == "1"
-        if throttled:
-            self._may_go_on.clear()  # until the training thread has taken this episode in
+        transfer = self._begin(self._uploads, context, peer)
+        throttled = metadata.get(THROTTLE_KEY) == "1"
         try:
-            data = next(join(request_iterator), b"")
-            receipt = self._receive(data)
+            data = next(join(self._counted(parts, transfer), self._largest_message_bytes), b"")
+            transfer.arrived()
+            receipt = self._store(data, throttled)
+        except Refused as refusal:
+            self._refuse(context, peer, refusal)
         except MessageError as error:
-            self._may_go_on.set()
-            logging.warning(f"Refused an episode from {context.peer()}: {error}")
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            if transfer.was_cut:  # this end of the stream is our own doing
+                context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the episode came too slowly")
+            self._refuse(context, peer, Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
+        finally:
+            self._uploads.finish(transfer)
+            if transfer.was_cut:
+                self._rejections.note(peer, f"an episode came too slowly, {transfer.n_bytes} bytes of it")
+        del data  # a held-back acknowledgement must not hold the episode
         context.set_trailing_metadata(((RECEIPT_KEY, json.dumps({"uuid": receipt.uuid, "frames": receipt.frames})),))
         if throttled:
             while not self._may_go_on.wait(POLL_S) and context.is_active() and not self._closing.is_set():
                 pass
         return services_pb2.Empty()
 
-    def _metadata(self, context: grpc.ServicerContext) -> dict[str, str]:
-        """Metadata of a call; ends it if the protocol versions differ."""
+    def _counted(self, parts: Iterator[Any], transfer: Transfer) -> Iterator[Any]:
+        """The parts of an episode, as long as there are not too many of them, here and in all uploads together."""
+        for part in parts:
+            transfer.moved(len(part.data))
+            if transfer.n_bytes > self._largest_message_bytes:
+                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"message larger than {self._largest_message_bytes} bytes")
+            if self._uploads.n_bytes() > 2 * self._largest_message_bytes:
+                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "other large episodes are coming in; try again")
+            yield part
+
+    def _store(self, data: bytes, throttled: bool) -> EpisodeReceipt:
+        """Hand an episode on; where that is new, simulated actors wait until the training thread has taken it in.
+
+        Raises:
+            MessageError: it is no good.
+            Refused: it cannot be taken now.
+        """
+        may_go_on = self._may_go_on.is_set()
+        if throttled:
+            self._may_go_on.clear()
+        receipt: EpisodeReceipt | None = None
+        try:
+            receipt = self._receive(data)
+        except MessageError:
+            raise
+        except Busy as error:
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
+        except OSError as error:
+            logging.error(f"An episode could not be stored: {error}. The actor process keeps it and tries again.")
+            if error.errno in DISK_FULL:
+                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "the learner's disk is full") from error
+            raise Refused(grpc.StatusCode.UNAVAILABLE, f"the learner cannot write: {error.strerror or type(error).__name__}") from error
+        except Exception as error:
+            logging.exception("An episode could not be taken in; the actor process keeps it and tries again")
+            raise Refused(grpc.StatusCode.UNAVAILABLE, "the learner could not take the episode in; see its log") from error
+        finally:
+            if may_go_on and (receipt is None or not receipt.is_new):
+                self._may_go_on.set()
+        return receipt
+
+    def _admit(self, context: grpc.ServicerContext) -> tuple[str, dict[str, str]]:
+        """Peer and metadata of a call that may go on; others end here. (Once a call is cancelled, gRPC does not know its peer any more.)"""
+        peer = context.peer()
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        theirs = metadata.get(PROTOCOL_KEY, "none")
-        if theirs != str(PROTOCOL):
-            context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"learner speaks protocol {PROTOCOL}, this actor process {theirs}: install the same lerobot_policy_serl_sac on both machines",
-            )
-        return metadata
+        try:
+            caller = self._admission.enter(peer, metadata)
+        except Refused as refusal:
+            self._refuse(context, peer, refusal)
+        if not context.add_callback(lambda: self._admission.leave(caller)):
+            self._admission.leave(caller)
+        return peer, metadata
+
+    def _begin(self, transfers: Transfers, context: grpc.ServicerContext, peer: str) -> Transfer:
+        """A place among the transfers until the call ends, or the end of the call."""
+        transfer = transfers.begin(context.cancel)
+        if transfer is None:
+            self._refuse(context, peer, Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many transfers are in progress; try again"))
+        if not context.add_callback(lambda: transfers.finish(transfer)):
+            transfers.finish(transfer)
+        return transfer
+
+    def _refuse(self, context: grpc.ServicerContext, peer: str, refusal: Refused) -> NoReturn:
+        """End a call with a reason."""
+        if refusal.__cause__ is None or isinstance(refusal.__cause__, NameTaken | TooManyActors):  # otherwise no fault of the peer
+            self._rejections.note(peer, str(refusal))
+        if refusal.code is grpc.StatusCode.INVALID_ARGUMENT:
+            self._admission.unusable(peer)
+        context.abort(refusal.code, str(refusal))
+        raise AssertionError("abort always raises")
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        """All with a stream of requests, also where one comes: for a single request gRPC would wait by itself, in our thread, for ever."""
+        empty, part = services_pb2.Empty, services_pb2.Parameters
+        handlers = {
+            "Ready": grpc.stream_unary_rpc_method_handler(self._ready, None, empty.SerializeToString),
+            "StreamParameters": grpc.stream_stream_rpc_method_handler(self._stream_parameters, None, part.SerializeToString),
+            "SendTransitions": grpc.stream_unary_rpc_method_handler(self._send_transitions, _part, empty.SerializeToString),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+    def _bind(self, host: str, port: int, credentials: grpc.ServerCredentials | None) -> int:
+        target = f"{_bracketed(host)}:{port}"
+        try:
+            return self._server.add_secure_port(target, credentials) if credentials else self._server.add_insecure_port(target)
+        except RuntimeError as error:
+            raise OSError(
+                f"policy.online.port={port}: cannot listen at {target}, probably another learner runs there. "
+                "Stop it or choose another --policy.online.port (0: any free port)."
+            ) from error
 
 
-def _started_pool() -> futures.ThreadPoolExecutor:
+def _part(data: bytes) -> Any:
+    """One part; nonsense becomes an empty one, which is refused as such. (gRPC would log a traceback for each.)"""
+    try:
+        return services_pb2.Transition.FromString(data)
+    except DecodeError:
+        return services_pb2.Transition()
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _started_pool(threads: int) -> futures.ThreadPoolExecutor:
     """All threads started: while the interpreter exits none can be started, and a call that needs one would kill the server's own thread."""
-    pool = futures.ThreadPoolExecutor(MAX_CALLS, thread_name_prefix="learner")
-    together = threading.Barrier(MAX_CALLS)
-    futures.wait([pool.submit(together.wait) for _ in range(MAX_CALLS)])
+    pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="learner")
+    together = threading.Barrier(threads)
+    futures.wait([pool.submit(together.wait) for _ in range(threads)])
     return pool

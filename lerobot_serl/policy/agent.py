@@ -176,11 +176,14 @@ class EditAgent(nn.Module):
         alpha = sac.temperature_of(self.raw_temperature)
         policy_loss = sac.actor_loss(q, log_prob, alpha)
         anchor = mean.tanh().square().mean()
+        wanted = (batch.chunk - batch.base) / self.edit_scale
+        imitation = sac.imitation_loss(mean.tanh().unflatten(-1, batch.base.shape[-2:]), wanted, batch.by_person)
         alpha_loss = sac.temperature_loss(alpha, log_prob, self.target_entropy)
         metrics = {
             "actor_loss": policy_loss.item(),
             "q_edit": q.detach().mean().item(),
             "anchor": anchor.item(),
+            "imitation": imitation.item(),
             "edit_rms": anchor.sqrt().item() * self.edit_scale.item(),
             "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
             "sigma": std.detach().mean().item(),
@@ -188,7 +191,8 @@ class EditAgent(nn.Module):
             "temperature": alpha.item(),
             "temperature_loss": alpha_loss.item(),
         }
-        return policy_loss + self.config.actor.anchor * anchor + alpha_loss, metrics
+        pulls = self.config.actor.anchor * anchor + self.config.actor.imitation * imitation
+        return policy_loss + pulls + alpha_loss, metrics
 
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:

@@ -10,7 +10,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 
 from .optimizer import PerNetworkAdamConfig
-from .parts import ActorConfig, CriticConfig, OnlineConfig, StartupConfig, TemperatureConfig
+from .parts import ActorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .validation import require, require_not_negative, require_positive
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class SerlSacConfig(PreTrainedConfig):
     value_range: tuple[float, float] | None = None
     # Entropy in the critics' target: "none", "soft" (SAC), "serl" (SERL's form, without discount and mask).
     backup_entropy: str = "none"
-    # Directory for metrics/*.csv, which lerobot-serl-report reads. Empty: --output_dir when it is given on the command line.
+    # Directory for metrics/*.csv, which lerobot-serl-report reads. Empty: LeRobot's output directory.
     metrics_dir: str | None = None
     # Seconds between two rows of metrics.
     metrics_period_s: float = 5.0
@@ -107,6 +107,7 @@ class SerlSacConfig(PreTrainedConfig):
     critic: CriticConfig = field(default_factory=CriticConfig)
     temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
     startup: StartupConfig = field(default_factory=StartupConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
 
     # Written by the learner: true in train_config.json (--resume=true goes on counting), false in config.json (--policy.path= starts

@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from lerobot.configs import parser
@@ -14,6 +15,7 @@ from ..networks.act_base import Statistics
 from ..online.progress import Progress
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
 from .agent import EditAgent, Metrics
+from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig
 from .optimizer import GroupControl
 from .parts import ActorConfig, CriticConfig, TemperatureConfig
@@ -68,6 +70,18 @@ class SerlSacPolicy(PreTrainedPolicy):
         if checkpoint is not None or config.act_source is None:
             self._initialise(checkpoint, dataset_stats)
         self.reset()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> Self:
+        """Load a checkpoint, from a directory or the Hub.
+
+        Raises:
+            ValueError: training is to be resumed from a checkpoint that was cut off while it was written.
+        """
+        config, place = kwargs.get("config"), Path(pretrained_name_or_path)
+        if config is not None and config.in_progress and place.name == MODEL:
+            require_whole(place.parent)
+        return super().from_pretrained(pretrained_name_or_path, **kwargs)
 
     def get_optim_params(self) -> list[dict[str, Any]]:
         """One parameter group per network; frozen ACT and the target critics are in none."""
@@ -124,6 +138,13 @@ class SerlSacPolicy(PreTrainedPolicy):
         """Called by LeRobot after each optimizer step."""
         if self._learner is not None:
             self._learner.after_update()
+
+    def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
+        if self._learner is not None and save_directory.name == MODEL:
+            mark_unfinished(save_directory.parent)
+        super()._save_pretrained(save_directory, state_dict=state_dict)
+        if self._learner is not None:
+            self._learner.save(save_directory)
 
     def _adopt_act(self, config: SerlSacConfig) -> ActCheckpoint:
         """Take architecture and features over from the ACT checkpoint, after comparing them with the dataset's."""
@@ -192,6 +213,10 @@ class SerlSacPolicy(PreTrainedPolicy):
             parser.parse_arg("dataset.episodes") is None,
             "dataset.episodes", parser.parse_arg("dataset.episodes"), "nothing: LeRobot does not tell the policy which episodes it chose",
             "Make a dataset of those episodes with lerobot-edit-dataset --operation.type=split.",
+        )  # fmt: skip
+        require(
+            parser.parse_arg("eval_steps") in (None, "0"),
+            "eval_steps", parser.parse_arg("eval_steps"), "0: reinforcement learning has no loss on held-out frames", "Remove --eval_steps.",
         )  # fmt: skip
         size = len(next(value for value in batch.values() if isinstance(value, Tensor)))
         if size > 1:

@@ -1,5 +1,6 @@
 """One Adam for all networks: a parameter group, a gradient limit and a learning-rate scale for each."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,17 +15,23 @@ class GroupControl:
 
     Attributes:
         lr_scale: factor on the group's learning rate for the next step (the actor's ramp).
-        grad_norm: norm of the group's gradient at the last step, before clipping.
+        forget: drop the group's momentum before the next step: its weights were replaced.
+        grad_norm: norm of the group's gradient at the last step that was made, before clipping.
+        bad_gradient: the last step was not made, since this group's gradient was not finite.
     """
 
     lr_scale: float = 1.0
+    forget: bool = False
     grad_norm: float = 0.0
+    bad_gradient: bool = False
 
 
 class PerNetworkAdam(torch.optim.Adam):
     """Adam that clips each parameter group's gradient on its own.
 
-    A network that takes no part in a step has no gradient (None, not zero), so that Adam's momentum does not move it.
+    A network that takes no part in a step has no gradient (None, not zero), so that Adam's momentum does not move it. A gradient that is not
+    finite moves nothing: neither weights nor momentum, of any network. LeRobot takes a norm over all networks before the step, which spreads
+    what is not finite to all of them; the groups that say ``bad_gradient`` may therefore be more than the culprit.
 
     Args:
         groups: dicts with ``params``, ``lr``, ``name``, ``max_grad_norm`` (0: no limit) and ``control``, a :class:`GroupControl`; the
@@ -38,18 +45,40 @@ class PerNetworkAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Clip, scale the learning rates, step, and restore the learning rates."""
+        """Clip, scale the learning rates, step, and restore the learning rates; without effect if a gradient is not finite."""
+        for group, control in zip(self.param_groups, self.controls, strict=True):
+            if control.forget:
+                self._forget(group["params"])
+                control.forget = False
+        if not self._clip():
+            return None
         rates = [group["lr"] for group in self.param_groups]
         for group, control in zip(self.param_groups, self.controls, strict=True):
-            if any(parameter.grad is not None for parameter in group["params"]):
-                limit = group["max_grad_norm"] or float("inf")
-                control.grad_norm = float(torch.nn.utils.clip_grad_norm_(group["params"], limit))
             group["lr"] *= control.lr_scale
         try:
             return super().step(closure)
         finally:
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
+
+    def _clip(self) -> bool:
+        """Clip each group's gradient; whether all are finite."""
+        norms: dict[int, float] = {}
+        for index, group in enumerate(self.param_groups):
+            if any(parameter.grad is not None for parameter in group["params"]):
+                limit = group["max_grad_norm"] or float("inf")
+                norms[index] = float(torch.nn.utils.clip_grad_norm_(group["params"], limit))
+        finite = all(math.isfinite(norm) for norm in norms.values())
+        for index, control in enumerate(self.controls):
+            norm = norms.get(index, 0.0)
+            control.bad_gradient = not math.isfinite(norm)
+            if finite and index in norms:
+                control.grad_norm = norm
+        return finite
+
+    def _forget(self, parameters: Iterable[torch.Tensor]) -> None:
+        for parameter in parameters:
+            self.state.pop(parameter, None)
 
 
 @OptimizerConfig.register_subclass("per_network_adam")

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from .validation import require, require_not_negative, require_positive
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
 
 @dataclass
 class ActorConfig:
@@ -28,6 +26,9 @@ class ActorConfig:
     grad_clip_norm: float = 10.0
     # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
     anchor: float = 0.01
+    # Weight of imitating people's corrections in the actor's loss, on the steps that a person drove. 0: the critics alone learn from them;
+    # weights from 0.1 to 1 brought nothing in what was measured (docs/benchmarks.md).
+    imitation: float = 0.0
     # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
     candidates: bool = True
     # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
@@ -48,7 +49,7 @@ class ActorConfig:
             self.min_std <= self.init_std <= self.max_std,
             "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
         )  # fmt: skip
-        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin")
+        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "imitation", "sampled_candidates", "margin")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")
@@ -112,6 +113,25 @@ class StartupConfig:
 
 
 @dataclass
+class GuardConfig:
+    """``--policy.guard.*``: what the learner does when learning itself goes wrong."""
+
+    # Updates in a row with a loss or gradient that is not finite, before training stops. Each of them leaves all weights as they were.
+    max_bad_updates: int = 10
+    # Episodes without help, collected while the actor learns, over which success is measured.
+    window: int = 50
+    # Alarm when success over the window is below that of the start-up episodes by more than this share, and by more than chance.
+    margin: float = 0.25
+    # On an alarm, go back to the weights of the best window.
+    rollback: bool = True
+
+    def __post_init__(self) -> None:
+        require(self.max_bad_updates >= 1, "policy.guard.max_bad_updates", self.max_bad_updates, "a whole number of at least 1")
+        require(self.window >= 10, "policy.guard.window", self.window, "at least 10 episodes; fewer tell nothing")
+        require(0 <= self.margin < 1, "policy.guard.margin", self.margin, "a share from 0 to below 1")
+
+
+@dataclass
 class OnlineConfig:
     """``--policy.online.*``: learning while a robot collects. Offline when ``repo_id`` is empty."""
 
@@ -119,9 +139,14 @@ class OnlineConfig:
     repo_id: str | None = None
     # Its directory. Empty: LeRobot's dataset cache.
     root: str | None = None
-    # Address to listen at for actor processes. Only loopback in this version.
+    # Address to listen at for actor processes. Others than loopback need a token (docs/security.md).
     host: str = "127.0.0.1"
     port: int = 50051
+    # File with the token that actor processes have to know. Empty: the environment variable LEROBOT_SERL_TOKEN, if it is set.
+    token_file: str | None = None
+    # PEM files of the certificate that the learner shows, and of its private key. Empty: no TLS.
+    certificate: str | None = None
+    certificate_key: str | None = None
     # Updates between two publications of new weights.
     publish_every: int = 50
     # Steps that a simulated actor may run ahead of the learner before it has to wait; real robots never wait.
@@ -140,10 +165,13 @@ class OnlineConfig:
         require(0 <= self.port < 65536, "policy.online.port", self.port, "a port number, or 0 for any free port")
         require_positive(self, "policy.online.", "publish_every")
         require_not_negative(self, "policy.online.", "max_lead_steps")
+        # What the files hold is looked at where the learner starts: this configuration also comes to machines that do not have them.
         require(
-            self.host in LOOPBACK,
-            "policy.online.host", self.host, f"one of {', '.join(LOOPBACK)}",
-            "Connections from other machines need authentication, which this version lacks; use an SSH tunnel.",
+            bool(self.host.strip()), "policy.online.host", self.host, "an address of this machine", "127.0.0.1 is for this machine only."
+        )
+        require(
+            (self.certificate is None) == (self.certificate_key is None),
+            "policy.online.certificate", self.certificate, f"a file beside certificate_key, {self.certificate_key!r}", "Give both or none.",
         )  # fmt: skip
         require(
             self.root is None or self.repo_id is not None,

@@ -11,11 +11,16 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 
-from .journal import EpisodeJournal
+from ..owned_lock import LockedError
+from ..transport import MessageError
+from .journal import DamagedFileError, EpisodeJournal, uuid_of
+
+if TYPE_CHECKING:
+    from .recording import Recording
 
 # Appended with one opening of the dataset; bounds the memory of the process.
 EPISODES_PER_OPENING = 50
@@ -39,23 +44,45 @@ def journal_of(root: Path) -> EpisodeJournal:
 
 
 def complete(settings: StoreSettings) -> int:
-    """Move every pending episode into the dataset; returns their number."""
+    """Move every pending episode into the dataset; returns how many it gained.
+
+    May be killed at any instant, and repeated: an episode's file goes when the dataset has it, and one that the dataset has is not added
+    again. Files that cannot be read are set aside.
+
+    Raises:
+        LockedError: another process completes this dataset.
+        OSError: the disk is full or cannot be written; nothing is lost.
+    """
+    from .store import EpisodeStore
+
+    journal, added = journal_of(Path(settings.root)), 0
+    store = EpisodeStore(settings.repo_id, settings.root, settings.fps, settings.features, settings.use_videos)
+    with store.versions.writing():
+        store.versions.recover()
+        pending = journal.pending()
+        for start in range(0, len(pending), EPISODES_PER_OPENING):
+            files, known = pending[start : start + EPISODES_PER_OPENING], store.uuids()
+            episodes = [episode for path in files if uuid_of(path) not in known and (episode := _read(journal, path, settings))]
+            if episodes:
+                store.append(episodes)
+            for path in files:
+                path.unlink(missing_ok=True)  # it may have been set aside
+            added += len(episodes)
+    return added
+
+
+def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings) -> "tuple[str, Recording] | None":
     from lerobot.utils.feature_utils import dataset_to_policy_features
 
     from .recording_message import decode_recording
-    from .store import EpisodeStore
 
-    journal = journal_of(Path(settings.root))
-    pending = journal.pending()
-    store = EpisodeStore(settings.repo_id, settings.root, settings.fps, settings.features, settings.use_videos)
     features = dataset_to_policy_features(settings.features)
     action = features.pop("action")
-    for start in range(0, len(pending), EPISODES_PER_OPENING):
-        files = pending[start : start + EPISODES_PER_OPENING]
-        store.append([decode_recording(path.read_bytes(), features, action.shape[0])[1] for path in files])
-        for path in files:
-            path.unlink()
-    return len(pending)
+    try:
+        return uuid_of(path), decode_recording(journal.read(path), features, action.shape[0])[1]
+    except (DamagedFileError, MessageError) as error:
+        journal.set_aside(path, str(error))
+        return None
 
 
 class CompletionProcess:
@@ -109,7 +136,10 @@ def main() -> None:
     datasets.disable_progress_bars()
     settings = StoreSettings(**json.loads(sys.argv[1]))
     for _ in sys.stdin:
-        complete(settings)
+        try:
+            complete(settings)
+        except (OSError, LockedError) as error:
+            logging.warning(f"Episodes stay in the journal for now: {error}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,27 @@
-"""Episodes on their way into the LeRobotDataset: one file each, complete and fsync'd before it is acknowledged."""
+"""Episodes on their way into the LeRobotDataset: one file each, complete, checksummed and fsync'd before it is acknowledged."""
 
+import hashlib
+import logging
 import os
 import threading
 from pathlib import Path
 
 SUFFIX = ".episode"
+DAMAGED = "damaged"
+# What a file starts with; the SHA-256 of the message follows, then the message.
+_MAGIC = b"SERLEP01"
+_DIGEST_BYTES = 32
+
+
+class DamagedFileError(ValueError):
+    """A journalled episode is not what was written."""
 
 
 class EpisodeJournal:
     """A directory of episode messages, in the order in which they came.
 
     LeRobot 0.6.1 loses every episode of a dataset whose writer is killed, and appending takes its time; an episode is durable as soon as its
-    file is here.
+    file is here. Writing costs the same however many episodes there are.
 
     Args:
         directory: created when the first episode arrives.
@@ -20,24 +30,58 @@ class EpisodeJournal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock = threading.Lock()
+        self._last: int | None = None
 
-    def write(self, uuid: str, data: bytes) -> None:
-        """Keep a message; on return it survives SIGKILL and power loss."""
+    def write(self, uuid: str, data: bytes) -> Path:
+        """Keep a message; on return it survives SIGKILL and power loss.
+
+        Raises:
+            OSError: disk full or not writable; nothing is left behind.
+        """
         with self._lock:
             self.directory.mkdir(parents=True, exist_ok=True)
-            numbers = [int(path.name.partition("-")[0]) for path in self.pending()]
-            path = self.directory / f"{max(numbers, default=0) + 1:08d}-{_safe(uuid)}{SUFFIX}"
+            if self._last is None:
+                self._last = max((int(path.name.partition("-")[0]) for path in self.pending()), default=0)
+            path = self.directory / f"{self._last + 1:08d}-{safe_name(uuid)}{SUFFIX}"
             temporary = path.with_suffix(".part")
-            with temporary.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary, path)
-            descriptor = os.open(self.directory, os.O_RDONLY)
             try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+                with temporary.open("wb") as handle:
+                    handle.write(_MAGIC + hashlib.sha256(data).digest())
+                    handle.write(data)
+                    handle.flush()
+                    os.fsync(handle.fileno())
+                os.replace(temporary, path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            sync_directory(self.directory)
+            self._last += 1
+            return path
+
+    def read(self, path: Path) -> bytes:
+        """Message of a pending episode.
+
+        Raises:
+            DamagedFileError: the file is shorter than it was, or some of its bits have changed.
+        """
+        content = path.read_bytes()
+        start = len(_MAGIC) + _DIGEST_BYTES
+        if not content.startswith(_MAGIC) or len(content) < start:
+            raise DamagedFileError(f"{path.name} is no journalled episode, or only the beginning of one ({len(content)} bytes)")
+        data = content[start:]
+        if hashlib.sha256(data).digest() != content[len(_MAGIC) : start]:
+            raise DamagedFileError(f"{path.name} does not have the checksum that it was written with")
+        return data
+
+    def set_aside(self, path: Path, reason: str, where: str = DAMAGED) -> Path:
+        """Move a file that cannot be used out of the way, and say so; it is never deleted."""
+        target = self.directory / where / path.name
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
+        sync_directory(target.parent)
+        sync_directory(self.directory)
+        logging.warning(f"An episode could not be used and was set aside as {target}: {reason}")
+        return target
 
     def pending(self) -> list[Path]:
         """Files of the episodes that are not in the dataset yet, oldest first."""
@@ -45,9 +89,23 @@ class EpisodeJournal:
 
     def uuids(self) -> set[str]:
         """UUIDs of the pending episodes."""
-        return {path.name.removesuffix(SUFFIX).partition("-")[2] for path in self.pending()}
+        return {uuid_of(path) for path in self.pending()}
 
 
-def _safe(uuid: str) -> str:
+def uuid_of(path: Path) -> str:
+    """The UUID in the name of a pending episode's file, as :func:`safe_name` made it."""
+    return path.name.removesuffix(SUFFIX).partition("-")[2]
+
+
+def safe_name(uuid: str) -> str:
     """Names of files come from the network: ASCII letters, digits and dashes only."""
     return "".join(character for character in uuid if character.isascii() and (character.isalnum() or character == "-"))[:64]
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -125,6 +125,7 @@ class ReplayMemory:
             next_features=self._columns[FEATURES][after].float(),
             next_base=self._columns[BASE][after].float(),
             length=length,
+            by_person=self._columns["intervention"][window] & inside,
             is_demo=torch.full(frame.shape, is_demo),
         )
 

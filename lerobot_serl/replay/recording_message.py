@@ -1,21 +1,28 @@
-"""A :class:`Recording` as a message, and back with every shape and dtype checked against the policy's features."""
+"""A :class:`Recording` as a message, and back with every claim checked against the policy's features before a tensor is decoded."""
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from ..transport import MessageError, decode, encode
+from ..transport import MAX_MESSAGE_BYTES, Claims, MessageError, TensorClaim, decode, encode
 from .recording import Recording
 
 KIND = "episode"
 _OBSERVATION, _ACTION, _REWARD, _INTERVENTION = "observation/", "action", "reward", "intervention"
 MAX_FRAMES = 100_000
+# Of the header, the gaps between parts, and whatever else is not frames.
+MARGIN_BYTES = 256 * 1024
+MAX_TEXT_CHARS = 1000
+MAX_INFO_ENTRIES = 64
+_UUID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def encode_recording(recording: Recording, uuid: str) -> bytes:
-    """Message of one episode; ``uuid`` makes sending it twice harmless."""
+    """Message of one episode; ``uuid`` (letters, digits, ``_.-``) makes sending it twice harmless."""
     header = {
         "kind": KIND,
         "uuid": uuid,
@@ -29,8 +36,17 @@ def encode_recording(recording: Recording, uuid: str) -> bytes:
     return encode(header, tensors)
 
 
+def largest_message_bytes(inputs: Mapping[str, PolicyFeature], action_dim: int) -> int:
+    """Size that no episode of a policy exceeds: `MAX_FRAMES` of its frames, at most `MAX_MESSAGE_BYTES`."""
+    claims = _expected(1, inputs, action_dim).values()
+    frame_bytes = sum(math.prod(claim.shape) * claim.dtype.itemsize for claim in claims)
+    return min(MAX_MESSAGE_BYTES, MAX_FRAMES * frame_bytes + MARGIN_BYTES)
+
+
 def decode_recording(data: bytes, inputs: Mapping[str, PolicyFeature], action_dim: int) -> tuple[str, Recording]:
     """The episode and its UUID.
+
+    Control characters in its words become spaces, and long words are cut; entries of ``info`` that are neither numbers nor words are dropped.
 
     Args:
         inputs: the policy's input features; each must be there with this shape, images uint8, the rest float32.
@@ -38,46 +54,79 @@ def decode_recording(data: bytes, inputs: Mapping[str, PolicyFeature], action_di
     Raises:
         MessageError: naming what is wrong.
     """
-    header, tensors = decode(data)
-    uuid = _field(header, "uuid", str)
-    frames = len(tensors[_ACTION]) if _ACTION in tensors and tensors[_ACTION].dim() == 2 else 0
-    if not 1 <= frames <= MAX_FRAMES:
-        raise MessageError(f"episode of {frames} frames, expected 1 to {MAX_FRAMES}")
-    expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
-        _ACTION: ((frames, action_dim), torch.float32),
-        _REWARD: ((frames,), torch.float32),
-        _INTERVENTION: ((frames,), torch.bool),
-    }
-    for key, feature in inputs.items():
-        dtype = torch.uint8 if feature.type is FeatureType.VISUAL else torch.float32
-        expected[_OBSERVATION + key] = ((frames, *feature.shape), dtype)
-    actual = {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()}
-    for name in sorted(expected.keys() | actual.keys()):
-        if expected.get(name) != actual.get(name):
-            raise MessageError(f"'{name}' is {actual.get(name, 'missing')}, expected {expected.get(name, 'absent')}")
+    limit = largest_message_bytes(inputs, action_dim)
+    if len(data) > limit:
+        raise MessageError(f"episode of {len(data)} bytes, expected at most {limit}")
+    header, tensors = decode(data, lambda header, claims: _check(header, claims, inputs, action_dim))
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise MessageError(f"'{name}' contains NaN or infinite numbers")
+        if value.dtype == torch.bool and bool((value.view(torch.uint8) > 1).any()):
+            raise MessageError(f"'{name}' contains bytes that are neither true nor false")
+    return header["uuid"], Recording(
+        observation={key: tensors[_OBSERVATION + key] for key in inputs},
+        action=tensors[_ACTION],
+        reward=tensors[_REWARD],
+        intervention=tensors[_INTERVENTION],
+        terminated=header["terminated"],
+        truncated=header["truncated"],
+        task=_words(header["task"]),
+        info={
+            _words(key): _words(value) if isinstance(value, str) else value
+            for key, value in header["info"].items()
+            if isinstance(value, int | float | str)
+        },
+    )
+
+
+def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, PolicyFeature], action_dim: int) -> None:
+    """Everything that can be said of an episode without its numbers."""
+    if not _UUID.fullmatch(uuid := _field(header, "uuid", str)):
+        raise MessageError(f"header field 'uuid' is {uuid[:80]!r}, expected 1 to 64 letters, digits and '_.-'")
+    _field(header, "task", str)
+    if len(info := _field(header, "info", dict)) > MAX_INFO_ENTRIES:
+        raise MessageError(f"header field 'info' has {len(info)} entries, expected at most {MAX_INFO_ENTRIES}")
+    action = claims.get(_ACTION)
+    frames = action.shape[0] if action is not None and len(action.shape) == 2 else 0
+    if not 1 <= frames <= MAX_FRAMES:
+        raise MessageError(f"episode of {frames} frames, expected 1 to {MAX_FRAMES}")
+    expected = _expected(frames, inputs, action_dim)
+    for name in sorted(expected.keys() | claims.keys()):
+        if expected.get(name) != claims.get(name):
+            raise MessageError(
+                f"'{name}' is {_described(claims.get(name), 'missing')}, expected {_described(expected.get(name), 'absent')}"
+            )
     terminated, truncated = _field(header, "terminated", bool), _field(header, "truncated", bool)
     if terminated and truncated:
         raise MessageError("an episode is terminated or truncated, not both")
     if frames == 1 and not terminated:
         raise MessageError("an episode of one frame that did not terminate holds no transition")
-    info = {str(k): v for k, v in _field(header, "info", dict).items() if isinstance(v, int | float | str)}
-    return uuid, Recording(
-        observation={key: tensors[_OBSERVATION + key] for key in inputs},
-        action=tensors[_ACTION],
-        reward=tensors[_REWARD],
-        intervention=tensors[_INTERVENTION],
-        terminated=terminated,
-        truncated=truncated,
-        task=_field(header, "task", str)[:1000],
-        info=info,
-    )
+
+
+def _expected(frames: int, inputs: Mapping[str, PolicyFeature], action_dim: int) -> dict[str, TensorClaim]:
+    expected = {
+        _ACTION: TensorClaim((frames, action_dim), torch.float32),
+        _REWARD: TensorClaim((frames,), torch.float32),
+        _INTERVENTION: TensorClaim((frames,), torch.bool),
+    }
+    for key, feature in inputs.items():
+        dtype = torch.uint8 if feature.type is FeatureType.VISUAL else torch.float32
+        expected[_OBSERVATION + key] = TensorClaim((frames, *feature.shape), dtype)
+    return expected
+
+
+def _described(claim: TensorClaim | None, otherwise: str) -> str:
+    return otherwise if claim is None else f"({claim.shape}, {claim.dtype})"
+
+
+def _words(text: str) -> str:
+    """Text that can stand in a log, a table and a dataset."""
+    cut = text[:MAX_TEXT_CHARS]
+    return cut if cut.isprintable() else "".join(letter if letter.isprintable() else " " for letter in cut)
 
 
 def _field(header: Mapping[str, Any], name: str, kind: type) -> Any:
     value = header.get(name)
     if not isinstance(value, kind):
-        raise MessageError(f"header field '{name}' is {value!r}, expected {kind.__name__}")
+        raise MessageError(f"header field '{name}' is {repr(value)[:80]}, expected {kind.__name__}")
     return value

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
+from .ledger import add_to_ledger, known_uuids
 from .recording import Recording
+from .versions import DatasetVersions
 
 _FLAGS = (SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
 
@@ -35,7 +38,9 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
 
 
 class EpisodeStore:
-    """Appends episodes. Opening and closing the dataset costs 0.5 s, an episode of 40 frames 0.12 s: append several at once.
+    """Appends episodes; the dataset can be opened at every instant, and holds each episode once, whatever is killed when.
+
+    Opening and closing the dataset costs 0.5 s, an episode of 40 frames 0.12 s: append several at once.
 
     Args:
         repo_id: of the dataset.
@@ -50,9 +55,10 @@ class EpisodeStore:
     def __init__(self, repo_id: str, root: str | None, fps: int, features: dict[str, dict[str, Any]], use_videos: bool) -> None:
         self.repo_id, self.fps, self.features = repo_id, fps, features
         self.root = Path(root) if root else HF_LEROBOT_HOME / repo_id
+        self.versions = DatasetVersions(self.root)
         self._use_videos = use_videos
         if self.exists:
-            self._check(LeRobotDataset(repo_id, root=self.root))
+            self._check(LeRobotDatasetMetadata(repo_id, root=self.root))
         elif self.root.exists() and any(self.root.iterdir()):
             raise ValueError(
                 f"policy.online.root={str(self.root)!r}: the directory is not empty and holds no LeRobotDataset. Name an empty or new directory."
@@ -61,27 +67,40 @@ class EpisodeStore:
     @property
     def exists(self) -> bool:
         """Whether there is a dataset; another store, or process, may have created it."""
-        return (self.root / "meta" / "info.json").is_file()
+        return self.versions.current is not None
+
+    def uuids(self) -> set[str]:
+        """Episodes that the dataset holds, as far as a learner wrote them."""
+        return known_uuids(self.versions.current)
 
     def open(self) -> LeRobotDataset:
         """The dataset, for reading."""
         return LeRobotDataset(self.repo_id, root=self.root)
 
-    def append(self, recordings: Sequence[Recording]) -> None:
-        """Write episodes; they are readable when this returns."""
-        dataset = self._writer()
-        for recording in recordings:
-            for frame in range(len(recording)):
-                dataset.add_frame(self._frame(recording, frame))
-            dataset.save_episode(parallel_encoding=False)
-        dataset.finalize()
+    def append(self, episodes: Sequence[tuple[str, Recording]]) -> None:
+        """Write episodes with their UUIDs as the dataset's next version; they are readable and durable when this returns.
 
-    def _writer(self) -> LeRobotDataset:
-        if self.exists:
-            return LeRobotDataset.resume(self.repo_id, root=self.root)
-        if self.root.exists():
-            self.root.rmdir()  # LeRobot insists on creating it
-        return LeRobotDataset.create(self.repo_id, fps=self.fps, features=self.features, root=self.root, use_videos=self._use_videos)
+        Raises:
+            OSError: the disk is full or cannot be written; the dataset is what it was.
+        """
+        path = self.versions.prepare()
+        try:
+            dataset = self._writer(path)
+            for _, recording in episodes:
+                for frame in range(len(recording)):
+                    dataset.add_frame(self._frame(recording, frame))
+                dataset.save_episode(parallel_encoding=False)
+            dataset.finalize()
+            add_to_ledger(path, episodes)
+            self.versions.commit(path)
+        except BaseException:
+            self.versions.discard(path)
+            raise
+
+    def _writer(self, path: Path) -> LeRobotDataset:
+        if path.exists():
+            return LeRobotDataset.resume(self.repo_id, root=path)
+        return LeRobotDataset.create(self.repo_id, fps=self.fps, features=self.features, root=path, use_videos=self._use_videos)
 
     def _frame(self, recording: Recording, index: int) -> dict[str, Any]:
         last = index == len(recording) - 1
@@ -107,7 +126,7 @@ class EpisodeStore:
         channel_last = value.ndim == 3 and tuple(value.shape) != tuple(self.features[key]["shape"])
         return value.transpose(1, 2, 0) if channel_last else value
 
-    def _check(self, dataset: LeRobotDataset) -> None:
+    def _check(self, dataset: LeRobotDatasetMetadata) -> None:
         names = [*self.features, *(key for key in dataset.features if key not in self.features and key not in DEFAULT_FEATURES)]
         found = {key: (_brief(dataset.features.get(key)), _brief(self.features.get(key))) for key in names}
         differences = [f"'{key}' is {theirs}, expected {ours}" for key, (theirs, ours) in found.items() if theirs != ours]

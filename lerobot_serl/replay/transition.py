@@ -117,6 +117,7 @@ class Batch:
         reward: ``(B,)`` discounted reward inside the window.
         discount: ``(B,)`` ``gamma^K``, 0 where the episode terminated inside the window.
         length: ``(B,)`` int64, ``K``.
+        by_person: ``(B, h)`` bool, a person executed this step; false beyond the window's length.
         is_demo: ``(B,)`` bool, drawn from the demonstrations' half.
     """
 
@@ -128,6 +129,7 @@ class Batch:
     next_features: Tensor
     next_base: Tensor
     length: Tensor
+    by_person: Tensor
     is_demo: Tensor
 
     def to(self, device: torch.device | str) -> "Batch":

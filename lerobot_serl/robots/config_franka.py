@@ -41,6 +41,8 @@ class FrankaConfig(RobotConfig):
     Attributes:
         server_url: of the server.
         token_file: file with the server's token; without it the environment variable LEROBOT_SERL_FRANKA_TOKEN, if it is set.
+        certificate: PEM file with the server's certificate, or that of its authority, for a `server_url` of https; without it, what this
+            machine trusts.
         arm: "fr3" (Research 3) or "fer" (the older Panda).
         control_mode: "joint" takes absolute joint positions (rad), "ee_delta" displacements of the end effector in the base frame,
             -1 to 1, where 1 is `ee_step_m` or `ee_step_rad`.
@@ -71,6 +73,7 @@ class FrankaConfig(RobotConfig):
 
     server_url: str = "http://127.0.0.1:5000"
     token_file: Path | None = None
+    certificate: Path | None = None
     arm: str = "fr3"
     control_mode: str = "joint"
     ee_rotation: bool = False

@@ -14,7 +14,7 @@ from lerobot.robots import Robot
 from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
 from lerobot.utils.errors import DeviceNotConnectedError
 
-from ..franka.access_token import read_token
+from ..access_token import FRANKA_TOKEN_VARIABLE, read_token
 from ..franka.kinematics import matrix_of_pose7, matrix_of_rotvec, pose7_of_matrix, rotvec_of_matrix
 from .config_franka import EE_KEYS, EFFORT_KEYS, GRIPPER_KEY, JOINT_KEYS, VELOCITY_KEYS, FrankaConfig
 from .franka_action import ALIAS_KEYS, FrankaCommand, Vector, parse_action
@@ -99,11 +99,12 @@ class Franka(Robot):
             DeviceAlreadyConnectedError: it is connected.
             FrankaUnreachable: no server answers.
             FrankaError: the server does not suit the configuration.
-            ValueError, OSError: the token is not usable.
+            ValueError, OSError: the token or the certificate is not usable.
         """
         config = self.config
+        token = read_token(config.token_file, FRANKA_TOKEN_VARIABLE)
         client = FrankaClient(
-            config.server_url, read_token(config.token_file), config.request_timeout_s, config.state_timeout_s, config.gripper != "none"
+            config.server_url, token, config.request_timeout_s, config.state_timeout_s, config.gripper != "none", config.certificate
         )
         try:
             client.connect()

@@ -3,15 +3,17 @@
 Legacy servers take pose targets only, know no limits, and tell neither faults nor the age of their state.
 """
 
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .keep_alive import KeepAliveClient, RequestRefused
+from .keep_alive import GONE, KeepAliveClient, RequestRefused
 
 Vector = NDArray[np.float64]
 START_COMMAND = "lerobot-serl-franka-server --robot_ip=ADDRESS_OF_THE_ARM (or --driver=sim to try it without hardware)"
@@ -83,15 +85,23 @@ class FrankaClient:
         timeout_s: of an ordinary request.
         state_timeout_s: a state that the server has not renewed for so long is stale.
         has_gripper: read the gripper, too.
+        certificate: PEM file to trust on https; None: what this machine trusts.
 
     Raises:
-        ValueError: the URL is not usable.
+        ValueError: the URL or the certificate is not usable.
+        OSError: the certificate cannot be read.
     """
 
     def __init__(
-        self, url: str, token: str | None = None, timeout_s: float = 0.5, state_timeout_s: float = 0.2, has_gripper: bool = True
+        self,
+        url: str,
+        token: str | None = None,
+        timeout_s: float = 0.5,
+        state_timeout_s: float = 0.2,
+        has_gripper: bool = True,
+        certificate: Path | None = None,
     ) -> None:
-        self._http = KeepAliveClient(url, token, timeout_s)
+        self._http = KeepAliveClient(url, token, timeout_s, certificate)
         self._url, self._timeout_s, self._state_timeout_s = url, timeout_s, state_timeout_s
         self._has_gripper = has_gripper
         self._reads_singly = False
@@ -234,9 +244,16 @@ class FrankaClient:
             return self._http.post_slowly(route, body, max(timeout_s, self._timeout_s))
         except RequestRefused as error:
             raise self._explained(route, error) from error
+        except ssl.SSLError as error:
+            reason = getattr(error, "verify_message", "") or error.reason or error
+            raise FrankaError(
+                f"{self._url} is not trusted ({reason}): give its certificate with --robot.certificate, made for the host in the URL"
+            ) from error
         except OSError as error:
             waited_s = max(timeout_s or 0.0, self._timeout_s, patience_s)
             reason = f"no answer within {waited_s:g} s" if isinstance(error, TimeoutError) else error.strerror or error
+            if isinstance(error, GONE):
+                reason = f"{reason}; the URL of a server with a certificate begins with https://"
             raise FrankaUnreachable(
                 f"no server for the arm at {self._url} ({route}: {reason}); start one on the PC beside the arm: {START_COMMAND}"
             ) from error

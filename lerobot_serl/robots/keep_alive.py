@@ -4,8 +4,11 @@ import http.client
 import json
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+from ..tls import client_context
 
 ANSWER_BYTES = 256 * 1024
 # The other side closed a kept connection, for example because it was started again: nothing has been carried out.
@@ -49,13 +52,18 @@ class KeepAliveClient:
         url: http or https, host, and port.
         token: sent with each request; None sends none.
         timeout_s: of connecting, and of each answer.
+        certificate: PEM file to trust on https; None: what this machine trusts.
 
     Raises:
-        ValueError: the URL is not usable.
+        ValueError: the URL or the certificate is not usable.
+        OSError: the certificate cannot be read.
     """
 
-    def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
+    def __init__(self, url: str, token: str | None, timeout_s: float, certificate: Path | None = None) -> None:
         self._scheme, self._host, self._port = split_url(url)
+        if certificate is not None and self._scheme != "https":
+            raise ValueError(f"server_url is {url!r}, expected https://... beside a certificate")
+        self._tls = client_context(certificate) if self._scheme == "https" else None
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
@@ -105,8 +113,9 @@ class KeepAliveClient:
                 self._connection = None
 
     def _new_connection(self, timeout_s: float) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
-        return kind(self._host, self._port, timeout=timeout_s)
+        if self._tls is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._tls)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
 
     def _exchange(self, connection: http.client.HTTPConnection, route: str, body: Mapping[str, Any] | None) -> Any:
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 SECTIONS = ("train", "actor")
+EVERY_ADDRESS = "0.0.0.0"
 # The dataloader's batch is only the step clock of the learner.
 TRAIN_DEFAULTS = {"batch_size": 1, "num_workers": 0}
 
@@ -88,8 +89,11 @@ def _compose(path: Path, output_dir: Path, train: dict[str, str], actor: dict[st
         port = str(_free_port(host))
     train |= {"output_dir": str(output_dir), "policy.online.port": port, "policy.metrics_dir": str(output_dir)}
     train = {name: str(value) for name, value in TRAIN_DEFAULTS.items()} | train
-    address = f"{host}:{port}"
-    return Recipe(output_dir, _as_flags(train), _as_flags({"learner": address} | actor), address)
+    address = f"{'127.0.0.1' if host == EVERY_ADDRESS else host}:{port}"
+    # Runs on one machine have a spool each, so that nobody has to find names for their actors; lerobot-train makes output_dir itself.
+    defaults = {"learner": address, "spool_dir": str(output_dir.with_name(f"{output_dir.name}_spool"))}
+    defaults |= {name: train[f"policy.online.{name}"] for name in ("token_file", "certificate") if train.get(f"policy.online.{name}")}
+    return Recipe(output_dir, _as_flags(train), _as_flags(defaults | actor), address)
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

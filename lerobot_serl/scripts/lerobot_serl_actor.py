@@ -1,14 +1,18 @@
 """`lerobot-serl-actor --learner=HOST:PORT --robot.type=...` (or `--env.type=...`): collect episodes with the learner's newest policy."""
 
 import logging
+import re
 import signal
+import socket
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from lerobot.configs import parser
 from lerobot.envs import EnvConfig
 from lerobot.robots import RobotConfig
 from lerobot.teleoperators import TeleoperatorConfig
+from lerobot.utils.constants import HF_LEROBOT_HOME
 from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.utils import init_logging
 
@@ -18,6 +22,14 @@ from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.transport import MessageError
+
+LONGEST_NAME = 64
+LEAST_SPOOL_GB = 0.1
+
+
+def machine_name() -> str:
+    """This machine's name, as far as it can name an actor process."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:LONGEST_NAME].lstrip(".") or "actor"
 
 
 @dataclass
@@ -35,13 +47,19 @@ class ActorProcessConfig:
         rename_map: robot's image key -> the policy's, as in lerobot-rollout.
         n_episodes: stop after so many episodes; empty: until the learner has finished.
         seed: of the exploration, and of an environment's first episode; every further episode adds one.
-        name: of this actor process, in the metrics.
+        name: of this actor process, at the learner and in the metrics; each needs its own. Letters, digits, "-", "_" and ".", at most 64;
+            empty: the machine's name.
         reward: who decides success.
         reset: what happens between episodes of a robot.
         safety: limits of a robot's targets.
         takeover: how a person takes over.
         device: to run the policy on.
-        patience_s: how long to try to reach the learner before giving up, in seconds.
+        patience_s: how long to try to reach the learner at first before giving up, in seconds.
+        max_disconnected_s: when the learner goes away, a robot collects for so long with the weights it has; a simulation waits.
+        spool_dir: finished episodes stay there until the learner has them; empty: `serl_actor/<name>` in LeRobot's home.
+        spool_limit_gb: collection stops before the spool grows larger, in 10^9 bytes.
+        token_file: with the learner's token; empty: the environment variable LEROBOT_SERL_TOKEN, if it is set.
+        certificate: PEM file with the learner's certificate, or its authority's; turns TLS on.
         display_data, display_mode, display_ip, display_port, display_compressed_images: LeRobot's viewers.
         play_sounds: say the number of each episode aloud.
     """
@@ -56,13 +74,18 @@ class ActorProcessConfig:
     rename_map: dict[str, str] = field(default_factory=dict)
     n_episodes: int | None = None
     seed: int = 1_000_000
-    name: str = "actor"
+    name: str = field(default_factory=machine_name)
     reward: RewardConfig = field(default_factory=RewardConfig)
     reset: ResetConfig = field(default_factory=ResetConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     device: str = "cpu"
     patience_s: float = 60.0
+    max_disconnected_s: float = 600.0
+    spool_dir: Path | None = None
+    spool_limit_gb: float = 10.0
+    token_file: Path | None = None
+    certificate: Path | None = None
     display_data: bool = False
     display_mode: str = "rerun"
     display_ip: str | None = None
@@ -75,6 +98,14 @@ class ActorProcessConfig:
             raise ValueError("Give either --robot.type=... or --env.type=...: where should the policy act?")
         if self.episode_time_s is not None and not 0 < self.episode_time_s <= 3600:
             raise ValueError(f"--episode_time_s={self.episode_time_s}: expected more than 0, at most 3600 seconds.")
+        if not re.fullmatch(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", self.name):
+            raise ValueError(
+                f"--name={self.name!r}: expected 1 to {LONGEST_NAME} letters, digits, '-', '_' and '.', no '.' at the beginning."
+            )
+        if not self.max_disconnected_s >= 0:
+            raise ValueError(f"--max_disconnected_s={self.max_disconnected_s}: expected 0 or more seconds.")
+        if not self.spool_limit_gb >= LEAST_SPOOL_GB:
+            raise ValueError(f"--spool_limit_gb={self.spool_limit_gb}: expected at least {LEAST_SPOOL_GB}.")
 
 
 @parser.wrap()
@@ -98,9 +129,24 @@ def _settings(config: ActorProcessConfig) -> CollectorSettings:
         config.display_data, config.display_mode, config.display_ip, config.display_port, config.display_compressed_images
     )
     return CollectorSettings(
-        config.learner, config.env, config.robot, config.teleop, config.n_episodes, config.seed, config.name, config.patience_s,
-        robot, config.takeover, display, config.play_sounds,
-    )  # fmt: skip
+        learner=config.learner,
+        env=config.env,
+        robot_config=config.robot,
+        teleop_config=config.teleop,
+        n_episodes=config.n_episodes,
+        seed=config.seed,
+        name=config.name,
+        patience_s=config.patience_s,
+        spool_dir=config.spool_dir or HF_LEROBOT_HOME / "serl_actor" / config.name,
+        spool_limit_bytes=int(config.spool_limit_gb * 1e9),
+        max_disconnected_s=config.max_disconnected_s,
+        token_file=config.token_file,
+        certificate=config.certificate,
+        robot=robot,
+        takeover=config.takeover,
+        display=display,
+        play_sounds=config.play_sounds,
+    )
 
 
 def main() -> None:

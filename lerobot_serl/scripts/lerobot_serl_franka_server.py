@@ -11,12 +11,13 @@ import draccus
 from lerobot.configs import parser
 from lerobot.utils.utils import init_logging
 
-from lerobot_serl.franka.access_token import read_token
+from lerobot_serl.access_token import FRANKA_TOKEN_VARIABLE, read_token
 from lerobot_serl.franka.connection import ConnectionLimits
 from lerobot_serl.franka.controller import ArmController, ControllerSettings
 from lerobot_serl.franka.driver import ArmDriver, ArmFault, GripperDriver
 from lerobot_serl.franka.routes import Routes
 from lerobot_serl.franka.server import FrankaServer, check_host
+from lerobot_serl.tls import server_context
 
 DRIVERS = ("franky", "sim")
 GRIPPERS = ("franka", "none")
@@ -34,6 +35,7 @@ class FrankaServerConfig:
         host: address to listen at. Others than loopback need a token.
         port: to listen at; 0 takes any free one.
         token_file: file with the token that clients have to know; without it the environment variable LEROBOT_SERL_FRANKA_TOKEN, if set.
+        certificate, certificate_key: PEM files of the certificate to show and of its private key; without them plain HTTP.
         realtime: "enforce" needs a real-time kernel; "ignore" does without, and the arm may stop under load.
         torque_threshold_nm: the arm stops where a joint feels more.
         force_threshold_n: the arm stops where its end effector feels more.
@@ -48,6 +50,8 @@ class FrankaServerConfig:
     host: str = "127.0.0.1"
     port: int = 5000
     token_file: Path | None = None
+    certificate: Path | None = None
+    certificate_key: Path | None = None
     realtime: str = "enforce"
     torque_threshold_nm: float = 20.0
     force_threshold_n: float = 30.0
@@ -79,8 +83,9 @@ def serve(config: FrankaServerConfig, stopping: threading.Event) -> None:
         ArmFault: there is no connection to the arm.
         OSError: the address cannot be listened at, or the token file cannot be read.
     """
-    token = read_token(config.token_file)
+    token = read_token(config.token_file, FRANKA_TOKEN_VARIABLE)
     _check(config, token)
+    tls = server_context(config.certificate, config.certificate_key) if config.certificate and config.certificate_key else None
     arm, gripper = connect(config)
     try:
         controller = ArmController(arm, gripper, config.controller)
@@ -89,7 +94,7 @@ def serve(config: FrankaServerConfig, stopping: threading.Event) -> None:
         raise
     try:
         routes = Routes(controller, config.controller, arm.model, config.driver, gripper is not None)
-        server = FrankaServer(config.host, config.port, routes, token, ConnectionLimits(connections=config.max_connections))
+        server = FrankaServer(config.host, config.port, routes, token, ConnectionLimits(connections=config.max_connections), tls)
         try:
             controller.start()
             server.start()
@@ -155,6 +160,8 @@ def _check(config: FrankaServerConfig, token: str | None) -> None:
         raise ValueError(f"arm is {config.arm!r}, but the simulated arm is a fer; leave --arm out")
     if not 0 <= config.port <= 65535:
         raise ValueError(f"port is {config.port}, expected 0 to 65535")
+    if (config.certificate is None) != (config.certificate_key is None):
+        raise ValueError("give both --certificate and --certificate_key, or none of them")
     if config.max_connections < 1:
         raise ValueError(f"max_connections is {config.max_connections}, expected at least 1")
 

@@ -1,0 +1,78 @@
+"""What the learner may answer to a call, and what follows from it."""
+
+import time
+
+import grpc
+
+from ..access_token import TOKEN_VARIABLE
+from ..transport import FINISHED
+
+# A killed predecessor's session expires on the learner's side; a name that is taken for longer is taken.
+NAME_PATIENCE_S = 15.0
+_TRY_AGAIN = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.CANCELLED,
+)
+
+
+class LearnerUnreachable(ConnectionError):  # noqa: N818
+    """No learner answered in time."""
+
+
+class LearnerAway(ConnectionError):  # noqa: N818
+    """No learner answered this call, or it is busy: try again."""
+
+
+class NameTaken(LearnerAway):
+    """Another actor process has this name: try again for :data:`NAME_PATIENCE_S`."""
+
+
+class LearnerRefused(RuntimeError):  # noqa: N818
+    """The learner answered, and said no."""
+
+
+class EpisodeRefused(LearnerRefused):
+    """This episode will never be accepted; others may be."""
+
+
+class LearnerFinished(LearnerRefused):
+    """There will be no more updates."""
+
+
+def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
+    """The exception that says what a failed call means."""
+    code, details = error.code(), error.details() or ""
+    said = f"{code.name}: {details}"
+    if code is grpc.StatusCode.CANCELLED and details == FINISHED:
+        return LearnerFinished(details)
+    if code is grpc.StatusCode.ALREADY_EXISTS:
+        return NameTaken(said)
+    if code in _TRY_AGAIN:
+        return LearnerAway(said)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return EpisodeRefused(said)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return LearnerRefused(f"{said}. Give the learner's token: --token_file=FILE, or the environment variable {TOKEN_VARIABLE}.")
+    return LearnerRefused(said)
+
+
+class NamePatience:
+    """How long a name has been taken without a break."""
+
+    def __init__(self) -> None:
+        self._until_s: float | None = None
+
+    def after(self, error: Exception | None) -> LearnerRefused | None:
+        """Told the outcome of each call (None: it went well); returns why to give up, when the name has been taken for too long."""
+        if not isinstance(error, NameTaken):
+            self._until_s = None
+        elif self._until_s is None:
+            self._until_s = time.monotonic() + NAME_PATIENCE_S
+        elif time.monotonic() > self._until_s:
+            return LearnerRefused(str(error))
+        return None

@@ -1,0 +1,210 @@
+"""Sends the spooled episodes, oldest first, in a thread of its own, until each is acknowledged."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..replay.journal import uuid_of
+from .answers import EpisodeRefused, LearnerAway, LearnerFinished, LearnerRefused, NamePatience
+from .client import LearnerClient
+from .spool import OnlineDataset, Spool
+
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 1.0
+POLL_S = 0.2
+TELL_EVERY_S = 30.0
+
+
+class UnsavedError(OSError):
+    """An episode could not be written to the spool; it is in memory, and writing it is tried again and again."""
+
+
+@dataclass(eq=False)
+class _Unsaved:
+    dataset: OnlineDataset
+    uuid: str
+    data: bytes
+    refused: str = ""
+
+
+class Sender:
+    """Delivers the episodes of a spool to the learner that it was filled for.
+
+    Args:
+        spool: of this actor process.
+        client: connected.
+        throttled: a simulation: the learner may hold acknowledgements back.
+
+    Attributes:
+        throttled: as given; may be changed.
+        problem: why nothing is sent any more, if so.
+    """
+
+    def __init__(self, spool: Spool, client: LearnerClient, throttled: bool) -> None:
+        self._spool, self._client, self.throttled = spool, client, throttled
+        self._changed = threading.Condition()
+        self._unsaved: list[_Unsaved] = []
+        self._save_again_s = 0.0
+        self._open: set[str] = set()
+        self._closed = threading.Event()
+        self._name = NamePatience()
+        self.problem: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="sender", daemon=True)
+
+    @property
+    def waiting(self) -> int:
+        """Episodes for the learner's present dataset that it has not acknowledged."""
+        return len(self._spool.pending(self._client.dataset)) + len(self._unsaved)
+
+    @property
+    def unsaved(self) -> int:
+        """Episodes that are in memory alone."""
+        return len(self._unsaved)
+
+    def start(self) -> None:
+        """Begin with what an earlier process left."""
+        self._thread.start()
+
+    def keep(self, dataset: OnlineDataset, uuid: str, data: bytes) -> None:
+        """Take an episode over: on return it is on disk, and on its way.
+
+        Raises:
+            UnsavedError: it is in memory alone. Collect no further.
+        """
+        with self._changed:
+            self._open.add(uuid)
+        try:
+            self._spool.write(dataset, uuid, data)
+        except OSError as error:
+            with self._changed:
+                self._unsaved.append(_Unsaved(dataset, uuid, data))
+            message = (
+                f"The last episode could not be written to the spool {self._spool.directory}: {error}. Make room there, or the directory "
+                "writable. The episode is in memory; writing and sending it goes on."
+            )
+            logging.error(message)  # at once: what follows may take minutes
+            raise UnsavedError(message) from error
+        finally:
+            with self._changed:
+                self._changed.notify_all()
+
+    def wait_for(self, uuid: str, go_on: Callable[[], bool]) -> bool:
+        """Whether an episode has been acknowledged, or refused; waits while ``go_on``."""
+        with self._changed:
+            while uuid in self._open and go_on():
+                self._changed.wait(POLL_S)
+            return uuid not in self._open
+
+    def finish(self, patience_s: float, unsaved_patience_s: float) -> None:
+        """Let it come to its end, before the client is closed; write what could not be written. Ctrl-C ends the wait.
+
+        Args:
+            patience_s: for what can be sent now.
+            unsaved_patience_s: for episodes that are in memory alone.
+        """
+        started_s = told_s = time.monotonic()
+        try:
+            while (waited_s := time.monotonic() - started_s) < (unsaved_patience_s if self._unsaved else patience_s):
+                self._save()
+                sending = self._client.reachable and self.problem is None and not self._client.finished.is_set()
+                if not self._unsaved and not (sending and self.waiting):
+                    break
+                if self._unsaved and time.monotonic() - told_s > TELL_EVERY_S:
+                    told_s = time.monotonic()
+                    logging.warning(
+                        f"{self.unsaved} episodes are in memory alone, trying for {unsaved_patience_s - waited_s:.0f} s more to write them "
+                        f"to {self._spool.directory} or to send them. Ctrl-C gives them up."
+                    )
+                with self._changed:
+                    self._changed.wait(POLL_S)
+        except KeyboardInterrupt:
+            logging.info("Interrupted again: not waiting for the learner.")
+        self._closed.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread, after the client was closed."""
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while not self._closed.is_set():
+            try:
+                sent = self._send_next()
+                backoff_s = FIRST_BACKOFF_S
+            except LearnerFinished:
+                self._client.finished.set()
+                sent = False
+            except LearnerRefused as error:
+                self.problem, sent = error, False
+            except LearnerAway as error:
+                self.problem, sent = self._name.after(error), False
+                backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+            with self._changed:
+                self._changed.notify_all()
+                if not sent:
+                    self._changed.wait(backoff_s)
+
+    def _save(self) -> None:
+        """Try once more what could not be written, at most once a second."""
+        if time.monotonic() < self._save_again_s:
+            return
+        self._save_again_s = time.monotonic() + LONGEST_BACKOFF_S
+        for episode in list(self._unsaved):
+            try:
+                self._spool.write(episode.dataset, episode.uuid, episode.data)
+            except OSError:
+                return
+            logging.info("The episode that was in memory alone is in the spool now.")
+            self._forget(episode)
+
+    def _send_next(self) -> bool:
+        """Whether there was one to send."""
+        client = self._client
+        if self.problem is not None or client.finished.is_set() or not client.reachable:
+            return False
+        dataset = client.dataset
+        for path in self._spool.pending(dataset):
+            self._send_file(path)
+            return True
+        for episode in [each for each in self._unsaved if each.dataset == dataset and not each.refused]:
+            self._send_memory(episode)
+            return True
+        return False
+
+    def _send_file(self, path: Path) -> None:
+        data = self._spool.read(path)
+        if data is not None:
+            try:
+                self._client.send(uuid_of(path), data, self.throttled)
+            except EpisodeRefused as error:
+                self._spool.refuse(path, str(error))
+            else:
+                self._name.after(None)
+                self._spool.acknowledge(path)
+        self._settle(uuid_of(path))
+
+    def _send_memory(self, episode: _Unsaved) -> None:
+        try:
+            self._client.send(episode.uuid, episode.data, self.throttled)
+        except EpisodeRefused as error:
+            episode.refused = str(error)
+            logging.warning(f"The learner refused the episode that is in memory alone: {error}")
+        else:
+            logging.info("The episode that was in memory alone has arrived.")
+            self._forget(episode)
+        self._settle(episode.uuid)
+
+    def _forget(self, episode: _Unsaved) -> None:
+        """It is in the spool, or has arrived; perhaps both, then it is sent again, which is harmless."""
+        with self._changed:
+            self._unsaved = [each for each in self._unsaved if each is not episode]
+
+    def _settle(self, uuid: str) -> None:
+        with self._changed:
+            self._open.discard(uuid)
+            self._changed.notify_all()

@@ -1,0 +1,200 @@
+"""The robot side's journal: a finished episode is on this machine's disk before it is sent, and until the learner has acknowledged it."""
+
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..owned_lock import OwnedLock
+from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, safe_name, sync_directory
+from ..transport import MessageError
+
+# Room for the next episode: twice the largest so far, at least this.
+FLOOR_BYTES = 64 * 1024 * 1024
+REFUSED = "refused"
+_UNNAMED, _DESCRIPTION, _PART, _LONGEST_NAME = "unnamed", "dataset.json", ".part", 256
+
+
+class SpoolFullError(RuntimeError):
+    """There may be no room for another episode; every finished one is safe."""
+
+
+@dataclass(frozen=True)
+class OnlineDataset:
+    """Which dataset a learner collects for.
+
+    Attributes:
+        id: opaque; empty if the learner does not say.
+        repo_id: for messages.
+    """
+
+    id: str = ""
+    repo_id: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, header: Mapping[str, Any]) -> "OnlineDataset":
+        """Read from the header of a policy message.
+
+        Raises:
+            MessageError: it is there, and not what it should be.
+        """
+        said = header.get("dataset")
+        if said is None:
+            return cls()
+        names = [str(said[key]) for key in ("id", "repo_id") if isinstance(said.get(key), str)] if isinstance(said, Mapping) else []
+        if len(names) != 2 or max(map(len, names)) > _LONGEST_NAME:
+            raise MessageError(f"the learner names its dataset {str(said)[:100]!r}, expected 'id' and 'repo_id' in words")
+        return cls(*names)
+
+    @property
+    def directory(self) -> str:
+        """Name of its part of the spool; ids come from the network and must not lead elsewhere."""
+        if not self.id:
+            return _UNNAMED
+        return self.id if safe_name(self.id) == self.id else hashlib.sha256(self.id.encode()).hexdigest()[:32]
+
+
+class Spool:
+    """Episodes of one actor process that the learner has not acknowledged, in one directory for each online dataset.
+
+    Only one process may use a spool. What an earlier one left behind is kept; files that it did not finish, or that were damaged since, are
+    set aside under ``damaged/``.
+
+    Args:
+        directory: made if it is not there.
+        limit_bytes: of everything in it.
+
+    Raises:
+        LockedError: another process uses it.
+        OSError: the directory can not be written.
+    """
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
+        self.directory, self._limit_bytes = directory, limit_bytes
+        self._owner = OwnedLock(
+            directory / "lock", f"The spool {directory}", "Two actor processes on one machine need two names: give each its own --name."
+        )
+        self._owner.acquire()
+        sync_directory(directory.parent)
+        self._lock = threading.Lock()
+        self._journals: dict[str, EpisodeJournal] = {}
+        self._skipped: set[Path] = set()
+        for part in directory.glob(f"*/*{_PART}"):
+            self._recover(part)
+        self._largest_bytes = max((path.stat().st_size for path in directory.glob(f"*/*{SUFFIX}")), default=0)
+
+    def write(self, dataset: OnlineDataset, uuid: str, data: bytes) -> None:
+        """Keep an episode; on return it survives SIGKILL and power loss.
+
+        Raises:
+            OSError: disk full or not writable.
+        """
+        self._largest_bytes = max(self._largest_bytes, len(data))
+        journal = self._journal(dataset.directory)
+        description = journal.directory / _DESCRIPTION
+        if not description.exists():
+            journal.directory.mkdir(parents=True, exist_ok=True)
+            description.write_text(json.dumps({"id": dataset.id, "repo_id": dataset.repo_id}), encoding="utf-8")
+            sync_directory(self.directory)
+        journal.write(uuid, data)
+
+    def pending(self, dataset: OnlineDataset) -> list[Path]:
+        """Files of the episodes for a dataset that are not acknowledged, oldest first."""
+        return [path for path in self._journal(dataset.directory).pending() if path not in self._skipped]
+
+    def read(self, path: Path) -> bytes | None:
+        """Message of an episode; None if it is damaged (it is then set aside) or can not be read."""
+        journal = self._journal(path.parent.name)
+        try:
+            return journal.read(path)
+        except DamagedFileError as error:
+            self._set_aside(path, str(error))
+        except OSError as error:
+            self._skip(path, "can not be read", error)
+        return None
+
+    def acknowledge(self, path: Path) -> None:
+        """The learner has it: delete it."""
+        try:
+            path.unlink()
+        except OSError as error:
+            self._skip(path, "has arrived but can not be deleted", error)
+
+    def refuse(self, path: Path, reason: str) -> None:
+        """The learner will never take it: keep it under ``refused/``."""
+        self._set_aside(path, reason, REFUSED)
+
+    def check_room(self) -> None:
+        """Is there room for the next episode?
+
+        Raises:
+            SpoolFullError: perhaps not; the message says what to do.
+        """
+        needed = max(FLOOR_BYTES, 2 * self._largest_bytes)
+        used = sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+        if used + needed > self._limit_bytes:
+            raise SpoolFullError(
+                f"The spool {self.directory} holds {_mb(used)} and the next episode may take {_mb(needed)}; --spool_limit_gb="
+                f"{self._limit_bytes / 1e9:g} allows no more. Let the learner take the waiting episodes, or raise the limit. Nothing is lost."
+            )
+        disk = os.statvfs(self.directory)
+        free = disk.f_bavail * disk.f_frsize
+        if free < needed or (disk.f_files and not disk.f_favail):
+            raise SpoolFullError(
+                f"The disk of the spool {self.directory} has {_mb(free)} and {disk.f_favail} files left, and the next episode may take "
+                f"{_mb(needed)}. Free some space, or choose another --spool_dir. Nothing is lost."
+            )
+
+    def others(self, dataset: OnlineDataset) -> dict[str, int]:
+        """Episodes that wait for other datasets: name -> number."""
+        counts = {}
+        for path in sorted(self.directory.iterdir()):
+            if path.is_dir() and path.name != dataset.directory and (number := len(self._journal(path.name).pending())):
+                counts[_name_of(path)] = number
+        return counts
+
+    def close(self) -> None:
+        """Let another process use it; may be called twice."""
+        self._owner.release()
+
+    def _journal(self, name: str) -> EpisodeJournal:
+        with self._lock:
+            return self._journals.setdefault(name, EpisodeJournal(self.directory / name))
+
+    def _set_aside(self, path: Path, reason: str, where: str = DAMAGED) -> None:
+        try:
+            self._journal(path.parent.name).set_aside(path, reason, where)
+        except OSError as error:
+            self._skip(path, f"is of no use ({reason}) and can not be moved", error)
+
+    def _skip(self, path: Path, what: str, error: OSError) -> None:
+        """One file must not hold up the others."""
+        self._skipped.add(path)
+        logging.warning(f"{path} {what} ({error}); it stays where it is until the next start.")
+
+    def _recover(self, part: Path) -> None:
+        """A process was killed while it wrote this. It is an episode if only the new name was missing."""
+        journal = self._journal(part.parent.name)
+        try:
+            journal.read(part)
+            part.replace(part.with_suffix(SUFFIX))
+        except DamagedFileError as error:
+            self._set_aside(part, f"{error}; the process that wrote it was stopped before the episode was complete on disk")
+        except OSError as error:
+            self._skip(part, "can not be read", error)
+
+
+def _name_of(directory: Path) -> str:
+    try:
+        return str(json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))["repo_id"]) or directory.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return directory.name
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.0f} MB"

@@ -1,0 +1,90 @@
+"""A learner's server around a small policy: in this process, or as one that can be killed and started again."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import FPS, small_config
+from lerobot.configs import FeatureType, PolicyFeature
+from small_robots import KEYS
+
+from lerobot_serl.online.limits import ServerLimits
+from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
+from lerobot_serl.online.weights import WeightPublisher
+from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.replay.facts import DemonstrationFacts
+from lerobot_serl.replay.recording_message import decode_recording
+
+# The policy of the robot in small_robots.py. The policy of conftest.py is enough where nobody acts.
+ROBOT: dict[str, Any] = {
+    "input_features": {
+        "observation.state": PolicyFeature(type=FeatureType.STATE, shape=(4,)),
+        "observation.images.front": PolicyFeature(type=FeatureType.VISUAL, shape=(3, 6, 5)),
+    },
+    "output_features": {"action": PolicyFeature(type=FeatureType.ACTION, shape=(4,))},
+}
+FACTS = DemonstrationFacts(
+    action_names=KEYS, state_names=KEYS, action_low=(-1.0,) * 4, action_high=(1.0,) * 4, action_step=(None,) * 4, start=(None,) * 4,
+    median_length=5, longest=6,
+)  # fmt: skip
+
+
+LIMITS = ServerLimits(session_s=0.5)  # after which a killed process's name is free
+
+
+class RestartableLearner:
+    """Keeps the UUID of every episode in ``directory``, each once and before its acknowledgement, as the learner does.
+
+    While ``directory/hold`` exists, episodes wait in front of the disk. ``failures`` are raised, one for each call, instead of keeping.
+    """
+
+    def __init__(self, directory: Path, port: int = 0, dataset: str = "one", **changes):
+        self.directory, self.failures, self.calls, self._keeping = directory, [], [], threading.Lock()
+        directory.mkdir(parents=True, exist_ok=True)
+        self.config = small_config(**changes)
+        self.agent = EditAgent(self.config)
+        ones = torch.ones(self.agent.action_dim)
+        self.agent.box.set_from_range(-ones, ones, 0.2, 0.02)
+        self.publisher = WeightPublisher(self.agent, self.config, fps=FPS, dataset=(f"test/{dataset}", dataset))
+        self.publisher.facts = FACTS if changes.get("output_features") else None
+        self.publisher.publish("collect", 0, 0)
+        self.server = LearnerServer("127.0.0.1", port, self.publisher, self._receive, lambda: None, limits=LIMITS)
+        self.server.start()
+        self.port = int(self.server.address.rpartition(":")[2])
+
+    def _receive(self, data):
+        uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim)
+        self.calls.append(uuid)
+        (self.directory / "came").write_text(uuid)
+        while (self.directory / "hold").exists():
+            time.sleep(0.01)
+        if self.failures:
+            raise self.failures.pop(0)
+        with self._keeping:
+            is_new = uuid not in uuids(self.directory)
+            if is_new:
+                with (self.directory / "received").open("a") as handle:
+                    handle.write(f"{uuid}\n")
+                    handle.flush()
+                    os.fsync(handle.fileno())
+        if is_new:
+            self.server.progressed(False)  # there is no training thread that could lag behind
+        return EpisodeReceipt(uuid, len(recording), is_new)
+
+
+def uuids(directory: Path) -> list[str]:
+    """What a learner with this directory has, in the order in which it came."""
+    file = directory / "received"
+    return file.read_text().split() if file.exists() else []
+
+
+def serve(directory: str, port: int, dataset: str, horizon: int) -> None:
+    """Until it is killed."""
+    learner = RestartableLearner(Path(directory), port, dataset, horizon=horizon, **ROBOT)
+    said = learner.directory / "port"
+    said.with_suffix(".new").write_text(str(learner.port))
+    said.with_suffix(".new").replace(said)
+    threading.Event().wait()

@@ -1,0 +1,37 @@
+"""Flags of the actor process that are checked before anything starts."""
+
+import re
+
+import pytest
+
+from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.scripts import lerobot_serl_actor as script
+from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, machine_name
+
+
+def config(**flags):
+    return ActorProcessConfig(learner="127.0.0.1:1", env=FrankaSimEnv(), **flags)
+
+
+@pytest.mark.parametrize("name", ["a", "left-arm_2.lab", "x" * 64, "_", "1"])
+def test_a_name_is_letters_digits_and_a_few_signs(name):
+    assert config(name=name).name == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "a b", "a/b", "..", ".hidden", "é", "a\n"])
+def test_another_name_is_refused(name):
+    with pytest.raises(ValueError, match=re.escape(f"--name={name!r}: expected 1 to 64")):
+        config(name=name)
+
+
+@pytest.mark.parametrize("host", ["lab-pc.example.org", "Pc", "my machine!", "..", "é" * 100, ""])
+def test_the_machines_name_always_makes_one(monkeypatch, host):
+    monkeypatch.setattr(script.socket, "gethostname", lambda: host)
+    assert config().name == machine_name()
+
+
+@pytest.mark.parametrize("flags", [{"max_disconnected_s": -1.0}, {"max_disconnected_s": float("nan")}, {"spool_limit_gb": 0.05}])
+def test_numbers_have_limits(flags):
+    ((flag, value),) = flags.items()
+    with pytest.raises(ValueError, match=f"--{flag}={value}: expected"):
+        config(**flags)

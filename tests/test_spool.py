@@ -1,0 +1,208 @@
+"""The robot's journal on disk: order, one process, damage, room."""
+
+import os
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from lerobot_serl.actor.spool import FLOOR_BYTES, OnlineDataset, Spool, SpoolFullError
+from lerobot_serl.owned_lock import LockedError
+from lerobot_serl.transport import MessageError
+
+ONE, TWO = OnlineDataset("one", "me/one"), OnlineDataset("two", "me/two")
+LIMIT_BYTES = 10**9
+
+
+@contextmanager
+def opened(directory, limit_bytes=LIMIT_BYTES):
+    spool = Spool(directory, limit_bytes)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return tmp_path / "somewhere" / "spool"
+
+
+@pytest.fixture
+def spool(directory):
+    with opened(directory) as found:
+        yield found
+
+
+def contents(spool, dataset):
+    return [spool.read(path) for path in spool.pending(dataset)]
+
+
+def test_episodes_keep_their_order_over_processes_until_they_are_acknowledged(directory):
+    with opened(directory) as first:
+        for number in range(12):
+            first.write(ONE, f"uuid-{number}", b"episode %d" % number)
+        first.acknowledge(first.pending(ONE)[0])
+    with opened(directory) as second:
+        second.write(ONE, "uuid-12", b"episode 12")
+        assert contents(second, ONE) == [b"episode %d" % number for number in range(1, 13)]
+        for path in second.pending(ONE):
+            second.acknowledge(path)
+        assert second.pending(ONE) == []
+        assert list((directory / "one").iterdir()) == [directory / "one" / "dataset.json"]
+
+
+def test_a_dataset_sees_its_own_episodes_only_and_hears_of_others(spool):
+    spool.write(ONE, "a", b"1")
+    spool.write(TWO, "b", b"2")
+    spool.write(OnlineDataset(), "c", b"3")
+    assert (contents(spool, ONE), contents(spool, TWO), contents(spool, OnlineDataset())) == ([b"1"], [b"2"], [b"3"])
+    assert spool.others(ONE) == {"me/two": 1, "unnamed": 1}
+    assert contents(spool, OnlineDataset("one", "renamed/one")) == [b"1"]
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc", "..", ".", "a/b", "x" * 200, "a\0b", "é"])
+def test_ids_from_the_network_lead_nowhere_else(spool, directory, name):
+    spool.write(OnlineDataset(name), "a", b"1")
+    (path,) = spool.pending(OnlineDataset(name))
+    assert path.parent.parent == directory
+    assert len(path.parent.name) <= 64
+    assert spool.pending(OnlineDataset(name + "x")) == []
+
+
+@pytest.mark.parametrize("said", ["one", {"id": "one"}, {"id": 1, "repo_id": "me/one"}, {"id": "x" * 300, "repo_id": ""}, []])
+def test_a_dataset_that_is_none_is_refused(said):
+    with pytest.raises(MessageError, match="names its dataset"):
+        OnlineDataset.of({"dataset": said})
+
+
+def test_a_learner_need_not_name_its_dataset():
+    assert OnlineDataset.of({}) == OnlineDataset()
+    assert OnlineDataset.of({"dataset": {"id": "one", "repo_id": "me/one"}}) == ONE
+
+
+def test_a_second_process_learns_who_the_first_is(spool, directory):
+    with pytest.raises(LockedError, match=rf"spool {directory} is in use by process {os.getpid()} on .*give each its own --name"):
+        Spool(directory, LIMIT_BYTES)
+    spool.close()
+    spool.close()  # may be called twice
+    Spool(directory, LIMIT_BYTES).close()
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        del content[-1:]
+    elif how == "empty":
+        content.clear()
+    elif how == "bit flipped":
+        content[-3] ^= 0x10
+    elif how == "checksum flipped":
+        content[12] ^= 0x01
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "bit flipped", "checksum flipped"])
+def test_a_damaged_file_is_set_aside_and_said(spool, directory, caplog, how):
+    for uuid in ("a", "b"):
+        spool.write(ONE, uuid, b"episode " + uuid.encode())
+    path = spool.pending(ONE)[0]
+    damage(path, how)
+    assert contents(spool, ONE) == [None, b"episode b"]
+    assert [other.name for other in spool.pending(ONE)] == ["00000002-b.episode"]
+    assert (directory / "one" / "damaged" / path.name).exists()
+    assert "set aside" in caplog.text
+
+
+def test_a_write_that_was_killed_is_finished_if_it_can_be_and_else_set_aside(directory, caplog):
+    with opened(directory) as first:
+        for uuid in ("a", "b", "c"):
+            first.write(ONE, uuid, b"episode " + uuid.encode())
+        complete, begun, _ = first.pending(ONE)
+        complete.rename(complete.with_suffix(".part"))
+        damage(begun, "truncated")
+        begun.rename(begun.with_suffix(".part"))
+    with opened(directory) as second:
+        assert contents(second, ONE) == [b"episode a", b"episode c"]
+    assert (directory / "one" / "damaged" / "00000002-b.part").exists()
+    assert "was stopped before the episode was complete" in caplog.text
+
+
+def test_a_refused_episode_is_kept_elsewhere(spool, directory, caplog):
+    spool.write(ONE, "a", b"1")
+    spool.refuse(spool.pending(ONE)[0], "the action has other entries")
+    assert spool.pending(ONE) == []
+    assert (directory / "one" / "refused" / "00000001-a.episode").exists()
+    assert "the action has other entries" in caplog.text
+
+
+def test_a_file_that_can_not_be_read_holds_nobody_up(spool, caplog):
+    for uuid in ("a", "b"):
+        spool.write(ONE, uuid, uuid.encode())
+    unreadable = spool.pending(ONE)[0]
+    unreadable.unlink()
+    unreadable.mkdir()
+    assert contents(spool, ONE) == [None, b"b"]
+    assert contents(spool, ONE) == [b"b"]
+    assert "can not be read" in caplog.text
+
+
+def test_room_for_the_next_episode_is_twice_the_largest_or_the_floor(spool, monkeypatch):
+    real = os.statvfs
+    free = [FLOOR_BYTES, 1000]
+
+    def statvfs(path):
+        real(path)
+        return SimpleNamespace(f_bavail=free[0], f_frsize=1, f_files=10, f_favail=free[1])
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    spool.check_room()
+    free[0] -= 1
+    with pytest.raises(
+        SpoolFullError, match=r"has 67 MB and 1000 files left.*may take 67 MB. Free some space, or choose another --spool_dir"
+    ):
+        spool.check_room()
+    free[:] = FLOOR_BYTES, 0
+    with pytest.raises(SpoolFullError, match="0 files left"):
+        spool.check_room()
+    monkeypatch.setattr("lerobot_serl.actor.spool.FLOOR_BYTES", 100)
+    spool.write(ONE, "a", bytes(500))
+    free[:] = 999, 10
+    with pytest.raises(SpoolFullError):
+        spool.check_room()
+    free[0] = 1000
+    spool.check_room()
+
+
+def test_the_largest_episode_of_an_earlier_process_counts(directory, monkeypatch):
+    monkeypatch.setattr("lerobot_serl.actor.spool.FLOOR_BYTES", 100)
+    with opened(directory) as first:
+        first.write(ONE, "a", bytes(4000))
+    with opened(directory, 12_000) as second, pytest.raises(SpoolFullError, match=r"--spool_limit_gb=1.2e-05 allows no more"):
+        second.check_room()
+    with opened(directory, 13_000) as second:
+        second.check_room()
+
+
+def test_everything_in_the_spool_counts_against_its_limit(directory):
+    with opened(directory, 2 * FLOOR_BYTES) as spool:
+        spool.check_room()
+        for part in ("one", "one/refused", "one/damaged"):
+            (directory / part).mkdir(exist_ok=True)
+            with (directory / part / "x").open("wb") as handle:
+                handle.truncate(FLOOR_BYTES // 2)
+        with pytest.raises(SpoolFullError, match="Nothing is lost"):
+            spool.check_room()
+
+
+def test_where_nothing_can_be_written_it_says_so_at_once(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        with pytest.raises(PermissionError):
+            Spool(closed / "spool", LIMIT_BYTES)
+    finally:
+        os.seteuid(user)
