@@ -79,6 +79,16 @@ def test_the_table_of_the_takeovers_is_the_result_file():
     assert quoted == rows
 
 
+def test_the_variants_of_takeovers_are_the_result_file():
+    found = re.findall(r"^\| (\d+) \| (\D.*) \| (\d+) \| (\d+) \|$", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE)
+    rows = rows_of("interventions/variants.csv")
+    measured = {(row["act_training_steps"], row["who_helps"], row["updates"]): row["successes"] for row in rows}
+    names = {(row["act_training_steps"], row["who_helps"]) for row in rows}
+    assert {(steps, who): (act, after) for steps, who, act, after in found} == {
+        (steps, who): (measured[steps, who, "0"], measured[steps, who, "6000"]) for steps, who in names
+    }
+
+
 def test_the_control_loop_is_fast_enough_and_quoted():
     (row,) = rows_of("control_loop/control_loop.csv")
     text = (ROOT / "docs" / "benchmarks.md").read_text()
