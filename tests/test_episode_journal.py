@@ -62,6 +62,15 @@ def test_half_written_files_are_not_episodes(tmp_path):
     assert [journal.read(path) for path in journal.pending()] == [b"a", b"c"]
 
 
+def test_files_of_others_are_left_alone(tmp_path):
+    journal = EpisodeJournal(tmp_path)
+    for name in (f"notes{SUFFIX}", f"x-1{SUFFIX}", f"1{SUFFIX}"):
+        (tmp_path / name).write_bytes(b"not ours")
+    journal.write("a", b"a")
+    assert [journal.read(path) for path in journal.pending()] == [b"a"]
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 @pytest.mark.parametrize("uuid", HOSTILE)
 def test_a_hostile_uuid_stays_in_the_directory(tmp_path, uuid):
     directory = tmp_path / "outer" / "j"

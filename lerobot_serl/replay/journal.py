@@ -85,7 +85,9 @@ class EpisodeJournal:
 
     def pending(self) -> list[Path]:
         """Files of the episodes that are not in the dataset yet, oldest first."""
-        return sorted(self.directory.glob(f"*{SUFFIX}")) if self.directory.is_dir() else []
+        if not self.directory.is_dir():
+            return []
+        return sorted(path for path in self.directory.glob(f"*-*{SUFFIX}") if path.name.partition("-")[0].isdecimal())
 
     def uuids(self) -> set[str]:
         """UUIDs of the pending episodes."""
