@@ -30,8 +30,10 @@ KINDS = ("learner", "actor", "both", "completion", "checkpoint")
 COLUMNS = ("killed", "kills", "episodes_acknowledged", "episodes_lost", "episodes_doubled", "failed_to_open")
 REPO_ID, SPOOL, FRAMES = "local/kills", "spool", 4
 # Which waiting times, in seconds after both run, find a process at work.
-LONGEST_WAIT_S = 4.0
-READY_S = 180.0
+LONGEST_WAIT_S = 3.0
+READY_S = 300.0
+# Between two episodes: a learner reads all of them at each start.
+PAUSE_S = 0.2
 
 
 def act_as_robot(root: Path, address: str) -> None:
@@ -60,6 +62,7 @@ def act_as_robot(root: Path, address: str) -> None:
         sender.keep(client.dataset, uuid, encode_recording(recording, uuid))
         if sender.wait_for(uuid, lambda: not client.finished.is_set()):
             _append(root / "acknowledged", uuid)
+        time.sleep(PAUSE_S)
 
 
 class Ground:
