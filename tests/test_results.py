@@ -89,6 +89,25 @@ def test_the_variants_of_takeovers_are_the_result_file():
     }
 
 
+def test_no_kill_lost_or_doubled_an_episode_and_the_text_says_how_many_there_were():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    *kinds, total = rows_of("durability/kills.csv")
+    assert sum(int(row["kills"]) for row in kinds) == int(total["kills"]) >= 200
+    assert (total["episodes_lost"], total["episodes_doubled"], total["failed_to_open"]) == ("0", "0", "0")
+    assert f"{int(total['episodes_acknowledged']):,} episodes were acknowledged; 0 were lost and 0 doubled" in text
+    assert f"| all | {total['kills']} | 0 |" in text
+
+
+def test_no_hostile_message_did_anything():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    total = rows_of("durability/hostile_messages.csv")[-1]
+    assert int(total["sent"]) >= 100_000
+    assert int(total["sent"]) == int(total["refused"]) + int(total["still good"])
+    assert (total["code executed"], total["crashes"]) == ("0", "0")
+    assert f"{int(total['sent']):,} were sent and {int(total['refused']):,}" in text.replace("\n", " ")
+    assert f"{total['honest episodes acknowledged']} of {total['honest episodes sent']} honest" in text
+
+
 def test_the_control_loop_is_fast_enough_and_quoted():
     (row,) = rows_of("control_loop/control_loop.csv")
     text = (ROOT / "docs" / "benchmarks.md").read_text()
