@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..owned_lock import OwnedLock
-from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, safe_name, sync_directory
+from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, safe_name, sync
 from ..transport import MessageError
 
 # Room for the next episode: twice the largest so far, at least this.
@@ -80,7 +80,7 @@ class Spool:
             directory / "lock", f"The spool {directory}", "Two actor processes on one machine need two names: give each its own --name."
         )
         self._owner.acquire()
-        sync_directory(directory.parent)
+        sync(directory.parent)
         self._lock = threading.Lock()
         self._journals: dict[str, EpisodeJournal] = {}
         self._skipped: set[Path] = set()
@@ -100,7 +100,7 @@ class Spool:
         if not description.exists():
             journal.directory.mkdir(parents=True, exist_ok=True)
             description.write_text(json.dumps({"id": dataset.id, "repo_id": dataset.repo_id}), encoding="utf-8")
-            sync_directory(self.directory)
+            sync(self.directory)
         journal.write(uuid, data)
 
     def pending(self, dataset: OnlineDataset) -> list[Path]:

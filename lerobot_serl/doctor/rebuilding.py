@@ -1,7 +1,6 @@
 """A sound dataset from what an examination trusts: files that are good are linked, the others written anew, all numbers counted anew."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +12,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
 from lerobot.datasets.utils import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH
 
+from ..replay.journal import sync
 from ..replay.ledger import LEDGER, UUID
 from ..replay.versions import link_or_copy
 from .description import Description
@@ -154,8 +154,4 @@ def _ledger_lines(found: Examination) -> list[Mapping[str, Any]]:
 def sync_tree(directory: Path) -> None:
     """Make every file and name below a directory durable."""
     for path in [*directory.rglob("*"), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)

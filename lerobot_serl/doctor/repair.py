@@ -9,7 +9,7 @@ from lerobot.utils.constants import DEFAULT_FEATURES
 
 from ..owned_lock import LockedError, OwnedLock
 from ..replay.completion import StoreSettings, complete
-from ..replay.journal import sync_directory
+from ..replay.journal import sync
 from ..replay.versions import link_or_copy
 from .examination import Examination, examine
 from .finding import CannotCheckError
@@ -89,7 +89,7 @@ def _repair_directory(root: Path, found: Examination) -> Path:
             shutil.rmtree(workshop, ignore_errors=True)
             raise
         os.replace(workshop / "dataset", _finished(root))
-        sync_directory(workshop)
+        sync(workshop)
         broken = _free_name(root)
         os.replace(root, broken)
         _put_in_place(root)
@@ -98,7 +98,7 @@ def _repair_directory(root: Path, found: Examination) -> Path:
 
 def _put_in_place(root: Path) -> None:
     os.replace(_finished(root), root)
-    sync_directory(root.parent)
+    sync(root.parent)
     shutil.rmtree(_workshop(root), ignore_errors=True)
 
 

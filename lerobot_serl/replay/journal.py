@@ -54,7 +54,7 @@ class EpisodeJournal:
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            sync_directory(self.directory)
+            sync(self.directory)
             self._last += 1
             return path
 
@@ -78,8 +78,8 @@ class EpisodeJournal:
         target = self.directory / where / path.name
         target.parent.mkdir(exist_ok=True)
         os.replace(path, target)
-        sync_directory(target.parent)
-        sync_directory(self.directory)
+        sync(target.parent)
+        sync(self.directory)
         logging.warning(f"An episode could not be used and was set aside as {target}: {reason}")
         return target
 
@@ -104,9 +104,9 @@ def safe_name(uuid: str) -> str:
     return "".join(character for character in uuid if character.isascii() and (character.isalnum() or character == "-"))[:64]
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's content, or the names in a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

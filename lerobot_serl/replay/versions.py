@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 
 from ..owned_lock import OwnedLock
-from .journal import sync_directory
+from .journal import sync
 
 FORMAT = 1
 _FINISHED = ".finished"
@@ -56,7 +56,7 @@ class DatasetVersions:
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(temporary, path)
-            sync_directory(self.directory)
+            sync(self.directory)
         return str(json.loads(path.read_text(encoding="utf-8"))["id"])
 
     def writing(self) -> OwnedLock:
@@ -89,13 +89,11 @@ class DatasetVersions:
     def commit(self, path: Path) -> None:
         """Make a prepared version the dataset; on return this survives SIGKILL and power loss."""
         for file in path.rglob("*"):
-            if file.is_dir():
-                sync_directory(file)
-            elif file.stat().st_nlink == 1:  # the others are the present version's, and durable
-                _sync_file(file)
-        sync_directory(path)
+            if file.is_dir() or file.stat().st_nlink == 1:  # the others are the present version's, and durable
+                sync(file)
+        sync(path)
         _mark(path).touch()
-        sync_directory(self.directory)
+        sync(self.directory)
         self._point_to(path)
         self._drop_others()
 
@@ -124,7 +122,7 @@ class DatasetVersions:
         link.unlink(missing_ok=True)
         link.symlink_to(Path(self.directory.name) / path.name, target_is_directory=True)
         os.replace(link, self.root)
-        sync_directory(self.root.parent)
+        sync(self.root.parent)
 
     def _drop_others(self) -> None:
         present = self.root.resolve()
@@ -166,11 +164,3 @@ def _unshare(path: Path) -> None:
     copy = path.with_name(f"{path.name}.part")
     shutil.copy2(path, copy)
     os.replace(copy, path)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
