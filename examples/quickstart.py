@@ -37,10 +37,14 @@ class Quickstart:
         root: results and logs.
         seed: of demonstrations, ACT and fine-tuning.
         steps: critic updates of the fine-tuning.
+        overrides: flags of the fine-tuning.
+        demonstrations: how many are recorded.
+        episode_steps: after which an attempt has failed.
     """
 
-    def __init__(self, root: Path, seed: int, steps: int, overrides: list[str]) -> None:
+    def __init__(self, root: Path, seed: int, steps: int, overrides: list[str], demonstrations: int = 20, episode_steps: int = 60) -> None:
         self.root, self.seed, self.steps, self.overrides = root, seed, steps, overrides
+        self._n_demonstrations, self._episode_length = demonstrations, f"env.episode_length={episode_steps}"
         self.demonstrations = root / "demonstrations"
         self.started = time.monotonic()
 
@@ -66,10 +70,10 @@ class Quickstart:
         """
         act_run = self.root / "act_run"
         self.root.mkdir(parents=True)
-        self._say("1/5 Record 20 demonstrations with the scripted expert")
+        self._say(f"1/5 Record {self._n_demonstrations} demonstrations with the scripted expert")
         self._command(
             "record", "lerobot-serl-record", "--env.type=franka_sim", "--env.task=pick_cube", "--repo_id=local/pick_cube",
-            f"--root={self.demonstrations}", "--n_episodes=20", f"--seed={self.seed}",
+            f"--root={self.demonstrations}", f"--n_episodes={self._n_demonstrations}", f"--seed={self.seed}",
         )  # fmt: skip
         self._say("2/5 Train ACT with stock LeRobot, and evaluate it")
         self._command(
@@ -84,7 +88,7 @@ class Quickstart:
             f"fine_tune_{serl_run.name}", "lerobot-serl-run", "--config_path=configs/franka_sim_pick_cube.yaml", f"--output_dir={serl_run}",
             f"--train.dataset.root={self.demonstrations}", f"--train.policy.act_path={act}",
             f"--train.policy.online.root={serl_run.parent / 'online'}", f"--train.steps={self.steps}", f"--train.seed={self.seed}",
-            f"--actor.seed={1_000_000 * (self.seed + 1)}", *overrides, show=True,
+            f"--actor.seed={1_000_000 * (self.seed + 1)}", f"--actor.{self._episode_length}", *overrides, show=True,
         )  # fmt: skip
 
     def _choose_act(self, act_run: Path, act_steps: Sequence[int], act_range: tuple[float, float]) -> tuple[Path, int]:
@@ -101,8 +105,8 @@ class Quickstart:
         output = self.root / "evaluations" / name
         self._command(
             f"evaluate_{name}", "lerobot-eval", f"--policy.path={checkpoint}", "--policy.device=cpu", "--env.type=franka_sim",
-            "--env.task=pick_cube", f"--eval.n_episodes={EPISODES}", "--eval.batch_size=10", "--eval.use_async_envs=false",
-            f"--seed={EVALUATION_SEED}", f"--output_dir={output}",
+            "--env.task=pick_cube", f"--{self._episode_length}", f"--eval.n_episodes={EPISODES}", "--eval.batch_size=10",
+            "--eval.use_async_envs=false", f"--seed={EVALUATION_SEED}", f"--output_dir={output}",
         )  # fmt: skip
         overall = json.loads((output / "eval_info.json").read_text())["overall"]
         return round(overall["pc_success"] * EPISODES / 100)

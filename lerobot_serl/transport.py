@@ -1,10 +1,12 @@
 """Messages between learner and actor processes: one safetensors document with a JSON header, in chunks over LeRobot's gRPC service.
 
-Nothing is ever unpickled. A message is refused when it is larger than its limit, and when its header (message_header.py) is not what it
-should be; only then are tensors allocated. :data:`PROTOCOL` travels in the metadata of every call, so that two versions never talk past
-each other.
+The SHA-256 of a message travels behind it: what was changed on the way is asked for again, and is not taken for a bad message. (HTTP/2 without
+TLS notices a changed frame, not changed data in it.) Nothing is ever unpickled. A message is refused when it is larger than its limit, and when
+its header (message_header.py) is not what it should be; only then are tensors allocated. :data:`PROTOCOL` travels in the metadata of every call,
+so that two versions never talk past each other.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from .message_header import HEADER_KEY, MessageError, TensorClaim, read_header
 
-PROTOCOL = 2
+PROTOCOL = 3
 # Metadata of calls: protocol version; name of the actor process, and the id of its life; run and version of the weights that it has;
 # whether the learner may hold an acknowledgement back; the acknowledgement itself.
 PROTOCOL_KEY, ACTOR_KEY, SESSION_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "serl-actor", "serl-session", "serl-run", "serl-version"
@@ -24,9 +26,14 @@ THROTTLE_KEY, RECEIPT_KEY = "serl-throttle", "serl-receipt"
 FINISHED = "the learner has finished"
 MAX_MESSAGE_BYTES = 1 << 30
 CHUNK_BYTES = 2 * 1024 * 1024
+DIGEST_BYTES = 32
 
 Header = dict[str, Any]
 Claims = Mapping[str, TensorClaim]
+
+
+class DamagedMessage(MessageError):  # noqa: N818
+    """A message is not what was sent: ask for it again."""
 
 
 def encode(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
@@ -54,21 +61,24 @@ def decode(data: bytes, check: Callable[[Header, Claims], None] | None = None) -
 
 
 def split(data: bytes, message_type: Any) -> Iterator[Any]:
-    """Cut a message into gRPC messages of LeRobot's service (``transfer_state`` and ``data``)."""
+    """Cut a message and its digest into gRPC messages of LeRobot's service (``transfer_state`` and ``data``)."""
     from lerobot.transport.utils import TransferState
 
+    digest = hashlib.sha256(data).digest()
     count = max(1, -(-len(data) // CHUNK_BYTES))
     for index in range(count):
         last, first = index == count - 1, index == 0
         state = TransferState.TRANSFER_END if last else TransferState.TRANSFER_BEGIN if first else TransferState.TRANSFER_MIDDLE
-        yield message_type(transfer_state=state, data=data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES])
+        chunk = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
+        yield message_type(transfer_state=state, data=chunk + digest if last else chunk)
 
 
 def join(parts: Iterable[Any], limit_bytes: int = MAX_MESSAGE_BYTES) -> Iterator[bytes]:
     """Messages out of gRPC messages.
 
     Raises:
-        MessageError: a message exceeds ``limit_bytes``, a part in the middle of one is empty, or the stream ends there.
+        DamagedMessage: the digest is another one, a part is empty, or the stream ends in the middle of a message.
+        MessageError: a message exceeds ``limit_bytes``.
     """
     from lerobot.transport.utils import TransferState
 
@@ -77,14 +87,19 @@ def join(parts: Iterable[Any], limit_bytes: int = MAX_MESSAGE_BYTES) -> Iterator
     for part in parts:
         if part.transfer_state == TransferState.TRANSFER_BEGIN:
             pieces, size = [], 0
-        size += len(part.data)
-        if not part.data and part.transfer_state != TransferState.TRANSFER_END:
-            raise MessageError("an empty part in the middle of a message")
+        is_last = part.transfer_state == TransferState.TRANSFER_END
+        size += len(part.data) - DIGEST_BYTES * is_last
+        if len(part.data) < (DIGEST_BYTES if is_last else 1):
+            raise DamagedMessage(f"a part of {len(part.data)} bytes; it was damaged on the way")
         if size > limit_bytes:
             raise MessageError(f"message larger than {limit_bytes} bytes")
-        pieces.append(part.data)
-        if part.transfer_state == TransferState.TRANSFER_END:
-            yield b"".join(pieces)
+        if is_last:
+            data, digest = b"".join([*pieces, part.data[:-DIGEST_BYTES]]), part.data[-DIGEST_BYTES:]
+            if hashlib.sha256(data).digest() != digest:
+                raise DamagedMessage(f"a message of {len(data)} bytes does not have the checksum that it was sent with")
+            yield data
             pieces, size = [], 0
+        else:
+            pieces.append(part.data)
     if pieces:
-        raise MessageError("stream ended in the middle of a message")
+        raise DamagedMessage("stream ended in the middle of a message")

@@ -129,6 +129,28 @@ def test_an_arm_that_succeeds_in_time_is_left_alone(pair):
     assert robot.success
 
 
+@pytest.mark.parametrize(("beside_m", "helps"), [(0.02, True), (0.04, False)])
+def test_it_takes_over_where_the_hand_comes_down_beside_the_cube(pair, beside_m, helps):
+    robot, teleop = pair({"control_mode": "ee_delta"}, takeover_share=1.0, takeover_after_s=0.5, takeover_beside_m=beside_m)
+
+    def offset_m():
+        return robot.scene.block_position_m + np.array([0.03, 0.0, 0.02]) - robot.scene.tcp_position_m
+
+    saw = []
+    for _ in range(40):  # comes down 3 cm beside the cube, from 15 cm above
+        wanted_m = offset_m()
+        if np.abs(wanted_m[:2]).max() > 0.004:
+            wanted_m[2] += 0.13
+        steps = np.clip(wanted_m / 0.025, -1, 1)
+        is_due = teleop.get_teleop_events()[TeleopEvents.IS_INTERVENTION]
+        saw.append((is_due, robot.scene.tcp_position_m[2] < 0.1))
+        robot.send_action(dict(zip(ACTION_KEYS["ee_delta"], [*steps.tolist(), 0.0], strict=True)))
+    assert saw[-1] == (helps, True)
+    first_low = [low for _, low in saw].index(True)
+    assert not any(due for due, _ in saw[:first_low])
+    assert all(due == helps for due, _ in saw[first_low:])
+
+
 @pytest.mark.parametrize("mode", ["joint", "ee_delta"])
 def test_it_works_at_the_environment_too(mode):
     gc.collect()
@@ -162,6 +184,7 @@ def test_it_works_at_the_environment_too(mode):
         {"seed": -1},
         {"takeover_share": 1.5},
         {"takeover_after_s": -1.0},
+        {"takeover_beside_m": -0.01},
         {"takeover_for_s": float("inf")},
     ],
 )

@@ -20,6 +20,7 @@ from test_hub import client
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.progress import Progress
 from lerobot_serl.policy.checkpoint_files import first_flaw
@@ -70,8 +71,11 @@ def test_a_takeover_ends_the_policys_part_unless_switched_off(demonstrations, tm
     learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
     demonstrated = len(learner.demonstrations)
     by_hand = torch.tensor([False, False, True, True, False, False])
-    learner.remember(make_recording(6, "truncated", intervention=by_hand))
-    learner.remember(make_recording(4, "truncated", intervention=torch.zeros(4, dtype=torch.bool)))
+    for recording in (
+        make_recording(6, "truncated", intervention=by_hand),
+        make_recording(4, "truncated", intervention=torch.zeros(4, dtype=torch.bool)),
+    ):
+        learner.remember(annotate(learner.agent, recording, 64))
     assert len(learner.online) == 5 + 3  # transitions of the truncated episodes, cut or not
     assert len(learner.demonstrations) == demonstrated + 2
     ends = learner.online.sample(400, torch.Generator().manual_seed(0)).discount == 0

@@ -34,6 +34,14 @@ def test_it_lets_go_after_the_given_time():
     assert times_helped(ScriptedTakeover(share=1.0, after_s=3, for_s=4, seed=0)) == [3, 4, 5, 6]
 
 
+def test_it_waits_until_it_is_needed_and_does_not_ask_again():
+    takeover = ScriptedTakeover(share=1.0, after_s=1, for_s=3, seed=0)
+    needed = [True, False, False, True, False, False, False, True]
+    assert [takeover.is_due(Attempt(1, t), is_needed) for t, is_needed in enumerate(needed)] == [False] * 3 + [True] * 3 + [False] * 2
+    assert not takeover.is_due(Attempt(2, 5), is_needed=False)
+    assert takeover.is_due(Attempt(2, 6), is_needed=True)
+
+
 def test_a_cube_that_was_dropped_again_stays_with_the_policy():
     takeover = ScriptedTakeover(share=1.0, after_s=3, for_s=0, seed=0)
     assert [takeover.is_due(Attempt(1, t, t == 1)) for t in range(6)] == [False] * 6

@@ -264,7 +264,8 @@ class Failed(grpc.RpcError):
     ("code", "details", "meaning"),
     [
         ("UNAVAILABLE", "", LearnerAway),
-        ("DEADLINE_EXCEEDED", "", LearnerAway),
+        ("DEADLINE_EXCEEDED", "", answers.LearnerSilent),
+        ("DATA_LOSS", "", LearnerAway),
         ("RESOURCE_EXHAUSTED", "the learner's disk is full", LearnerAway),
         ("INTERNAL", "", LearnerAway),
         ("CANCELLED", FINISHED, LearnerFinished),

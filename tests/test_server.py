@@ -14,6 +14,7 @@ from conftest import FPS, assert_same_recording, make_recording, small_agent, sm
 from lerobot.transport import services_pb2, services_pb2_grpc
 
 from lerobot_serl.actor import client as client_module
+from lerobot_serl.actor.answers import LearnerAway, answer
 from lerobot_serl.actor.client import LearnerClient, LearnerRefused, LearnerUnreachable
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.online import server as server_module
@@ -292,9 +293,35 @@ def test_an_episode_that_breaks_off_is_not_received(learner):
     channel, stub = raw_stub(learner)
     with channel, pytest.raises(grpc.RpcError) as caught:
         stub.SendTransitions(iter(parts[:1]), metadata=OURS, timeout=20)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.code() is grpc.StatusCode.DATA_LOSS
     assert "ended in the middle" in caught.value.details()
     assert learner.received == []
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_what_was_changed_on_the_way_is_asked_for_again_and_not_refused(learner, client, monkeypatch, way):
+    """On the way there an episode, on the way back the weights; both would still decode."""
+    good = split(encode_recording(make_recording(), "good"), services_pb2.Transition)
+
+    def change(parts):
+        for part in parts:
+            part.data = part.data[:-40] + bytes([part.data[-40] ^ 1]) + part.data[-39:]
+            yield part
+
+    if way == "there":
+        channel, stub = raw_stub(learner)
+        with channel, pytest.raises(grpc.RpcError) as caught:
+            stub.SendTransitions(change(good), metadata=OURS, timeout=20)
+        assert isinstance(answer(caught.value), LearnerAway)
+        assert "does not have the checksum" in str(caught.value)
+        assert learner.received == []
+    else:
+        faults = [change]
+        real = client_module.join
+        monkeypatch.setattr(client_module, "join", lambda parts: real(faults.pop()(parts) if faults else parts))
+        header, _ = client.connect()
+        assert header["kind"] == "policy"
+        assert not faults
 
 
 # Who may talk to whom
@@ -390,10 +417,9 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
         _, call = stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=OURS, timeout=20)
         assert dict(call.trailing_metadata())["serl-receipt"] == f'{{"uuid": "{uuid}", "frames": 3}}'
         assert uuid in journal_of(root).uuids()
-    taken = collection.arrived(1.0)
-    assert len(taken) == 2
-    assert_same_recording(taken[0], recording)
-    assert collection.arrived(0.0) == []
+    for _ in range(2):
+        assert_same_recording(collection.arrived(1.0), recording)
+    assert collection.arrived(0.0) is None
     channel.close()
     # The process is not started here: a later run moves what the journal holds into the dataset, and knows what it has.
     collection._completion.finish = lambda: None
@@ -403,7 +429,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     assert journal_of(root).pending() == []
     receipt = later._receive(encode_recording(recording, "two"))  # the acknowledgement had been lost
     assert (receipt.uuid, receipt.frames) == ("two", 3)
-    assert later.arrived(0.0) == []
+    assert later.arrived(0.0) is None
 
 
 def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, demonstrations):
@@ -425,7 +451,8 @@ def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, de
 
     outcomes = [in_thread(receive) for _ in range(8)]
     assert [outcome.get(timeout=15) for outcome in outcomes] == [("returned", "one")] * 8
-    assert len(collection.arrived(0.0)) == 1
+    assert collection.arrived(0.0) is not None
+    assert collection.arrived(0.0) is None
     assert len(journal_of(tmp_path / "online").pending()) == 1
 
 

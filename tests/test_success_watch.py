@@ -175,9 +175,14 @@ def test_the_learner_takes_the_alarm_from_arriving_episodes(demonstrations, tmp_
     learner = Learner(agent, config, progress, demonstrations.meta, controls)
     collection = learner.collection
     try:
-        for _ in range(12):
-            collection._arrived.put(episode(True))
-        learner._take(collection, 0.0)
+
+        def take_in(recordings):
+            for recording in recordings:
+                collection._arrived.put(recording)
+            while not (learner.intake.is_idle and collection._arrived.empty()):
+                learner._take(collection, 0.0)
+
+        take_in(episode(True) for _ in range(12))
         assert progress.phase is Phase.ACTOR
         learner.loss()
         learner.after_update()
@@ -185,9 +190,7 @@ def test_the_learner_takes_the_alarm_from_arriving_episodes(demonstrations, tmp_
         with torch.no_grad():
             agent.actor.head.bias += 3
         collection.publish()
-        for _ in range(10):
-            collection._arrived.put(episode(False))
-        learner._take(collection, 0.0)
+        take_in(episode(False) for _ in range(10))
     finally:
         collection._server.stop()
     assert torch.equal(agent.actor.head.bias, before)

@@ -13,7 +13,7 @@ from lerobot.transport.utils import TransferState
 
 from lerobot_serl import transport
 from lerobot_serl.message_header import HEADER_KEY, MessageError
-from lerobot_serl.transport import decode, encode, join, split
+from lerobot_serl.transport import DIGEST_BYTES, DamagedMessage, decode, encode, join, split
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
@@ -146,8 +146,33 @@ def test_join_inverts_split(messages, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(transport, "CHUNK_BYTES", chunk)
         parts = [part for message in messages for part in split(message, services_pb2.Transition)]
-    assert all(len(part.data) <= chunk for part in parts)
+    assert all(len(part.data) <= chunk + DIGEST_BYTES for part in parts)
     assert list(join(parts)) == messages
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(min_size=1, max_size=40), chunk=st.integers(1, 12), choose=st.data())
+def test_a_message_that_was_changed_on_the_way_is_not_taken_for_the_one_that_was_sent(data, chunk, choose):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transport, "CHUNK_BYTES", chunk)
+        parts = list(split(data, services_pb2.Transition))
+    index = choose.draw(st.integers(0, len(parts) - 1))
+    fault = choose.draw(st.sampled_from(["changed", "lost", "repeated", "shortened"]))
+    if fault == "changed":
+        at = choose.draw(st.integers(0, len(parts[index].data) - 1))
+        changed = bytearray(parts[index].data)
+        changed[at] ^= choose.draw(st.integers(1, 255))
+        parts[index].data = bytes(changed)
+    elif fault == "lost":
+        del parts[index]
+    elif fault == "repeated":
+        parts.insert(index, parts[index])
+    else:
+        parts[index].data = parts[index].data[:-1]
+    try:
+        assert set(join(parts)) <= {data}
+    except DamagedMessage:
+        assert fault != "repeated" or len(parts) > 2
 
 
 def test_parts_are_marked_begin_middle_end():
@@ -174,6 +199,6 @@ def test_a_message_over_the_limit_is_refused_before_it_is_complete():
 
 def test_a_stream_that_ends_in_a_message_is_refused():
     parts = list(split(bytes(2 * transport.CHUNK_BYTES), services_pb2.Transition))
-    with pytest.raises(MessageError, match="ended in the middle"):
+    with pytest.raises(DamagedMessage, match="ended in the middle"):
         list(join(parts[:1]))
     assert list(join([parts[0], *parts])) == [bytes(2 * transport.CHUNK_BYTES)]  # a new beginning drops what came before

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import make_recording, small_agent, small_config
 
+from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.progress import Progress
 from lerobot_serl.policy.optimizer import GroupControl, PerNetworkAdamConfig
@@ -93,7 +94,8 @@ def test_bad_data_is_named_and_a_run_of_bad_updates_stops_training(run, caplog):
     run.step()
     before = run.state()
     observation = {key: torch.full_like(value, math.nan) for key, value in make_recording(30).observation.items()}
-    run.learner.remember(make_recording(30, observation=observation, intervention=torch.zeros(30, dtype=torch.bool)))
+    recording = make_recording(30, observation=observation, intervention=torch.zeros(30, dtype=torch.bool))
+    run.learner.remember(annotate(run.learner.agent, recording, 64))
     for _ in range(3):
         run.step()
     assert same(run.state(), before)

@@ -1,7 +1,8 @@
 """Do a person's corrections help? The quickstart's task with and without a scripted person who takes over, from the same weak ACT.
 
-In the arm "takeovers" the scripted expert watches half of the attempts and takes over when the cube has not been lifted after 3 seconds.
-The policy is evaluated without help, on the same 100 seeds for both arms, while it learns. Finished parts are not repeated.
+ACT has seen three demonstrations, and an attempt ends after 3.5 seconds, which is time for one approach. In the arm "takeovers" the scripted
+expert watches all attempts, and takes over where the hand comes down beside the cube. The policy is evaluated without help, on the same 100
+seeds for both arms, while it learns. Finished parts are not repeated.
 
 python examples/benchmark/interventions.py --root=outputs/interventions
 """
@@ -17,16 +18,20 @@ from quickstart import EPISODES, Quickstart
 
 ARMS = {
     "none": (),
-    "takeovers": ("--actor.teleop.type=franka_sim_expert", "--actor.teleop.takeover_share=0.5", "--actor.teleop.takeover_after_s=3.0"),
-}
+    "takeovers": (
+        "--actor.teleop.type=franka_sim_expert", "--actor.teleop.takeover_share=1.0", "--actor.teleop.takeover_after_s=0.5",
+        "--actor.teleop.takeover_beside_m=0.025",
+    ),
+}  # fmt: skip
 # A weak ACT, as a person would help it.
-ACT_STEPS = 100
+DEMONSTRATIONS, ACT_STEPS = 3, 300
+EPISODE_STEPS = 35
 COLUMNS = ("arm", "seed", "updates", "successes", "trials", "env_steps", "intervened_steps")
 
 
 def measure(root: Path, seed: int, arms: list[str], steps: int, every: int, table: Path) -> None:
     """The arms of one seed; appends rows to the table."""
-    quickstart = Quickstart(root / f"seed{seed}", seed, steps, [])
+    quickstart = Quickstart(root / f"seed{seed}", seed, steps, [], DEMONSTRATIONS, EPISODE_STEPS)
     act_file = quickstart.root / "act.csv"
     if act_file.is_file():
         path, _, successes = act_file.read_text(encoding="utf-8").strip().rpartition(",")

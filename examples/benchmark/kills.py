@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 KINDS = ("learner", "actor", "both", "completion", "checkpoint")
 COLUMNS = ("killed", "kills", "episodes_acknowledged", "episodes_lost", "episodes_doubled", "failed_to_open")
-REPO_ID, SPOOL, FRAMES = "local/kills", "spool", 4
+REPO_ID, SPOOL = "local/kills", "spool"
 # Which waiting times, in seconds after both run, find a process at work.
 LONGEST_WAIT_S = 3.0
 READY_S = 300.0
@@ -36,7 +36,7 @@ READY_S = 300.0
 PAUSE_S = 0.2
 
 
-def act_as_robot(root: Path, address: str) -> None:
+def act_as_robot(root: Path, address: str, frames: int) -> None:
     """Spool and send episodes without end; `begun` and `acknowledged` get a line for each, before and after."""
     from lerobot_serl.actor.client import LearnerClient
     from lerobot_serl.actor.sender import Sender
@@ -52,12 +52,12 @@ def act_as_robot(root: Path, address: str) -> None:
         number = len(_lines(root / "begun"))
         uuid = f"episode-{number}"
         _append(root / "begun", uuid)
-        reward = torch.zeros(FRAMES)
+        reward = torch.zeros(frames)
         reward[-1] = 1.0
         recording = Recording(
-            observation={"observation.state": torch.full((FRAMES, 18), 0.1), "observation.environment_state": torch.full((FRAMES, 3), 0.1)},
-            action=torch.full((FRAMES, 4), number / 1e6),
-            reward=reward, intervention=torch.zeros(FRAMES, dtype=torch.bool), terminated=True, truncated=False,
+            observation={"observation.state": torch.full((frames, 18), 0.1), "observation.environment_state": torch.full((frames, 3), 0.1)},
+            action=torch.full((frames, 4), number / 1e6),
+            reward=reward, intervention=torch.zeros(frames, dtype=torch.bool), terminated=True, truncated=False,
         )  # fmt: skip
         sender.keep(client.dataset, uuid, encode_recording(recording, uuid))
         if sender.wait_for(uuid, lambda: not client.finished.is_set()):
@@ -66,12 +66,18 @@ def act_as_robot(root: Path, address: str) -> None:
 
 
 class Ground:
-    """Learner and robot side, started, killed and started again."""
+    """Learner and robot side, started, killed and started again.
 
-    def __init__(self, root: Path, seed: int) -> None:
-        self.root, self.random = root, random.Random(seed)
+    Attributes:
+        port: where the learner listens.
+        robots_port: where the robot side looks for it.
+        frames: of an episode.
+    """
+
+    def __init__(self, root: Path, seed: int, frames: int = 4) -> None:
+        self.root, self.random, self.frames = root, random.Random(seed), frames
         self.online = root / "online"
-        self.port = _free_port()
+        self.port = self.robots_port = _free_port()
         self._learner: subprocess.Popen[bytes] | None = None
         self._actor: subprocess.Popen[bytes] | None = None
         self._run = 0
@@ -91,13 +97,19 @@ class Ground:
         if self._learner is None:
             self._learner = _process(self.root / "learner.log", "lerobot.scripts.lerobot_train", *self._learner_flags())
         if self._actor is None:
-            self._actor = subprocess.Popen([sys.executable, __file__, f"--root={self.root}", f"--robot=127.0.0.1:{self.port}"],
+            self._actor = subprocess.Popen([sys.executable, __file__, f"--root={self.root}", f"--robot=127.0.0.1:{self.robots_port}",
+                                            f"--frames={self.frames}"],
                                            stdin=subprocess.DEVNULL, stderr=(self.root / "actor.log").open("ab"))  # fmt: skip
+
+    @property
+    def n_acknowledged(self) -> int:
+        """Episodes so far."""
+        return len(_lines(self.root / "acknowledged"))
 
     def wait_for_episodes(self, count: int) -> None:
         """Until so many more were acknowledged."""
-        wanted, until_s = len(_lines(self.root / "acknowledged")) + count, time.monotonic() + READY_S
-        while len(_lines(self.root / "acknowledged")) < wanted:
+        wanted, until_s = self.n_acknowledged + count, time.monotonic() + READY_S
+        while self.n_acknowledged < wanted:
             for name, process in (("learner", self._learner), ("actor", self._actor)):
                 if process is not None and process.poll() is not None:
                     raise RuntimeError(f"The {name} ended by itself with {process.returncode}; see {self.root / name}.log")
@@ -135,7 +147,7 @@ class Ground:
                 return True
             dataset = LeRobotDataset(REPO_ID, root=self.online)
             rows = dataset.hf_dataset.with_format(None)["episode_index"]
-            return len(rows) == dataset.num_frames == FRAMES * dataset.num_episodes and len(set(rows)) == dataset.num_episodes
+            return len(rows) == dataset.num_frames == self.frames * dataset.num_episodes and len(set(rows)) == dataset.num_episodes
         except Exception as error:
             print(f"The dataset does not open: {type(error).__name__}: {error}", file=sys.stderr)
             return False
@@ -157,7 +169,7 @@ class Ground:
         self._actor.wait()
         kept = [json.loads(line)["uuid"] for line in (self.online / "meta" / "serl_episodes.jsonl").read_text().splitlines()]
         actions = LeRobotDataset(REPO_ID, root=self.online).hf_dataset.with_format("numpy")["action"]
-        numbers = np.round(np.asarray(actions)[::FRAMES, 0] * 1e6).astype(int).tolist()
+        numbers = np.round(np.asarray(actions)[:: self.frames, 0] * 1e6).astype(int).tolist()
         if [f"episode-{number}" for number in numbers] != kept:
             raise RuntimeError("The frames of the dataset are not those of the episodes that it says it holds.")
         acknowledged = set(_lines(self.root / "acknowledged"))
@@ -276,10 +288,11 @@ def main() -> int:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--output", type=Path, default=Path("docs/results/durability/kills.csv"))
     command.add_argument("--robot", metavar="HOST:PORT", help=argparse.SUPPRESS)
+    command.add_argument("--frames", type=int, help=argparse.SUPPRESS)
     known = command.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if known.robot:
-        act_as_robot(known.root, known.robot)
+        act_as_robot(known.root, known.robot, known.frames)
         return 0
     return 0 if measure(known.root, known.kills, known.seed, known.output) else 1
 

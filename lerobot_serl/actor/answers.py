@@ -11,12 +11,12 @@ from ..transport import FINISHED
 NAME_PATIENCE_S = 15.0
 _TRY_AGAIN = (
     grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.ABORTED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DATA_LOSS,
 )
 
 
@@ -26,6 +26,10 @@ class LearnerUnreachable(ConnectionError):  # noqa: N818
 
 class LearnerAway(ConnectionError):  # noqa: N818
     """No learner answered this call, or it is busy: try again."""
+
+
+class LearnerSilent(LearnerAway):
+    """A call came to no end in time."""
 
 
 class NameTaken(LearnerAway):
@@ -52,6 +56,8 @@ def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
         return LearnerFinished(details)
     if code is grpc.StatusCode.ALREADY_EXISTS:
         return NameTaken(said)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return LearnerSilent(said)
     if code in _TRY_AGAIN:
         return LearnerAway(said)
     if code is grpc.StatusCode.INVALID_ARGUMENT:

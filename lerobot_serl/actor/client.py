@@ -24,22 +24,24 @@ from ..transport import (
     SESSION_KEY,
     THROTTLE_KEY,
     VERSION_KEY,
+    DamagedMessage,
     MessageError,
     decode,
     join,
     split,
 )
-from .answers import LearnerAway, LearnerFinished, LearnerRefused, LearnerUnreachable, NamePatience, answer
+from .answers import LearnerAway, LearnerFinished, LearnerRefused, LearnerSilent, LearnerUnreachable, NamePatience, answer
 from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
 POLICY = "policy"
 RETRY_S = 0.25
-CALL_TIMEOUT_S = 15.0
-POLICY_TIMEOUT_S = 300.0
+CALL_TIMEOUT_S = 10.0
+# Of a whole policy, which may be large: doubled while that is not enough, and at least this often what the last one took.
+POLICY_TIMEOUT_S, LONGEST_POLICY_TIMEOUT_S, POLICY_MARGIN = 20.0, 600.0, 4.0
 # Of an episode: a learner may hold a simulated one back for so long; a slow network gets a second for each megabyte more.
 THROTTLED_TIMEOUT_S = 600.0
-EPISODE_TIMEOUT_S = 60.0
+EPISODE_TIMEOUT_S = 20.0
 SLOWEST_BYTES_PER_S = 1e6
 
 
@@ -71,8 +73,9 @@ class LearnerClient:
             raise ValueError(f"--learner={address!r}: expected HOST:PORT, for example 127.0.0.1:50051.")
         self.address, self._patience_s = address, patience_s
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
-        self._channel = open_channel(address, token, certificate)
-        self._stub = services_pb2_grpc.LearnerServiceStub(self._channel)
+        self._open_channel = lambda: open_channel(address, token, certificate)
+        self._channel = self._open_channel()
+        self._policy_timeout_s = POLICY_TIMEOUT_S
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
@@ -143,9 +146,10 @@ class LearnerClient:
         metadata = (*self._metadata(), (THROTTLE_KEY, "1" if wait_for_learner else "0"))
         timeout_s = (THROTTLED_TIMEOUT_S if wait_for_learner else EPISODE_TIMEOUT_S) + len(data) / SLOWEST_BYTES_PER_S
         try:
-            _, done = self._stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=metadata, timeout=timeout_s)
+            call = self._stub().SendTransitions.with_call
+            _, done = call(split(data, services_pb2.Transition), metadata=metadata, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise answer(error) from error
+            raise self._answer(error) from error
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
         receipt = str(dict(done.trailing_metadata()).get(RECEIPT_KEY))
@@ -156,7 +160,8 @@ class LearnerClient:
 
     def close(self) -> None:
         """End the connection; may be called twice."""
-        self._closed.set()
+        with self._lock:
+            self._closed.set()
         self._channel.close()
 
     def _follow(self) -> None:
@@ -215,20 +220,42 @@ class LearnerClient:
 
     def _greet(self) -> None:
         try:
-            self._stub.Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S)
+            self._stub().Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise answer(error) from error
+            raise self._answer(error) from error
 
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
         # Whoever has weights gets an answer within a second or so; a learner that was lost may come back with a whole policy.
-        timeout_s = CALL_TIMEOUT_S if self.reachable else POLICY_TIMEOUT_S
+        whole, started_s = not self.reachable, time.monotonic()
+        timeout_s = self._policy_timeout_s if whole else CALL_TIMEOUT_S
         try:
-            parts = self._stub.StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
+            parts = self._stub().StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
             data = next(join(parts), None)
         except grpc.RpcError as error:
-            raise answer(error) from error
+            said = self._answer(error)
+            if whole and isinstance(said, LearnerSilent):
+                self._policy_timeout_s = min(2 * self._policy_timeout_s, LONGEST_POLICY_TIMEOUT_S)
+            raise said from error
+        except DamagedMessage as error:
+            raise LearnerAway(str(error)) from error
+        if whole:
+            self._policy_timeout_s = max(POLICY_TIMEOUT_S, POLICY_MARGIN * (time.monotonic() - started_s))
         return None if data is None else decode(data)
+
+    def _stub(self) -> Any:
+        return services_pb2_grpc.LearnerServiceStub(self._channel)
+
+    def _answer(self, error: grpc.RpcError) -> LearnerAway | LearnerRefused:
+        """What a failed call means. One that came to no end: on a connection that lost bytes on the way nothing else may; begin another."""
+        said = answer(error)
+        if isinstance(said, LearnerSilent):
+            with self._lock:
+                old = self._channel
+                if not self._closed.is_set():
+                    self._channel = self._open_channel()
+            old.close()  # calls in progress on it end, and are made again
+        return said
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Repeat a call while nobody answers, for as long as the patience lasts."""

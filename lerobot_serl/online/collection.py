@@ -109,15 +109,12 @@ class Collection:
             "(or --env.type=...)"
         )
 
-    def arrived(self, wait_s: float) -> list[Recording]:
-        """Episodes that came in since the last call; waits up to ``wait_s`` for the first."""
-        taken: list[Recording] = []
+    def arrived(self, wait_s: float) -> Recording | None:
+        """The next episode that came in, if there is one; waits up to ``wait_s`` for it."""
         try:
-            taken.append(self._arrived.get(timeout=wait_s) if wait_s else self._arrived.get_nowait())
-            while True:
-                taken.append(self._arrived.get_nowait())
+            return self._arrived.get(timeout=wait_s) if wait_s else self._arrived.get_nowait()
         except queue.Empty:
-            return taken
+            return None
 
     def ingested(self) -> None:
         """An episode entered the replay memory: the phase may have changed, an actor may go on."""

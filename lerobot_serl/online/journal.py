@@ -18,7 +18,7 @@ LEARNER_METRICS = (
     "critic_loss", "q_data", "q_demo", "q_online", "q_std", "q_base", "q_edit", "target_q", "reward_share",
     "actor_loss", "anchor", "imitation", "edit_rms", "edit_saturation", "edit_advantage", "edit_chosen", "sigma", "entropy",
     "temperature", "temperature_loss", "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm",
-    "updates_per_s", "wait_s", "buffer_steps", "demo_steps", "lead_steps", "skipped_updates", "alarms", "rollbacks",
+    "updates_per_s", "wait_s", "intake_ms", "buffer_steps", "demo_steps", "lead_steps", "skipped_updates", "alarms", "rollbacks",
 )  # fmt: skip
 RECENT_EPISODES = 50
 
@@ -39,7 +39,7 @@ class RunJournal:
         self._updates_at_last_row = int(progress.updates.item())
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
-        self._waited_s = 0.0
+        self._waited_s = self._longest_intake_s = 0.0
         self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
         self._startup: list[bool] = []
         self._learner: CsvAppender | None = None
@@ -62,6 +62,10 @@ class RunJournal:
         """Time the learner waited for the robot."""
         self._waited_s += seconds
 
+    def took_in(self, seconds: float) -> None:
+        """Time for which an update was held up by an episode that came in."""
+        self._longest_intake_s = max(self._longest_intake_s, seconds)
+
     def write_if_due(self, gauges: Mapping[str, float]) -> None:
         """Write a row of averages and the momentary ``gauges``, if the period is over."""
         if not self.due:
@@ -70,6 +74,7 @@ class RunJournal:
         row = {name: total / self._counts[name] for name, total in self._sums.items()} | dict(gauges)
         row["updates_per_s"] = (updates - self._updates_at_last_row) / (now - self._last_row)
         row["wait_s"] = self._waited_s
+        row["intake_ms"] = 1000 * self._longest_intake_s
         if self._learner is not None:
             self._learner.append(
                 {
@@ -82,7 +87,8 @@ class RunJournal:
             )
         self._sums.clear()
         self._counts.clear()
-        self._last_row, self._updates_at_last_row, self._waited_s = now, updates, 0.0
+        self._last_row, self._updates_at_last_row = now, updates
+        self._waited_s = self._longest_intake_s = 0.0
 
     def episode(self, recording: Recording, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""

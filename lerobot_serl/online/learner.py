@@ -18,11 +18,12 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
-from ..replay.memory import BASE, FEATURES, ReplayMemory
-from ..replay.recording import Recording, policy_input
+from ..replay.memory import BASE, ReplayMemory
+from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
 from .collection import Collection
 from .corrections import CorrectionReport
+from .intake import Intake, annotate
 from .journal import RunJournal
 from .progress import Phase, Progress
 from .stopping import Stopping
@@ -86,7 +87,8 @@ class Learner:
         self.demonstrations = ReplayMemory(max(sum(reader.lengths), 1) + config.buffer_capacity, config.horizon, config.discount)
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
         for recording in self._read_all(reader, "Demonstrations"):
-            self.demonstrations.add(self.annotate(recording))
+            self.demonstrations.add(annotate(agent, recording, config.annotation_batch_size))
+        self.intake = Intake(agent, config.annotation_batch_size)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
@@ -172,24 +174,6 @@ class Learner:
         sizes = {"buffer_steps": len(self.online), "demo_steps": len(self.demonstrations)}
         self.journal.write_if_due({**sizes, "lead_steps": self.progress.lead_steps, **counters})
 
-    def annotate(self, recording: Recording) -> Episode:
-        """Features and ACT's chunk for every frame of a recording; raw actions to action units."""
-        features, bases = [], []
-        size = self.config.annotation_batch_size
-        for start in range(0, len(recording), size):
-            part = {key: value[start : start + size].to(self.device) for key, value in recording.observation.items()}
-            feature, base = self.agent.annotate(policy_input(part))
-            features.append(feature.cpu())
-            bases.append(base.cpu())
-        return Episode(
-            columns={FEATURES: torch.cat(features), BASE: torch.cat(bases)},
-            action=self.agent.box.normalize(recording.action.to(self.device)).clamp(-1.0, 1.0).cpu(),
-            reward=recording.reward,
-            intervention=recording.intervention,
-            terminated=recording.terminated,
-            truncated=recording.truncated,
-        )
-
     def _sample(self) -> Batch:
         size = self.config.batch_size
         if len(self.online) == 0:
@@ -204,6 +188,9 @@ class Learner:
         """Until the data pay for an update (true), or the learner has to stop (false)."""
         started = time.perf_counter()
         self._take(collection, wait_s=0.0)
+        took_s = time.perf_counter() - started
+        if self.progress.may_update:
+            self.journal.took_in(took_s)
         while not self.progress.may_update and not self.stopping.asked:
             self._take(collection, wait_s=0.2)
             collection.remind()
@@ -211,23 +198,31 @@ class Learner:
         return self.progress.may_update
 
     def _take(self, collection: Collection, wait_s: float) -> None:
-        for recording in collection.arrived(wait_s):
-            phase = self.progress.phase
-            self.remember(recording)
-            self.progress.env_steps += len(recording)
-            self.progress.episodes += 1
-            self.journal.episode(recording, phase)
-            if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
-                self.journal.report_act()
-            if self.watch is not None and self.watch.episode(recording, phase):
-                for control in self.controls.values():
-                    control.forget = True
-                collection.publish()
-            collection.ingested()
+        """Do one slice of the work on an episode that came in; waits up to ``wait_s`` for one."""
+        if self.intake.is_idle:
+            arrived = collection.arrived(wait_s)
+            if arrived is None:
+                return
+            self.intake.begin(arrived)
+        done = self.intake.advance()
+        if done is None:
+            return
+        recording, episode = done
+        phase = self.progress.phase
+        self.remember(episode)
+        self.progress.env_steps += len(recording)
+        self.progress.episodes += 1
+        self.journal.episode(recording, phase)
+        if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
+            self.journal.report_act()
+        if self.watch is not None and self.watch.episode(recording, phase):
+            for control in self.controls.values():
+                control.forget = True
+            collection.publish()
+        collection.ingested()
 
-    def remember(self, recording: Recording) -> None:
+    def remember(self, episode: Episode) -> None:
         """Put an episode into the memories: all of it into the robot's, what a person did also into the demonstrations'."""
-        episode = self.annotate(recording)
         self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
         by_person = intervened_segments(episode)
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
@@ -240,7 +235,7 @@ class Learner:
         dataset = collection.existing()
         if dataset is not None:
             for recording in self._read_all(EpisodeReader(dataset, keys), "Online episodes"):
-                self.remember(recording)
+                self.remember(annotate(self.agent, recording, self.config.annotation_batch_size))
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, facts=facts)
 

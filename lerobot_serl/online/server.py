@@ -19,7 +19,18 @@ from google.protobuf.message import DecodeError
 from lerobot.transport import services_pb2
 
 from ..rejection_log import RejectionLog
-from ..transport import FINISHED, MAX_MESSAGE_BYTES, RECEIPT_KEY, RUN_KEY, THROTTLE_KEY, VERSION_KEY, MessageError, join, split
+from ..transport import (
+    FINISHED,
+    MAX_MESSAGE_BYTES,
+    RECEIPT_KEY,
+    RUN_KEY,
+    THROTTLE_KEY,
+    VERSION_KEY,
+    DamagedMessage,
+    MessageError,
+    join,
+    split,
+)
 from .access import Access, check_host
 from .admission import Admission, Refused
 from .limits import ServerLimits
@@ -144,7 +155,9 @@ class LearnerServer:
         transfer = self._begin(self._uploads, context, peer)
         throttled = metadata.get(THROTTLE_KEY) == "1"
         try:
-            data = next(join(self._counted(parts, transfer), self._largest_message_bytes), b"")
+            data = next(join(self._counted(parts, transfer), self._largest_message_bytes), None)
+            if data is None:
+                raise DamagedMessage("a call without a message")
             transfer.arrived()
             receipt = self._store(data, throttled)
         except Refused as refusal:
@@ -152,7 +165,9 @@ class LearnerServer:
         except MessageError as error:
             if transfer.was_cut:  # this end of the stream is our own doing
                 context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the episode came too slowly")
-            self._refuse(context, peer, Refused(grpc.StatusCode.INVALID_ARGUMENT, str(error)))
+            damaged = isinstance(error, DamagedMessage)  # no fault of the episode
+            code = grpc.StatusCode.DATA_LOSS if damaged else grpc.StatusCode.INVALID_ARGUMENT
+            self._refuse(context, peer, Refused(code, str(error)))
         finally:
             self._uploads.finish(transfer)
             if transfer.was_cut:
@@ -229,7 +244,7 @@ class LearnerServer:
         """End a call with a reason."""
         if refusal.__cause__ is None or isinstance(refusal.__cause__, NameTaken | TooManyActors):  # otherwise no fault of the peer
             self._rejections.note(peer, str(refusal))
-        if refusal.code is grpc.StatusCode.INVALID_ARGUMENT:
+        if refusal.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DATA_LOSS):
             self._admission.unusable(peer)
         context.abort(refusal.code, str(refusal))
         raise AssertionError("abort always raises")

@@ -23,6 +23,7 @@ class FrankaSimExpertConfig(TeleoperatorConfig):
         seed: seed of that noise, and of the choice of the attempts that are helped.
         takeover_share: share of the attempts that are helped, 0 to 1; 0 = none.
         takeover_after_s: help when the cube has not been lifted by this simulated time of the attempt.
+        takeover_beside_m: of these attempts, help in those alone where the hand comes down at least this far beside the cube; 0 = in all.
         takeover_for_s: let go after this many simulated seconds even if the cube has not been lifted; 0 = only then.
 
     Raises:
@@ -34,10 +35,11 @@ class FrankaSimExpertConfig(TeleoperatorConfig):
     seed: int = 0
     takeover_share: float = 0.0
     takeover_after_s: float = 3.0
+    takeover_beside_m: float = 0.0
     takeover_for_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, example in (("noise_std", 0.3), ("takeover_after_s", 3.0), ("takeover_for_s", 0.0)):
+        for name, example in (("noise_std", 0.3), ("takeover_after_s", 3.0), ("takeover_beside_m", 0.025), ("takeover_for_s", 0.0)):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ValueError(f"teleop.{name} is {value}, expected a finite number of at least 0, for example {example}")

@@ -19,6 +19,8 @@ from .events import intervention_events
 from .scripted_takeover import ScriptedTakeover
 
 HOLD_HEIGHT_M = 0.2
+# Below this height of the tool, what stands beside the cube will not pick it up.
+COME_DOWN_HEIGHT_M = 0.1
 
 
 class FrankaSimExpert(Uncalibrated, Teleoperator):
@@ -79,7 +81,14 @@ class FrankaSimExpert(Uncalibrated, Teleoperator):
         Raises:
             DeviceNotConnectedError: `connect` has not been called, here or at the robot.
         """
-        return intervention_events(self._takeover.is_due(self._arm))
+        return intervention_events(self._takeover.is_due(self._arm, self._is_missing()))
+
+    def _is_missing(self) -> bool:
+        scene = self._arm.scene
+        tcp_m, cube_m = scene.tcp_position_m, scene.block_position_m
+        beside_m = float(np.linalg.norm(tcp_m[:2] - cube_m[:2]))
+        least_m = self.config.takeover_beside_m
+        return least_m == 0 or bool(tcp_m[2] < COME_DOWN_HEIGHT_M and beside_m >= least_m)
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
         """Do nothing: the expert feels nothing."""

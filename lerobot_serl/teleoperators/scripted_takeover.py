@@ -24,7 +24,7 @@ class Attempts(Protocol):
 
 @dataclass
 class ScriptedTakeover:
-    """Helps in a share of the attempts, from a time on, until the cube has been lifted.
+    """Helps in a share of the attempts, from a time on and when it is needed, until the cube has been lifted.
 
     Args:
         share: of the attempts that are helped, 0 to 1.
@@ -41,13 +41,21 @@ class ScriptedTakeover:
     def __post_init__(self) -> None:
         self._attempt = 0
         self._was_lifted = self._helps_here = False
+        self._began_s: float | None = None
 
-    def is_due(self, arm: Attempts) -> bool:
-        """Whether it helps now; ask at every step, because a cube that was lifted once in an attempt ends the help in that attempt."""
+    def is_due(self, arm: Attempts, is_needed: bool = True) -> bool:
+        """Whether it helps now; ask at every step, because a cube that was lifted once in an attempt ends the help in that attempt.
+
+        Args:
+            arm: at which it looks.
+            is_needed: whether the attempt goes wrong now; help that has begun does not ask again.
+        """
         if arm.n_attempts_begun != self._attempt:
-            self._attempt, self._was_lifted = arm.n_attempts_begun, False
+            self._attempt, self._was_lifted, self._began_s = arm.n_attempts_begun, False, None
             self._helps_here = bool(np.random.default_rng([self.seed, self._attempt]).random() < self.share)
         self._was_lifted = self._was_lifted or arm.success
-        since_s = arm.attempt_time_s - self.after_s
-        in_time = since_s >= 0 and (self.for_s == 0 or since_s < self.for_s)
+        now_s = arm.attempt_time_s
+        if self._began_s is None and is_needed and now_s >= self.after_s:
+            self._began_s = now_s
+        in_time = self._began_s is not None and (self.for_s == 0 or now_s - self._began_s < self.for_s)
         return self._helps_here and in_time and not self._was_lifted
