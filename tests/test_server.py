@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import os
 import queue
 import socket
 import threading
@@ -454,6 +455,40 @@ def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, de
     assert collection.arrived(0.0) is not None
     assert collection.arrived(0.0) is None
     assert len(journal_of(tmp_path / "online").pending()) == 1
+
+
+def test_a_journal_that_cannot_be_written_for_a_while_costs_no_episode(tmp_path, demonstrations):
+    """Permission denied; as root, whom nothing is denied, a file stands where the directory has to be."""
+    is_root = os.geteuid() == 0
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection.start(0, 0, resumed=False, facts=FACTS)
+    collection._completion.finish = lambda: None
+    client = LearnerClient(collection.address, patience_s=5, name="arm")
+    client.connect()
+    directory, away = journal_of(tmp_path / "online").directory, tmp_path / "away"
+
+    def send(uuid):
+        client.send(uuid, encode_recording(make_recording(3), uuid), wait_for_learner=False)
+
+    send("before")
+    if is_root:
+        directory.rename(away)
+        directory.touch()
+    else:
+        directory.chmod(0o500)
+    with pytest.raises(LearnerAway, match=r"UNAVAILABLE: the learner cannot write: (Permission denied|File exists|Not a directory)"):
+        send("denied")
+    if is_root:
+        directory.unlink()
+        away.rename(directory)
+    else:
+        directory.chmod(0o700)
+    send("denied")
+    client.close()
+    collection._server.stop()
+    assert journal_of(tmp_path / "online").uuids() == {"before", "denied"}
+    assert [collection.arrived(0.0) is None for _ in range(3)] == [False, False, True]  # the one that was denied came in once
 
 
 def test_the_online_dataset_must_not_be_the_demonstrations(demonstrations):

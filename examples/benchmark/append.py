@@ -1,7 +1,7 @@
-"""What it costs to keep an episode, against the size of the memory: two 128x128 cameras, beside LeRobot's replay buffer.
+"""What it costs to keep an episode, against the size of the dataset, with two 128x128 cameras.
 
 For each size: the time until an episode of 100 steps is durable and can be acknowledged (the journal), and the time that the process beside
-the learner takes to put 10 such episodes into the LeRobotDataset. LeRobot's learner writes its whole buffer instead, at each checkpoint.
+the learner takes to put 10 such episodes into the LeRobotDataset.
 
 python examples/benchmark/append.py --sizes 1000 10000 100000
 """
@@ -26,7 +26,7 @@ from lerobot_serl.replay.store import online_features
 STEPS, FPS, SIDE = 100, 10, 128
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 APPENDED = 10
-COLUMNS = ("steps_before", "journal_median_ms", "journal_max_ms", "completion_s_per_1000_steps", "lerobot_s_per_1000_steps")
+COLUMNS = ("steps_before", "journal_median_ms", "journal_max_ms", "completion_s_per_1000_steps")
 
 
 def recording(generator: torch.Generator) -> Recording:
@@ -84,35 +84,14 @@ class OnlineDataset:
         return journal_s, time.perf_counter() - started
 
 
-def lerobot_s(root: Path, steps: int) -> float:
-    """Seconds in which LeRobot's replay buffer writes 1000 steps, from a buffer of so many."""
-    from lerobot.rl.buffer import ReplayBuffer
-
-    buffer = ReplayBuffer(
-        steps, device="cpu", storage_device="cpu", state_keys=["observation.state", *CAMERAS], optimize_memory=True, use_drq=False
-    )
-    episode = recording(torch.Generator().manual_seed(0))
-    for step in range(steps):
-        frame = step % STEPS
-        state = {"observation.state": episode.observation["observation.state"][frame].unsqueeze(0)}
-        state |= {camera: (episode.observation[camera][frame].float() / 255).unsqueeze(0) for camera in CAMERAS}
-        last = frame == STEPS - 1
-        buffer.add(state, episode.action[frame].unsqueeze(0), float(last), state, done=last, truncated=False)
-    started = time.perf_counter()
-    buffer.to_lerobot_dataset("local/lerobot", fps=FPS, root=str(root))
-    return 1000 * (time.perf_counter() - started) / steps
-
-
 def main() -> int:
     """Measure and write."""
     command = argparse.ArgumentParser(description=__doc__)
     command.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], help="steps in the dataset before")
-    command.add_argument("--lerobot_steps", type=int, default=500, help="in LeRobot's buffer")
     command.add_argument("--output", type=Path, default=Path("docs/results/durability/append.csv"))
     known = command.parse_args()
     known.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
-        lerobot = lerobot_s(Path(directory) / "lerobot", known.lerobot_steps)
         dataset = OnlineDataset(Path(directory) / "online")
         with known.output.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -123,7 +102,7 @@ def main() -> int:
                 measured = [dataset.append() for _ in range(3)]
                 journal_ms = [1000 * seconds for each, _ in measured for seconds in each]
                 completion_s = statistics.median(1000 * seconds / (STEPS * APPENDED) for _, seconds in measured)
-                row = (before, statistics.median(journal_ms), max(journal_ms), completion_s, lerobot)
+                row = (before, statistics.median(journal_ms), max(journal_ms), completion_s)
                 writer.writerow([before, *(float(np.round(value, 2)) for value in row[1:])])
                 file.flush()
                 print(dict(zip(COLUMNS, row, strict=True)), flush=True)

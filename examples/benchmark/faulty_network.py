@@ -110,7 +110,6 @@ class FaultyNetwork:
 
 def measure(root: Path, episodes: int, rate: float, seed: int, output: Path) -> bool:
     """All episodes; whether each came once, as it was sent."""
-    root.mkdir(parents=True, exist_ok=True)
     ground, harm = Ground(root, seed, FRAMES), Harm(rate, seed)
     network = FaultyNetwork(ground.port, harm)
     ground.robots_port = network.port
@@ -122,7 +121,7 @@ def measure(root: Path, episodes: int, rate: float, seed: int, output: Path) -> 
             bar.update(min(ground.n_acknowledged, episodes) - bar.n)
     harm.rate = 0.0
     acknowledged, lost, doubled = ground.finish()
-    refused = len(list(root.glob("spool/*/refused/*"))) + len(list(root.glob("online.journal/damaged/*")))
+    refused = len(list(root.glob("*/spool/*/refused/*"))) + len(list(root.glob("online.journal/damaged/*")))
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8", newline="") as file:
         faults = sorted(harm.counts)

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 KINDS = ("learner", "actor", "both", "completion", "checkpoint")
 COLUMNS = ("killed", "kills", "episodes_acknowledged", "episodes_lost", "episodes_doubled", "failed_to_open")
-REPO_ID, SPOOL = "local/kills", "spool"
+REPO_ID, SPOOL, ROBOT = "local/kills", "spool", "arm"
 # Which waiting times, in seconds after both run, find a process at work.
 LONGEST_WAIT_S = 3.0
 READY_S = 300.0
@@ -36,22 +36,23 @@ READY_S = 300.0
 PAUSE_S = 0.2
 
 
-def act_as_robot(root: Path, address: str, frames: int) -> None:
-    """Spool and send episodes without end; `begun` and `acknowledged` get a line for each, before and after."""
+def act_as_robot(root: Path, address: str, frames: int, name: str, first: int) -> None:
+    """Spool and send episodes without end, numbered from ``first``; `begun` and `acknowledged` get a line for each, before and after."""
     from lerobot_serl.actor.client import LearnerClient
     from lerobot_serl.actor.sender import Sender
     from lerobot_serl.actor.spool import Spool
     from lerobot_serl.replay.recording import Recording
     from lerobot_serl.replay.recording_message import encode_recording
 
-    client = LearnerClient(address, patience_s=READY_S, name="kills")
+    client = LearnerClient(address, patience_s=READY_S, name=name)
     client.connect()
-    sender = Sender(Spool(root / SPOOL, 1_000_000_000), client, throttled=False)
+    sender = Sender(Spool(root / name / SPOOL, 1_000_000_000), client, throttled=False)
     sender.start()
+    number = first + len(lines(root / name / "begun"))
     while not client.finished.is_set():
-        number = len(_lines(root / "begun"))
+        client.newer_weights()
         uuid = f"episode-{number}"
-        _append(root / "begun", uuid)
+        _append(root / name / "begun", uuid)
         reward = torch.zeros(frames)
         reward[-1] = 1.0
         recording = Recording(
@@ -61,8 +62,19 @@ def act_as_robot(root: Path, address: str, frames: int) -> None:
         )  # fmt: skip
         sender.keep(client.dataset, uuid, encode_recording(recording, uuid))
         if sender.wait_for(uuid, lambda: not client.finished.is_set()):
-            _append(root / "acknowledged", uuid)
+            _append(root / name / "acknowledged", uuid)
+        number += 1
         time.sleep(PAUSE_S)
+
+
+def start_robot(root: Path, port: int, frames: int, name: str = ROBOT, first: int = 0) -> "subprocess.Popen[bytes]":
+    """`act_as_robot` as a process."""
+    (root / name).mkdir(exist_ok=True)
+    with (root / name / "log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, __file__, f"--root={root}", f"--robot=127.0.0.1:{port}", f"--frames={frames}", f"--name={name}", f"--first={first}"],
+            stdin=subprocess.DEVNULL, stderr=log, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
 
 
 class Ground:
@@ -74,37 +86,44 @@ class Ground:
         frames: of an episode.
     """
 
-    def __init__(self, root: Path, seed: int, frames: int = 4) -> None:
-        self.root, self.random, self.frames = root, random.Random(seed), frames
+    def __init__(
+        self, root: Path, seed: int = 0, frames: int = 4, learner_flags: tuple[str, ...] = ("--save_freq=150",), pixels: bool = False
+    ) -> None:
+        self.root, self.random, self.frames, self._flags = root, random.Random(seed), frames, learner_flags
+        self._observations = "pixels" if pixels else "state"
         self.online = root / "online"
         self.port = self.robots_port = _free_port()
+        (root / ROBOT).mkdir(parents=True, exist_ok=True)
         self._learner: subprocess.Popen[bytes] | None = None
         self._actor: subprocess.Popen[bytes] | None = None
         self._run = 0
 
     def prepare(self) -> None:
         """Three demonstrations and an ACT of two training steps."""
-        _command(self.root, "lerobot_serl.scripts.lerobot_serl_record", "--env.type=franka_sim", "--repo_id=local/demos",
-                 f"--root={self.root / 'demos'}", "--n_episodes=3")  # fmt: skip
-        _command(self.root, "lerobot.scripts.lerobot_train", "--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false",
+        command(self.root, "lerobot_serl.scripts.lerobot_serl_record", "--env.type=franka_sim", f"--env.obs_type={self._observations}",
+                 "--repo_id=local/demos", f"--root={self.root / 'demos'}", "--n_episodes=3")  # fmt: skip
+        command(self.root, "lerobot.scripts.lerobot_train", "--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false",
                  "--policy.pretrained_backbone_weights=null", "--policy.chunk_size=10", "--policy.n_action_steps=10", "--policy.dim_model=32",
                  "--policy.n_heads=2", "--policy.dim_feedforward=32", "--policy.n_encoder_layers=1", "--dataset.repo_id=local/demos",
                  f"--dataset.root={self.root / 'demos'}", "--batch_size=2", "--num_workers=0", "--steps=2", "--env_eval_freq=0",
                  f"--output_dir={self.root / 'act'}")  # fmt: skip
 
-    def start(self) -> None:
-        """Whatever does not run. The learner resumes from its newest whole checkpoint, if there is one."""
+    def start_learner(self) -> "subprocess.Popen[bytes]":
+        """From its newest whole checkpoint, if there is one; does nothing if it runs."""
         if self._learner is None:
-            self._learner = _process(self.root / "learner.log", "lerobot.scripts.lerobot_train", *self._learner_flags())
+            self._learner = _process(self.root / "learner.log", "lerobot.scripts.lerobot_train", *self.learner_flags())
+        return self._learner
+
+    def start(self) -> None:
+        """Whatever does not run."""
+        self.start_learner()
         if self._actor is None:
-            self._actor = subprocess.Popen([sys.executable, __file__, f"--root={self.root}", f"--robot=127.0.0.1:{self.robots_port}",
-                                            f"--frames={self.frames}"],
-                                           stdin=subprocess.DEVNULL, stderr=(self.root / "actor.log").open("ab"))  # fmt: skip
+            self._actor = start_robot(self.root, self.robots_port, self.frames)
 
     @property
     def n_acknowledged(self) -> int:
         """Episodes so far."""
-        return len(_lines(self.root / "acknowledged"))
+        return len(lines(self.root / ROBOT / "acknowledged"))
 
     def wait_for_episodes(self, count: int) -> None:
         """Until so many more were acknowledged."""
@@ -112,7 +131,7 @@ class Ground:
         while self.n_acknowledged < wanted:
             for name, process in (("learner", self._learner), ("actor", self._actor)):
                 if process is not None and process.poll() is not None:
-                    raise RuntimeError(f"The {name} ended by itself with {process.returncode}; see {self.root / name}.log")
+                    raise RuntimeError(f"The {name} ended by itself with {process.returncode}; see the logs in {self.root}")
             if time.monotonic() > until_s:
                 raise RuntimeError(f"No episode was acknowledged within {READY_S:.0f} s; see the logs in {self.root}")
             time.sleep(0.05)
@@ -124,7 +143,7 @@ class Ground:
             self.wait_for_episodes(1)
         time.sleep(self.random.random() * LONGEST_WAIT_S)
         if kind == "completion":
-            for process in self._processes("lerobot_serl.replay.completion"):
+            for process in self.processes("lerobot_serl.replay.completion"):
                 _signal(process, signal.SIGKILL)
         if kind == "checkpoint":
             self._wait_for_a_checkpoint_in_progress()
@@ -139,7 +158,7 @@ class Ground:
         """Whether stock LeRobot opens the online dataset, if there is one yet, and it is consistent."""
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-        still = self._processes(str(self.root))
+        still = self.processes(str(self.root))
         for process in still:  # the instant is looked at, not what comes while LeRobot reads
             _signal(process, signal.SIGSTOP)
         try:
@@ -172,10 +191,11 @@ class Ground:
         numbers = np.round(np.asarray(actions)[:: self.frames, 0] * 1e6).astype(int).tolist()
         if [f"episode-{number}" for number in numbers] != kept:
             raise RuntimeError("The frames of the dataset are not those of the episodes that it says it holds.")
-        acknowledged = set(_lines(self.root / "acknowledged"))
+        acknowledged = set(lines(self.root / ROBOT / "acknowledged"))
         return len(acknowledged), len(acknowledged - set(kept)), sum(count - 1 for count in Counter(kept).values())
 
-    def _learner_flags(self) -> list[str]:
+    def learner_flags(self) -> list[str]:
+        """Of `lerobot-train`."""
         from lerobot_serl.policy.checkpoint_files import newest_whole
 
         checkpoints = self.root / f"run{self._run}" / "checkpoints"
@@ -189,11 +209,11 @@ class Ground:
             "--policy.critic.hidden_sizes=[16]", "--policy.actor.hidden_sizes=[16]", "--policy.startup.collect_steps=8",
             "--policy.startup.critic_updates=10", "--policy.online.repo_id=local/kills", f"--policy.online.root={self.online}",
             f"--policy.online.port={self.port}", "--dataset.repo_id=local/demos", f"--dataset.root={self.root / 'demos'}", "--batch_size=1",
-            "--num_workers=0", "--env_eval_freq=0", "--log_freq=0", "--steps=100000000", "--save_freq=150",
-            f"--output_dir={self.root / f'run{self._run}'}",
+            "--num_workers=0", "--env_eval_freq=0", "--log_freq=0", "--steps=100000000", f"--output_dir={self.root / f'run{self._run}'}",
+            *self._flags,
         ]  # fmt: skip
 
-    def _processes(self, words: str) -> list[int]:
+    def processes(self, words: str) -> list[int]:
         """Processes of this ground, other than this one, with these words in their command."""
         found = []
         for process in Path("/proc").iterdir():
@@ -236,7 +256,7 @@ def _process(log: Path, module: str, *flags: str) -> "subprocess.Popen[bytes]":
         )
 
 
-def _command(root: Path, module: str, *flags: str) -> None:
+def command(root: Path, module: str, *flags: str) -> None:
     log = root / "prepare.log"
     if _process(log, module, *flags).wait() != 0:
         raise RuntimeError(f"{module} failed; see {log}")
@@ -247,7 +267,7 @@ def _append(path: Path, line: str) -> None:
         file.write(line + "\n")
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
 
 
@@ -259,7 +279,6 @@ def _free_port() -> int:
 
 def measure(root: Path, kills: int, seed: int, output: Path) -> bool:
     """All kills, or until Ctrl-C; whether nothing was lost or doubled and the dataset always opened."""
-    root.mkdir(parents=True, exist_ok=True)
     ground, counts, failures = Ground(root, seed), Counter[str](), Counter[str]()
     ground.prepare()
     with suppress(KeyboardInterrupt):  # Ctrl-C: count what has been done
@@ -288,11 +307,12 @@ def main() -> int:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--output", type=Path, default=Path("docs/results/durability/kills.csv"))
     command.add_argument("--robot", metavar="HOST:PORT", help=argparse.SUPPRESS)
-    command.add_argument("--frames", type=int, help=argparse.SUPPRESS)
+    for flag, kind in (("--frames", int), ("--name", str), ("--first", int)):
+        command.add_argument(flag, type=kind, help=argparse.SUPPRESS)
     known = command.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if known.robot:
-        act_as_robot(known.root, known.robot, known.frames)
+        act_as_robot(known.root, known.robot, known.frames, known.name, known.first)
         return 0
     return 0 if measure(known.root, known.kills, known.seed, known.output) else 1
 

@@ -1,26 +1,14 @@
 """The replay memory in RAM: a ring of whole episodes, each frame stored once, windows drawn from any step."""
 
-from collections import deque
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..sac import window_return
+from .episode_table import EpisodeTable
 from .transition import Batch, Episode
 
 FEATURES, BASE = "features", "base"
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """Where an episode lies: frames ``start .. start + frames``, of which ``steps`` are transitions."""
-
-    start: int
-    frames: int
-    steps: int
-    terminated: bool
 
 
 class ReplayMemory:
@@ -38,13 +26,12 @@ class ReplayMemory:
     def __init__(self, capacity: int, horizon: int, discount: float) -> None:
         self.capacity, self.horizon, self.discount = capacity, horizon, discount
         self._columns: dict[str, Tensor] = {}
-        self._episodes: deque[_Stored] = deque()
+        self._episodes = EpisodeTable()
         self._head = 0
-        self._index: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Transitions that a window can start at."""
-        return sum(stored.steps for stored in self._episodes)
+        return self._episodes.steps
 
     @property
     def episodes(self) -> int:
@@ -54,7 +41,7 @@ class ReplayMemory:
     @property
     def frames(self) -> int:
         """Frames held."""
-        return sum(stored.frames for stored in self._episodes)
+        return self._episodes.frames
 
     @property
     def bytes_per_frame(self) -> int:
@@ -81,9 +68,8 @@ class ReplayMemory:
         start = self._make_room(len(episode))
         for name, value in values.items():
             self._columns[name][start : start + len(episode)] = value
-        self._episodes.append(_Stored(start, len(episode), episode.steps, episode.terminated))
+        self._episodes.append(start, len(episode), episode.steps, episode.terminated)
         self._head = start + len(episode)
-        self._index = None
 
     def sample(self, size: int, generator: torch.Generator, is_demo: bool = False) -> Batch:
         """``size`` windows that start uniformly at the transitions held.
@@ -98,13 +84,9 @@ class ReplayMemory:
         if not self._episodes:
             raise ValueError("The replay memory is empty: nothing to sample.")
         draw = torch.randint(len(self), (size,), generator=generator).numpy()
-        starts, ends_terminated = self._starts(), self._ends()
-        episode = np.searchsorted(starts[:, 1], draw, side="right") - 1
-        offset = draw - starts[episode, 1]
-        frame, remaining = starts[episode, 0] + offset, ends_terminated[episode, 0] - offset
+        frame, remaining, terminated = self._episodes.find(draw)
         length = np.minimum(self.horizon, remaining)
-        reaches_end = length == remaining
-        terminal = reaches_end & (ends_terminated[episode, 1] > 0)
+        terminal = (length == remaining) & terminated
         return self._gather(torch.from_numpy(frame), torch.from_numpy(length), torch.from_numpy(terminal), is_demo)
 
     def _gather(self, frame: Tensor, length: Tensor, terminal: Tensor, is_demo: bool) -> Batch:
@@ -129,34 +111,18 @@ class ReplayMemory:
             is_demo=torch.full(frame.shape, is_demo),
         )
 
-    def _starts(self) -> np.ndarray:
-        return self._tables()[0]
-
-    def _ends(self) -> np.ndarray:
-        return self._tables()[1]
-
-    def _tables(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(N, 2)`` first frame and first transition number, and ``(N, 2)`` transitions and terminated, of every episode."""
-        if self._index is None:
-            steps = np.array([stored.steps for stored in self._episodes], dtype=np.int64)
-            first = np.concatenate([[0], np.cumsum(steps)[:-1]])
-            frames = np.array([stored.start for stored in self._episodes], dtype=np.int64)
-            terminated = np.array([stored.terminated for stored in self._episodes], dtype=np.int64)
-            self._index = np.stack([frames, first], axis=1), np.stack([steps, terminated], axis=1)
-        return self._index
-
     def _make_room(self, frames: int) -> int:
         """Evict the oldest episodes that lie where the next one goes; returns its first frame."""
         wraps = self._head + frames > self.capacity
         start = 0 if wraps else self._head
         while self._episodes:
-            oldest = self._episodes[0]
+            oldest = self._episodes.oldest
             overlaps = oldest.start < start + frames and start < oldest.start + oldest.frames
             # After a wrap, the episodes in the abandoned tail of the ring are older than those that follow in front.
             in_tail = wraps and oldest.start >= self._head
             if not (overlaps or in_tail):
                 break
-            self._episodes.popleft()
+            self._episodes.drop_oldest()
         return start
 
     def _check_layout(self, values: dict[str, Tensor]) -> None:
