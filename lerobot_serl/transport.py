@@ -24,6 +24,8 @@ PROTOCOL_KEY, ACTOR_KEY, SESSION_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "s
 THROTTLE_KEY, RECEIPT_KEY = "serl-throttle", "serl-receipt"
 # Details of the status CANCELLED when the learner ends; any other CANCELLED is a call that was ended for being slow, or by its caller.
 FINISHED = "the learner has finished"
+# Details of the status UNAVAILABLE when the learner was stopped by SIGTERM, as a restart does.
+STOPPED = "the learner was stopped, and may be started again"
 MAX_MESSAGE_BYTES = 1 << 30
 CHUNK_BYTES = 2 * 1024 * 1024
 DIGEST_BYTES = 32

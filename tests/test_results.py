@@ -98,6 +98,19 @@ def test_no_kill_lost_or_doubled_an_episode_and_the_text_says_how_many_there_wer
     assert f"| all | {total['kills']} | 0 |" in text
 
 
+def test_no_episode_was_lost_in_the_faulty_network_and_the_text_has_its_numbers():
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    (row,) = rows_of("durability/faulty_network.csv")
+    assert int(row["episodes"]) >= 600
+    assert (row["lost"], row["doubled"], row["refused"]) == ("0", "0", "0")
+    for words in (
+        f"{row['dropped']} dropped, {row['delayed']} delayed by up to a second, {row['cut']} cut off", f"{row['reordered']} reordered,",
+        f"{row['repeated']} repeated, {row['changed']} with a changed bit, of {int(row['blocks']):,}. It took {row['connections']} connections.",
+        f"{row['episodes']} episodes came, as they were sent; 0 were lost",
+    ):  # fmt: skip
+        assert words in text
+
+
 def test_no_hostile_message_did_anything():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     total = rows_of("durability/hostile_messages.csv")[-1]

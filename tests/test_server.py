@@ -386,6 +386,30 @@ def test_a_learner_that_comes_later_is_found(free_port):
     early.close()
 
 
+def test_for_a_learner_that_is_restarted_the_robot_side_waits(free_port):
+    def serve(comes_back):
+        learner = Learner()
+        learner.publisher.publish("collect", 0, 0)
+        address = ("127.0.0.1", free_port)
+        learner.server = LearnerServer(*address, learner.publisher, learner.receive, learner.at_exit, limits=LIMITS, comes_back=comes_back)
+        learner.server.start()
+        return learner
+
+    first = serve(lambda: True)
+    client = LearnerClient(f"127.0.0.1:{free_port}", patience_s=15, name="arm")
+    client.connect()
+    lost, back = queue.Queue(), queue.Queue()
+    client.on_lost, client.on_back = lost.put, lambda: back.put("back")
+    first.server.stop()
+    assert "the learner was stopped, and may be started again" in lost.get(timeout=15)
+    assert not client.finished.is_set()
+    second = serve(lambda: False)
+    assert back.get(timeout=15) == "back"
+    second.server.stop()
+    assert client.finished.wait(10)
+    client.close()
+
+
 @pytest.mark.parametrize("address", ["localhost", ":50051", "localhost:", "localhost:http", ""])
 def test_an_address_needs_host_and_port(address):
     with pytest.raises(ValueError, match="expected HOST:PORT"):

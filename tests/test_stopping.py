@@ -67,6 +67,7 @@ def test_a_signal_ends_the_loop_after_a_checkpoint_of_the_update_in_progress(tmp
     with pytest.raises(SystemExit) as end:
         run.train({5: send(number)}, step=3)
     assert end.value.code == code
+    assert run.stopping.is_for_a_restart == (number == signal.SIGTERM)
     assert run.saved[-1] == (6, save_freq)
     assert len(run.saved) == (3 if save_freq == 1 else 1)
     written = tmp_path / "checkpoints" / "000006"

@@ -4,6 +4,7 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -37,6 +38,7 @@ class Collection:
         config: the policy's configuration.
         progress: counters; written by the training thread only.
         dataset_meta: of the demonstrations; the online dataset gets the same observations, actions and rate.
+        comes_back: see :class:`LearnerServer`.
 
     Raises:
         ValueError: an existing online dataset has other features, or is the demonstrations' own; token or certificate are no good.
@@ -44,7 +46,14 @@ class Collection:
         OSError: the port is in use.
     """
 
-    def __init__(self, agent: EditAgent, config: SerlSacConfig, progress: Progress, dataset_meta: LeRobotDatasetMetadata) -> None:
+    def __init__(
+        self,
+        agent: EditAgent,
+        config: SerlSacConfig,
+        progress: Progress,
+        dataset_meta: LeRobotDatasetMetadata,
+        comes_back: Callable[[], bool] = lambda: False,
+    ) -> None:
         online = config.online
         assert online.repo_id is not None
         access = Access.of(online)
@@ -73,6 +82,7 @@ class Collection:
         self._server = LearnerServer(
             online.host, online.port, self._publisher, self._receive, self._finish,
             access=access, largest_message_bytes=largest_message_bytes(config.input_features or {}, agent.action_dim),
+            comes_back=comes_back,
         )  # fmt: skip
         self._reminded = time.perf_counter()
 

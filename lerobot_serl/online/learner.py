@@ -77,7 +77,9 @@ class Learner:
             progress.restart(torch.initial_seed())
         self.generator.set_state(progress.generator_state.cpu())
         # What can fail quickly comes first: the online dataset and the port, then the demonstrations.
-        self.collection = Collection(agent, config, progress, dataset_meta) if config.online.enabled else None
+        self.collection: Collection | None = None
+        if config.online.enabled:
+            self.collection = Collection(agent, config, progress, dataset_meta, lambda: self.stopping.is_for_a_restart)
         keys = list(config.input_features or {})
         dataset = LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root)
         reader = EpisodeReader(dataset, keys)

@@ -24,6 +24,7 @@ from ..transport import (
     MAX_MESSAGE_BYTES,
     RECEIPT_KEY,
     RUN_KEY,
+    STOPPED,
     THROTTLE_KEY,
     VERSION_KEY,
     DamagedMessage,
@@ -69,6 +70,7 @@ class LearnerServer:
         access: token and certificate.
         largest_message_bytes: of one episode.
         limits: of connections and calls.
+        comes_back: whether, when it stops, actor processes are to wait for it; otherwise they are told that it has finished.
 
     Raises:
         ValueError: other machines could connect, and there is no token.
@@ -85,10 +87,11 @@ class LearnerServer:
         access: Access | None = None,
         largest_message_bytes: int = MAX_MESSAGE_BYTES,
         limits: ServerLimits | None = None,
+        comes_back: Callable[[], bool] = lambda: False,
     ) -> None:
         access, limits = access or Access(), limits or ServerLimits()
         check_host(host, access.token)
-        self._publisher, self._receive, self._at_exit = publisher, receive, at_exit
+        self._publisher, self._receive, self._at_exit, self._comes_back = publisher, receive, at_exit, comes_back
         self._largest_message_bytes = largest_message_bytes
         self._admission, self._rejections = Admission(access.token, limits), RejectionLog(logging.getLogger(__name__))
         rate = (limits.grace_s, limits.bytes_per_s, limits.stalled_s)
@@ -110,7 +113,7 @@ class LearnerServer:
         threading._register_atexit(self.stop)  # type: ignore[attr-defined]
 
     def stop(self) -> None:
-        """End calls in progress; actor processes learn that the learner has finished. May be called twice."""
+        """End calls in progress; actor processes learn that the learner has finished, or comes back. May be called twice."""
         if self._closing.is_set():
             return
         self._closing.set()
@@ -139,8 +142,7 @@ class LearnerServer:
         version = metadata.get(VERSION_KEY, "")
         known = int(version) if metadata.get(RUN_KEY) == self._publisher.run and version.isascii() and version.isdigit() else 0
         snapshot = self._publisher.wait_for_newer(known, POLL_S)
-        if self._closing.is_set():
-            context.abort(grpc.StatusCode.CANCELLED, FINISHED)
+        self._end_if_closing(context)
         if snapshot is None:
             return
         transfer = self._begin(self._policies if known == 0 else self._updates, context, peer)
@@ -150,8 +152,7 @@ class LearnerServer:
 
     def _send_transitions(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Any:
         peer, metadata = self._admit(context)
-        if self._closing.is_set():
-            context.abort(grpc.StatusCode.CANCELLED, FINISHED)
+        self._end_if_closing(context)
         transfer = self._begin(self._uploads, context, peer)
         throttled = metadata.get(THROTTLE_KEY) == "1"
         try:
@@ -178,6 +179,11 @@ class LearnerServer:
             while not self._may_go_on.wait(POLL_S) and context.is_active() and not self._closing.is_set():
                 pass
         return services_pb2.Empty()
+
+    def _end_if_closing(self, context: grpc.ServicerContext) -> None:
+        if self._closing.is_set():
+            comes_back = self._comes_back()
+            context.abort(grpc.StatusCode.UNAVAILABLE if comes_back else grpc.StatusCode.CANCELLED, STOPPED if comes_back else FINISHED)
 
     def _counted(self, parts: Iterator[Any], transfer: Transfer) -> Iterator[Any]:
         """The parts of an episode, as long as there are not too many of them, here and in all uploads together."""

@@ -38,6 +38,11 @@ class Stopping:
         """Whether the learner is to end."""
         return self._code != 0
 
+    @property
+    def is_for_a_restart(self) -> bool:
+        """Whether the stop was asked for by SIGTERM: whoever restarts a service or a machine sends it. Ctrl-C ends the session."""
+        return self._code == 128 + signal.SIGTERM
+
     def ask(self, reason: str) -> None:
         """Stop with an error.
 
