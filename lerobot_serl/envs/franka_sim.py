@@ -20,15 +20,14 @@ from lerobot_serl.envs.config_franka_sim import (
     TASK_DESCRIPTIONS,
     FrankaSimEnv,
 )
-from lerobot_serl.envs.panda_scene import PandaScene
-from lerobot_serl.envs.pick_cube import PickCube
+from lerobot_serl.envs.pick_cube import AtOneCube, PickCube
 from lerobot_serl.envs.schematic import draw
 from lerobot_serl.envs.simulated_arm import simulated_arms
 
 Observation = dict[str, Any]
 
 
-class FrankaSimGym(gym.Env):
+class FrankaSimGym(AtOneCube, gym.Env):
     """One arm, one cube, reward 1 when the cube has been lifted.
 
     Observations (float32 unless noted):
@@ -49,6 +48,7 @@ class FrankaSimGym(gym.Env):
         visualization_height, visualization_width, render_mode: see `FrankaSimEnv`, which validates them.
     """
 
+    config: FrankaSimEnv
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in gymnasium)
 
     def __init__(self, render_mode: str | None = "rgb_array", **settings: Any) -> None:
@@ -144,39 +144,12 @@ class FrankaSimGym(gym.Env):
         return self._is_open
 
     @property
-    def control_mode(self) -> str:
-        """`joint` or `ee_delta`."""
-        return self.config.control_mode
-
-    @property
-    def fps(self) -> int:
-        """Control frequency in Hz."""
-        return self.config.fps
-
-    @property
     def action_keys(self) -> tuple[str, ...]:
         """Names of an action's entries, in order, as the robot `franka_sim` calls them."""
         return tuple(f"{name.removesuffix('.pos')}.pos" for name in ACTION_NAMES[self.config.control_mode])
 
-    @property
-    def scene(self) -> PandaScene:
-        """The physics."""
-        return self._cube.scene
-
-    @property
-    def success(self) -> bool:
-        """Whether the cube is lifted and held now."""
-        return self._cube.is_lifted
-
-    @property
-    def attempt_time_s(self) -> float:
-        """Simulated seconds since `reset`."""
-        return self._cube.attempt_time_s
-
-    @property
-    def n_attempts_begun(self) -> int:
-        """Calls of `reset` so far."""
-        return self._cube.n_attempts_begun
+    def _present_cube(self) -> PickCube:
+        return self._cube
 
     def executable_action(self, action: Mapping[str, Any]) -> dict[str, float]:
         """Return what `step` would carry out now.

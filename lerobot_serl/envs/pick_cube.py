@@ -3,6 +3,8 @@
 The environment and the robot are two faces of this one object, so they agree to the bit.
 """
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -119,3 +121,49 @@ class PickCube:
     def privileged_observation(self) -> dict[str, FloatArray]:
         """Return "agent_pos" (18,), as `arm_state`, and "environment_state" (3,), the cube's position (m)."""
         return {"agent_pos": self.arm_state(), "environment_state": self.scene.block_position_m.astype(np.float32)}
+
+
+class CubeSettings(Protocol):
+    """Of an environment or robot."""
+
+    control_mode: str
+    fps: int
+
+
+class AtOneCube:
+    """What an environment and a robot both tell of their cube: a part of `SimulatedArm`. Not connected, a robot raises DeviceNotConnectedError."""
+
+    config: CubeSettings
+
+    @property
+    def control_mode(self) -> str:
+        """`joint` or `ee_delta`."""
+        return self.config.control_mode
+
+    @property
+    def fps(self) -> int:
+        """Control frequency in Hz."""
+        return self.config.fps
+
+    @property
+    def scene(self) -> PandaScene:
+        """The physics."""
+        return self._present_cube().scene
+
+    @property
+    def success(self) -> bool:
+        """Whether the cube is lifted and held now."""
+        return self._present_cube().is_lifted
+
+    @property
+    def attempt_time_s(self) -> float:
+        """Simulated seconds since the attempt began."""
+        return self._present_cube().attempt_time_s
+
+    @property
+    def n_attempts_begun(self) -> int:
+        """Attempts since it was made or connected, the present one included."""
+        return self._present_cube().n_attempts_begun
+
+    def _present_cube(self) -> PickCube:
+        raise NotImplementedError

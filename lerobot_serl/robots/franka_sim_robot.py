@@ -16,8 +16,7 @@ from lerobot.utils.decorators import check_if_not_connected
 from lerobot.utils.errors import DeviceNotConnectedError
 from numpy.typing import NDArray
 
-from ..envs.panda_scene import PandaScene
-from ..envs.pick_cube import PickCube
+from ..envs.pick_cube import AtOneCube, PickCube
 from ..envs.simulated_arm import simulated_arms
 from .config_franka_sim_robot import BLOCK_KEYS, STATE_KEYS, FrankaSimRobotConfig
 from .gamepad_action import AXES, GRIPPER, in_robot_keys
@@ -31,7 +30,7 @@ MAX_CATCH_UP_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-class FrankaSimRobot(Uncalibrated, Robot):
+class FrankaSimRobot(AtOneCube, Uncalibrated, Robot):
     """One arm, one cube. Observations and actions are dictionaries of Python floats; images are uint8 arrays.
 
     Observations: `joint_1.pos` to `joint_7.pos` (rad), `joint_1.vel` to `joint_7.vel` (rad/s), `gripper.pos` (0 open, 1 closed),
@@ -45,6 +44,7 @@ class FrankaSimRobot(Uncalibrated, Robot):
     """
 
     config_class = FrankaSimRobotConfig
+    config: FrankaSimRobotConfig
     name = "franka_sim"
 
     def __init__(self, config: FrankaSimRobotConfig) -> None:
@@ -178,48 +178,17 @@ class FrankaSimRobot(Uncalibrated, Robot):
         return in_robot_keys(action, self._cube.gripper_target) if self.config.control_mode == "ee_delta" else action
 
     @property
-    def control_mode(self) -> str:
-        """`joint` or `ee_delta`."""
-        return self.config.control_mode
-
-    @property
-    def fps(self) -> int:
-        """Control frequency in Hz."""
-        return self.config.fps
-
-    @property
     def action_keys(self) -> tuple[str, ...]:
         """Names of an action's entries, in order."""
         return self.config.action_keys
-
-    @property
-    def scene(self) -> PandaScene:
-        """The physics.
-
-        Raises:
-            DeviceNotConnectedError: `connect` has not been called; so do the properties below.
-        """
-        return self._cube.scene
-
-    @property
-    def success(self) -> bool:
-        """Whether the cube is lifted and held now."""
-        return self._cube.is_lifted
-
-    @property
-    def attempt_time_s(self) -> float:
-        """Simulated seconds since the attempt began."""
-        return self._cube.attempt_time_s
 
     @property
     def lifted_for_s(self) -> float:
         """Simulated seconds for which the cube has been lifted and held."""
         return self._n_lifted_steps / self._rate_hz
 
-    @property
-    def n_attempts_begun(self) -> int:
-        """Attempts since `connect`, the present one included."""
-        return self._cube.n_attempts_begun
+    def _present_cube(self) -> PickCube:
+        return self._cube
 
     @property
     def _cube(self) -> PickCube:
