@@ -16,8 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Of the way to the bound: an actor that has to reach it saturates its tanh, and learns no more.
-REACHABLE = 0.95
 BackupEntropy = Literal["none", "soft", "serl"]
 
 
@@ -143,17 +141,15 @@ def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor | float) -> Tens
     return (alpha * log_prob - q.mean(0)).mean()
 
 
-def imitation_loss(mean_edit: Tensor, wanted: Tensor, by_person: Tensor) -> Tensor:
-    """``mean_b [sum over a person's steps |tanh(mean) - a_edit|^2 / (h D)]``: behaviour cloning of corrections (HG-DAgger), on the edit.
+def imitation_loss(change: Tensor, wanted: Tensor, by_person: Tensor) -> Tensor:
+    """Mean of ``|g(s, b) - (a - b) / reach|^2`` over a person's steps: behaviour cloning of corrections (HG-DAgger, arXiv 1810.02890).
 
     Args:
-        mean_edit: ``(B, h, D)`` in [-1, 1].
-        wanted: ``(B, h, D)`` the edit that the person made, in units of the edit scale; what lies outside [-1, 1] is out of reach, and is
-            imitated as far as the actor can go without saturating.
-        by_person: ``(B, h)`` bool.
+        change: ``(B, h, D)`` in [-1, 1].
+        wanted: ``(B, h, D)`` the change of the reference policy's chunk that the person made, in the same units.
+        by_person: ``(B, h)`` bool, at least one.
     """
-    reachable = wanted.clamp(-REACHABLE, REACHABLE)
-    return ((mean_edit - reachable).square() * by_person.unsqueeze(-1)).mean()
+    return (change - wanted)[by_person].square().mean()
 
 
 def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:

@@ -219,27 +219,83 @@ def test_it_learns_which_way_to_edit(act_directory):
     assert (edit * direction).min() > 0.05
 
 
-def test_a_persons_corrections_are_imitated_within_the_bound(act_directory):
-    """Critics that prefer nothing: only the steps that a person drove pull, as far as the bound lets them."""
-    agent = make_agent(act_directory, anchor=0.0, imitation=1.0)
-    agent.grow_edits(1.0)
-    scale = agent.edit_scale.item()
-    for parameter in agent.critic.parameters():
-        parameter.data.zero_()
+def test_the_corrector_learns_what_people_did_without_a_bound(act_directory):
+    agent = make_agent(act_directory)
     batch = make_batch(agent)
-    correction = torch.tensor([0.5 * scale, -0.5 * scale, 10 * scale, 0.0])
+    correction = torch.tensor([0.7, -0.9, 0.05, 0.0])
     by_person = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
     by_person[:, :3] = True
-    batch = replace(batch, chunk=batch.base + correction, by_person=by_person)
-    optimizer = torch.optim.Adam(agent.actor.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(0)
-    first = agent.actor_loss(batch, generator)[1]["imitation"]
-    for _ in range(300):
+    batch = replace(
+        batch,
+        chunk=(batch.base + correction).clamp(-1, 1),
+        by_person=by_person,
+        is_demo=torch.zeros(BATCH, dtype=torch.bool),
+    )
+    optimizer = torch.optim.Adam(agent.corrector.parameters(), lr=3e-3)
+    first = agent.corrector_loss(batch)[1]["corrector_loss"]
+    for _ in range(400):
         optimizer.zero_grad()
-        agent.actor_loss(batch, generator)[0].backward()
+        agent.corrector_loss(batch)[0].backward()
         optimizer.step()
-    mean, _ = agent.actor(batch.features, batch.base)
-    edit = mean.tanh().unflatten(-1, batch.base.shape[-2:])
-    assert edit[:, :3].mean((0, 1)).tolist() == pytest.approx([0.5, -0.5, 0.95, 0.0], abs=0.06)
-    assert edit[:, 3:].abs().max() < 0.2  # nobody showed these steps
-    assert agent.actor_loss(batch, generator)[1]["imitation"] < 0.1 * first
+    assert agent.corrector_loss(batch)[1]["corrector_loss"] < 0.02 * first
+    change = 2 * agent.corrector(batch.features, batch.base)
+    torch.testing.assert_close(change[:, :3].mean((0, 1)), (batch.chunk - batch.base)[:, :3].mean((0, 1)), atol=0.05, rtol=0)
+    assert change[:, 3:].abs().mean() < 0.3  # nobody showed these steps
+    assert all(parameter.grad is None for parameter in agent.actor.parameters())
+
+
+def test_demonstrations_count_as_what_people_did_but_only_beside_corrections(act_directory):
+    agent = make_agent(act_directory)
+    batch = make_batch(agent)
+    assert agent.corrector_loss(batch) is None  # half of it are demonstrations
+    by_person = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
+    by_person[-1, 0] = True
+    batch = replace(batch, by_person=by_person, length=torch.full((BATCH,), 2))
+    demonstrated = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
+    demonstrated[: BATCH // 2, :2] = True
+    with torch.no_grad():
+        agent.corrector.head.bias.fill_(0.3)
+    squares = ((batch.chunk - batch.base) / 2 - torch.tensor(0.3).tanh()).square().mean(-1)
+    assert agent.corrector_loss(batch)[0].item() == pytest.approx(squares[demonstrated | by_person].mean().item(), rel=1e-4)
+
+
+def test_what_people_taught_is_what_is_edited(act_directory):
+    agent = make_agent(act_directory, margin=0.0)
+    features, base = observed(agent)
+    assert agent.reference(features, base) is base
+    with torch.no_grad():
+        agent.corrector.head.bias.fill_(0.4)
+    corrected = (base + 2 * torch.tensor(0.4).tanh()).clamp(-1, 1)
+    torch.testing.assert_close(agent.propose(features, base).chunk, corrected)
+    with torch.no_grad():
+        agent.actor.head.bias[: 5 * 4] = -2.0
+        agent.fixed_noise.zero_()  # every candidate is the mean edit
+        agent.edit_scale.fill_(0.2)
+    edited = (corrected - 0.2 * torch.tensor(2.0).tanh()).clamp(-1, 1)
+    chunks = torch.stack([corrected, edited], 1)
+    chosen = agent.critic(features, chunks).mean(0).argmax(-1)
+    assert 0 < chosen.float().mean() < 1
+    torch.testing.assert_close(agent.propose(features, base).chunk, chunks[torch.arange(BATCH), chosen], atol=1e-5, rtol=0)
+    explored = agent.explore(features, base, True, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(explored.chunk[explored.choice == BASE], corrected[explored.choice == BASE])
+    assert (explored.chunk - corrected).abs().max() <= 0.2 + 1e-5
+
+
+def test_losses_are_those_of_an_agent_whose_act_does_what_people_taught(act_directory):
+    agent = make_agent(act_directory)
+    batch = make_batch(agent)
+    with torch.no_grad():
+        agent.actor.head.bias.normal_()
+    changed = [(each + 2 * torch.tensor(0.4).tanh()).clamp(-1, 1) for each in (batch.base, batch.next_base)]
+    expected = replace(batch, base=changed[0], next_base=changed[1])
+
+    def losses(batch):
+        generator = torch.Generator().manual_seed(0)
+        return [agent.critic_loss(batch, generator, None)[0].item(), agent.actor_loss(batch, generator)[0].item()]
+
+    wanted = losses(expected)
+    with torch.no_grad():
+        agent.corrector.head.bias.fill_(0.4)
+    assert losses(batch) == pytest.approx(wanted, rel=1e-5)
+    agent.actor_loss(batch, torch.Generator().manual_seed(0))[0].backward()
+    assert all(gradient is None for gradient in gradients(agent.corrector))

@@ -44,7 +44,7 @@ def test_it_is_said_with_share_and_remedy_once_there_is_enough(caplog):
     assert record.levelno == logging.WARNING
     assert "joint_4: 40 % of 50 corrected frames lie outside" in record.getMessage()
     assert "joint_3" not in record.getMessage()
-    assert "only edit ACT by 0.1 there: raise --policy.actor.edit_scale" in record.getMessage()
+    assert "Edits reach 0.1; what lies farther off is learnt by imitation alone" in record.getMessage()
 
 
 def test_it_is_not_said_again_and_again(caplog):

@@ -26,7 +26,7 @@ from lerobot_serl.online.progress import Progress
 from lerobot_serl.policy.checkpoint_files import first_flaw
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.optimizer import GroupControl
-from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.replay.store import EpisodeStore, online_features
 
 pytestmark = pytest.mark.slow
@@ -299,3 +299,21 @@ def test_camera_policies_learn_too(tmp_path):
     online = LeRobotDataset("local/pixels_online", root=tmp_path / "online")
     assert online.num_frames >= 12
     assert online[0]["observation.images.wrist"].std() > 0.01
+
+
+def test_the_corrector_begins_after_enough_takeovers(demonstrations, tmp_path):
+    config = small_config(metrics_dir=str(tmp_path), startup=StartupConfig(critic_updates=0))
+    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, controls)
+    by_hand = torch.tensor([False, True, True, False, True, True])
+
+    def terms():
+        batch = learner._sample()
+        return learner._losses(batch)[1]
+
+    for n_takeovers in range(0, config.corrector.least_takeovers + 2, 2):
+        assert learner.n_takeovers == n_takeovers
+        assert ("corrector_loss" in terms()) == (n_takeovers == config.corrector.least_takeovers)
+        learner.remember(annotate(learner.agent, make_recording(6, "truncated", intervention=by_hand), 64))
+    config.corrector.least_takeovers = 0
+    assert "corrector_loss" not in terms()

@@ -125,7 +125,7 @@ def test_act_never_moves_and_never_drops_out(tmp_path):
     observation = random_observations(act_config, 4)
     assert torch.equal(policy.agent.annotate(observation)[1], policy.agent.annotate(observation)[1])
     names = [group["name"] for group in policy.get_optim_params()]
-    assert names == ["critic", "actor", "temperature"]
+    assert names == ["critic", "actor", "temperature", "corrector"]
 
 
 def test_features_that_differ_are_named_with_both_shapes(tmp_path):

@@ -171,7 +171,7 @@ def test_the_learner_takes_the_alarm_from_arriving_episodes(demonstrations, tmp_
         metrics_dir=str(tmp_path),
     )
     progress, agent = Progress(config), small_agent(config)
-    controls = {name: GroupControl() for name in ("critic", "actor", "temperature")}
+    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
     learner = Learner(agent, config, progress, demonstrations.meta, controls)
     collection = learner.collection
     try:

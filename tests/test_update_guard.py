@@ -23,11 +23,12 @@ class SmallRun:
             startup=startup, batch_size=8, policy_delay=1, metrics_dir=str(tmp_path), metrics_period_s=1e-6, **changes
         )
         self.agent, self.progress = small_agent(self.config), Progress(self.config)
-        controls = {name: GroupControl() for name in ("critic", "actor", "temperature")}
+        controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
         networks = {
             "critic": list(self.agent.critic.parameters()),
             "actor": list(self.agent.actor.parameters()),
             "temperature": [self.agent.raw_temperature],
+            "corrector": list(self.agent.corrector.parameters()),
         }
         groups = [
             {"params": networks[name], "lr": 1e-3, "name": name, "max_grad_norm": 10.0, "control": control}

@@ -1,4 +1,4 @@
-"""Whether people's corrections lie within reach of the edits: what lies outside, the policy can not learn to do."""
+"""Whether people's corrections lie within reach of the edits: what lies outside, exploration never tries by itself."""
 
 import logging
 from collections.abc import Sequence
@@ -58,6 +58,6 @@ class CorrectionReport:
         parts = ", ".join(f"{name}: {100 * share:.0f} %" for name, share in sorted(large.items(), key=lambda item: -item[1]))
         return (
             f"The bound of the edits is too small for people's corrections ({parts} of {self._frames} corrected frames lie outside). "
-            f"The policy can only edit ACT by {self._edit_scale} there: raise --policy.actor.edit_scale in the next run, "
-            "or retrain ACT with the corrections."
+            f"Edits reach {self._edit_scale}; what lies farther off is learnt by imitation alone (--policy.corrector.*). "
+            "Raise --policy.actor.edit_scale in the next run if exploration is to reach it too, or retrain ACT with the corrections."
         )

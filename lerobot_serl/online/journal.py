@@ -16,8 +16,9 @@ from .progress import Phase, Progress
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
 LEARNER_METRICS = (
     "critic_loss", "q_data", "q_demo", "q_online", "q_std", "q_base", "q_edit", "target_q", "reward_share",
-    "actor_loss", "anchor", "imitation", "edit_rms", "edit_saturation", "edit_advantage", "edit_chosen", "sigma", "entropy",
-    "temperature", "temperature_loss", "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm",
+    "actor_loss", "anchor", "edit_rms", "edit_saturation", "edit_advantage", "edit_chosen", "sigma", "entropy",
+    "temperature", "temperature_loss", "corrector_loss",
+    "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm", "corrector_grad_norm",
     "updates_per_s", "wait_s", "intake_ms", "buffer_steps", "demo_steps", "lead_steps", "skipped_updates", "alarms", "rollbacks",
 )  # fmt: skip
 RECENT_EPISODES = 50

@@ -90,6 +90,7 @@ class Learner:
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
         for recording in self._read_all(reader, "Demonstrations"):
             self.demonstrations.add(annotate(agent, recording, config.annotation_batch_size))
+        self.n_takeovers = 0
         self.intake = Intake(agent, config.annotation_batch_size)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
@@ -136,6 +137,9 @@ class Learner:
     def _losses(self, batch: Batch) -> tuple[Tensor, Metrics]:
         self.agent.grow_edits(self.progress.scale_fraction)
         loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range)
+        if 0 < self.config.corrector.least_takeovers <= self.n_takeovers and (corrected := self.agent.corrector_loss(batch)):
+            loss = loss + corrected[0]
+            metrics |= corrected[1]
         if self.progress.actor_joins:
             actor_loss, actor_metrics = self.agent.actor_loss(batch, self.generator)
             loss = loss + actor_loss
@@ -230,6 +234,7 @@ class Learner:
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
             self.online.add(piece)
+        self.n_takeovers += len(by_person)
         for piece in by_person:
             self.demonstrations.add(piece)
 

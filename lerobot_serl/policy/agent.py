@@ -12,6 +12,7 @@ from .. import sac
 from ..networks.act_base import ActBase
 from ..networks.action_space import ActionBox
 from ..networks.actor import EditActor
+from ..networks.corrector import REACH, Corrector
 from ..networks.critic import CriticEnsemble
 from ..networks.features import ObservationFeatures
 from ..replay.transition import Batch
@@ -31,7 +32,7 @@ class Proposal:
 
     Attributes:
         chunk: ``(B, h, D)`` in action units.
-        choice: ``(B,)`` 0 ACT's chunk, 1 the mean edit, 2 a sampled edit.
+        choice: ``(B,)`` 0 the reference, 1 the mean edit, 2 a sampled edit.
     """
 
     chunk: Tensor
@@ -64,6 +65,8 @@ class EditAgent(nn.Module):
             self.features.size, self.horizon, self.action_dim, actor.hidden_sizes,
             actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
         )  # fmt: skip
+        corrector = config.corrector
+        self.corrector = Corrector(self.features.size, self.horizon, self.action_dim, corrector.hidden_sizes, corrector.activation)
         self.critic = CriticEnsemble(
             self.features.size, self.horizon * self.action_dim, critic.hidden_sizes, critic.members, critic.activation
         )
@@ -89,16 +92,22 @@ class EditAgent(nn.Module):
         return self.features(observation, pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
 
     @torch.no_grad()
-    def propose(self, features: Tensor, base: Tensor) -> Proposal:
-        """The deterministic policy: ACT's chunk, the mean edit of it, or one of a few edits with fixed noise, whichever the critics prefer.
+    def reference(self, features: Tensor, base: Tensor) -> Tensor:
+        """What is edited: ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
+        return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
 
-        The edits with noise compete only once the actor has learnt; until then this is ACT, exactly.
+    @torch.no_grad()
+    def propose(self, features: Tensor, base: Tensor) -> Proposal:
+        """The deterministic policy: the reference, the mean edit of it, or one of a few edits with fixed noise, whichever the critics prefer.
+
+        The edits with noise compete only once the actor has learnt; until then this is the reference, exactly.
         """
-        mean, std = self.actor(features, base)
-        edits = [self._edited(base, mean.tanh())]
+        reference = self.reference(features, base)
+        mean, std = self.actor(features, reference)
+        edits = [self._edited(reference, mean.tanh())]
         if self.has_learnt:
-            edits += [self._edited(base, (mean + std * noise).tanh()) for noise in self.fixed_noise]
-        return self._choose(features, base, torch.stack(edits, dim=1))
+            edits += [self._edited(reference, (mean + std * noise).tanh()) for noise in self.fixed_noise]
+        return self._choose(features, reference, edits)
 
     @property
     def has_learnt(self) -> bool:
@@ -110,22 +119,22 @@ class EditAgent(nn.Module):
         """The collecting policy.
 
         Before the actor learns: the deterministic policy (ACT itself, unless a trained checkpoint goes on), or with probability 1/2 a
-        sampled edit. Afterwards the best of ACT's chunk, the mean edit and some sampled edits; with probability ``actor.explore`` a
+        sampled edit. Afterwards the best of the reference, the mean edit and some sampled edits; with probability ``actor.explore`` a
         sampled edit, unasked.
 
         Args:
             learning: the actor has begun to learn.
             generator: CPU generator of the exploration noise.
         """
-        settings = self.config.actor
-        mean, std = self.actor(features, base)
+        settings, reference = self.config.actor, self.reference(features, base)
+        mean, std = self.actor(features, reference)
         count = max(settings.sampled_candidates, 1)
-        samples = self._edited(base.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
-        edits = [self._edited(base, mean.tanh()), *(samples[: settings.sampled_candidates] if learning else ())]
+        samples = self._edited(reference.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
+        edits = [self._edited(reference, mean.tanh()), *(samples[: settings.sampled_candidates] if learning else ())]
         if learning and not settings.candidates:
             chosen = Proposal(samples[0], torch.full((len(base),), SAMPLE))
         else:
-            chosen = self._choose(features, base, torch.stack(edits, dim=1))
+            chosen = self._choose(features, reference, edits)
         unasked = torch.rand(len(base), generator=generator) < (settings.explore if learning else 0.5)
         chunk = torch.where(unasked.to(base.device)[:, None, None], samples[0], chosen.chunk)
         return Proposal(chunk, torch.where(unasked, SAMPLE, chosen.choice.cpu()))
@@ -139,11 +148,12 @@ class EditAgent(nn.Module):
         settings, alpha = self.config.critic, sac.temperature_of(self.raw_temperature).detach()
         members = torch.randperm(settings.members, generator=generator)[: settings.subset].to(batch.reward.device)
         with torch.no_grad():
-            mean, std = self.actor(batch.next_features, batch.next_base)
+            reference = self.reference(batch.next_features, batch.next_base)
+            mean, std = self.actor(batch.next_features, reference)
             edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
-            chunks = self._edited(batch.next_base, edit).unsqueeze(1)
+            chunks = self._edited(reference, edit).unsqueeze(1)
             if self.config.actor.candidates:
-                chunks = torch.cat([batch.next_base.unsqueeze(1), chunks], dim=1)
+                chunks = torch.cat([reference.unsqueeze(1), chunks], dim=1)
             next_q = self.critic_target(batch.next_features, chunks, members)
             chosen = sac.choose_candidate(next_q, self.config.actor.margin)
             next_q = next_q.gather(-1, chosen.expand(len(members), -1).unsqueeze(-1)).squeeze(-1)
@@ -169,21 +179,19 @@ class EditAgent(nn.Module):
 
     def actor_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Loss of the actor and of the temperature on a batch; neither moves the critics."""
-        mean, std = self.actor(batch.features, batch.base)
+        reference = self.reference(batch.features, batch.base)
+        mean, std = self.actor(batch.features, reference)
         edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
         log_prob = log_prob / mean.shape[-1]
-        q = self.critic(batch.features, self._edited(batch.base, edit), frozen=True)
+        q = self.critic(batch.features, self._edited(reference, edit), frozen=True)
         alpha = sac.temperature_of(self.raw_temperature)
         policy_loss = sac.actor_loss(q, log_prob, alpha)
         anchor = mean.tanh().square().mean()
-        wanted = (batch.chunk - batch.base) / self.edit_scale
-        imitation = sac.imitation_loss(mean.tanh().unflatten(-1, batch.base.shape[-2:]), wanted, batch.by_person)
         alpha_loss = sac.temperature_loss(alpha, log_prob, self.target_entropy)
         metrics = {
             "actor_loss": policy_loss.item(),
             "q_edit": q.detach().mean().item(),
             "anchor": anchor.item(),
-            "imitation": imitation.item(),
             "edit_rms": anchor.sqrt().item() * self.edit_scale.item(),
             "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
             "sigma": std.detach().mean().item(),
@@ -191,14 +199,23 @@ class EditAgent(nn.Module):
             "temperature": alpha.item(),
             "temperature_loss": alpha_loss.item(),
         }
-        pulls = self.config.actor.anchor * anchor + self.config.actor.imitation * imitation
-        return policy_loss + pulls + alpha_loss, metrics
+        return policy_loss + self.config.actor.anchor * anchor + alpha_loss, metrics
+
+    def corrector_loss(self, batch: Batch) -> tuple[Tensor, Metrics] | None:
+        """Loss of the corrector on what people did, in corrections and in demonstrations; None if no correction is in the batch."""
+        if not batch.by_person.any():
+            return None
+        inside = torch.arange(self.horizon, device=batch.length.device) < batch.length.unsqueeze(-1)
+        by_person = batch.by_person | (batch.is_demo.unsqueeze(-1) & inside)
+        loss = sac.imitation_loss(self.corrector(batch.features, batch.base), (batch.chunk - batch.base) / REACH, by_person)
+        return loss, {"corrector_loss": loss.item()}
 
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:
-        """How the mean edit compares with ACT's chunk in the critics' eyes."""
-        mean, _ = self.actor(batch.features, batch.base)
-        chunks = torch.stack([batch.base, self._edited(batch.base, mean.tanh())], dim=1)
+        """How the mean edit compares with the reference in the critics' eyes."""
+        reference = self.reference(batch.features, batch.base)
+        mean, _ = self.actor(batch.features, reference)
+        chunks = torch.stack([reference, self._edited(reference, mean.tanh())], dim=1)
         q = self.critic(batch.features, chunks)
         chosen = sac.choose_candidate(q, self.config.actor.margin)
         return {
@@ -221,13 +238,13 @@ class EditAgent(nn.Module):
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
         return sac.edit_chunk(base, edit.unflatten(-1, base.shape[-2:]), self.edit_scale)
 
-    def _choose(self, features: Tensor, base: Tensor, edits: Tensor) -> Proposal:
-        """``edits (B, C, h, D)``, the mean edit first."""
+    def _choose(self, features: Tensor, reference: Tensor, edits: list[Tensor]) -> Proposal:
+        """``edits``, each ``(B, h, D)``, the mean edit first."""
         if not self.config.actor.candidates:
-            return Proposal(edits[:, 0], torch.full((len(base),), MEAN))
-        chunks = torch.cat([base.unsqueeze(1), edits], dim=1)
+            return Proposal(edits[0], torch.full((len(reference),), MEAN))
+        chunks = torch.stack([reference, *edits], dim=1)
         index = sac.choose_candidate(self.critic(features, chunks), self.config.actor.margin)
-        chunk = chunks[torch.arange(len(base), device=base.device), index]
+        chunk = chunks[torch.arange(len(reference), device=reference.device), index]
         return Proposal(chunk, index.clamp_max(SAMPLE))
 
 

@@ -10,7 +10,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 
 from .optimizer import PerNetworkAdamConfig
-from .parts import ActorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
+from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .validation import require, require_not_negative, require_positive
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class SerlSacConfig(PreTrainedConfig):
 
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    corrector: CorrectorConfig = field(default_factory=CorrectorConfig)
     temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
     startup: StartupConfig = field(default_factory=StartupConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)

@@ -18,7 +18,7 @@ from .agent import EditAgent, Metrics
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig
 from .optimizer import GroupControl
-from .parts import ActorConfig, CriticConfig, TemperatureConfig
+from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
 from .validation import require
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         )  # fmt: skip
         self.agent = EditAgent(config)
         self.progress = Progress(config)
-        self._controls = {name: GroupControl() for name in ("critic", "actor", "temperature")}
+        self._controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
         self._learner: Learner | None = None
         if checkpoint is not None or config.act_source is None:
             self._initialise(checkpoint, dataset_stats)
@@ -85,10 +85,11 @@ class SerlSacPolicy(PreTrainedPolicy):
 
     def get_optim_params(self) -> list[dict[str, Any]]:
         """One parameter group per network; frozen ACT and the target critics are in none."""
-        networks: dict[str, tuple[ActorConfig | CriticConfig | TemperatureConfig, list[Tensor]]] = {
+        networks: dict[str, tuple[ActorConfig | CorrectorConfig | CriticConfig | TemperatureConfig, list[Tensor]]] = {
             "critic": (self.config.critic, list(self.agent.critic.parameters())),
             "actor": (self.config.actor, list(self.agent.actor.parameters())),
             "temperature": (self.config.temperature, [self.agent.raw_temperature]),
+            "corrector": (self.config.corrector, list(self.agent.corrector.parameters())),
         }
         return [
             {

@@ -26,9 +26,6 @@ class ActorConfig:
     grad_clip_norm: float = 10.0
     # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
     anchor: float = 0.01
-    # Weight of imitating people's corrections in the actor's loss, on the steps that a person drove. 0: the critics alone learn from them;
-    # weights from 0.1 to 1 brought nothing in what was measured (docs/benchmarks.md).
-    imitation: float = 0.0
     # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
     candidates: bool = True
     # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
@@ -49,10 +46,28 @@ class ActorConfig:
             self.min_std <= self.init_std <= self.max_std,
             "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
         )  # fmt: skip
-        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "imitation", "sampled_candidates", "margin")
+        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")
+
+
+@dataclass
+class CorrectorConfig:
+    """``--policy.corrector.*``: the network that changes ACT's chunk as people's corrections taught it, before the actor edits it."""
+
+    # It begins to learn after so many takeovers; without them it has no effect. 0 switches it off.
+    least_takeovers: int = 10
+    hidden_sizes: tuple[int, ...] = (256, 256)
+    activation: str = "relu"
+    lr: float = 3e-4
+    # Largest gradient norm; 0 switches clipping off.
+    grad_clip_norm: float = 10.0
+
+    def __post_init__(self) -> None:
+        require_positive(self, "policy.corrector.", "lr")
+        require_not_negative(self, "policy.corrector.", "grad_clip_norm", "least_takeovers")
+        _check_network(self, "policy.corrector.")
 
 
 @dataclass
@@ -179,7 +194,7 @@ class OnlineConfig:
         )  # fmt: skip
 
 
-def _check_network(owner: ActorConfig | CriticConfig, prefix: str) -> None:
+def _check_network(owner: ActorConfig | CorrectorConfig | CriticConfig, prefix: str) -> None:
     sizes = owner.hidden_sizes
     require(len(sizes) > 0 and min(sizes) > 0, f"{prefix}hidden_sizes", sizes, "one or more positive layer widths")
     require(owner.activation in ("relu", "silu", "tanh"), f"{prefix}activation", owner.activation, "relu, silu or tanh")
