@@ -1,5 +1,6 @@
 """A seeded flood of broken, lying and malicious messages: each is refused, nothing is executed, honest actors go on."""
 
+import importlib
 import importlib.util
 import pickle
 import threading
@@ -42,7 +43,7 @@ def test_every_hostile_message_is_refused(tmp_path, kind):
 
 
 def test_the_bomb_is_live(tmp_path):
-    pickle.loads(pickle.dumps(hostile.Bomb(tmp_path / "executed")))
+    pickle.loads(pickle.dumps(importlib.import_module("hostile_attacks").Bomb(tmp_path / "executed")))
     assert (tmp_path / "executed").exists()
 
 
