@@ -180,7 +180,7 @@ def test_newer_weights_arrive_newest_only(learner, client):
         learner.publisher.publish("actor", updates, 9)
     newest = eventually(lambda: client._newest is not None and client._newest[0]["version"] == first + 3 and client.newer_weights())
     assert newest[0]["updates"] == 300
-    assert {name.partition(".")[0] for name in newest[1]} == {"actor", "critic", "edit_scale"}  # ACT travels once
+    assert {name.partition(".")[0] for name in newest[1]} == {"actor", "corrector", "critic", "edit_scale"}  # ACT travels once
     policy.load(*newest)
     assert (policy.version, policy.phase) == (first + 3, "actor")
     assert policy._agent.critic.head_bias.unique().tolist() == [300.0]

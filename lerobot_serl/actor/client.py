@@ -30,15 +30,13 @@ from ..transport import (
     join,
     split,
 )
-from .answers import LearnerAway, LearnerFinished, LearnerRefused, LearnerSilent, LearnerUnreachable, NamePatience, answer
+from .answers import LearnerAway, LearnerFinished, LearnerRefused, LearnerSilent, LearnerUnreachable, NamePatience, PolicyPatience, answer
 from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
 POLICY = "policy"
 RETRY_S = 0.25
 CALL_TIMEOUT_S = 10.0
-# Of a whole policy, which may be large: doubled while that is not enough, and at least this often what the last one took.
-POLICY_TIMEOUT_S, LONGEST_POLICY_TIMEOUT_S, POLICY_MARGIN = 20.0, 600.0, 4.0
 # Of an episode: a learner may hold a simulated one back for so long; a slow network gets a second for each megabyte more.
 THROTTLED_TIMEOUT_S = 600.0
 EPISODE_TIMEOUT_S = 20.0
@@ -75,7 +73,7 @@ class LearnerClient:
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
         self._open_channel = lambda: open_channel(address, token, certificate)
         self._channel = self._open_channel()
-        self._policy_timeout_s = POLICY_TIMEOUT_S
+        self._policy_patience = PolicyPatience()
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
@@ -227,20 +225,20 @@ class LearnerClient:
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
         # Whoever has weights gets an answer within a second or so; a learner that was lost may come back with a whole policy.
-        whole, started_s = not self.reachable, time.monotonic()
-        timeout_s = self._policy_timeout_s if whole else CALL_TIMEOUT_S
+        patience, started_s = None if self.reachable else self._policy_patience, time.monotonic()
+        timeout_s = CALL_TIMEOUT_S if patience is None else patience.timeout_s
         try:
             parts = self._stub().StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
             data = next(join(parts), None)
         except grpc.RpcError as error:
             said = self._answer(error)
-            if whole and isinstance(said, LearnerSilent):
-                self._policy_timeout_s = min(2 * self._policy_timeout_s, LONGEST_POLICY_TIMEOUT_S)
+            if patience is not None and isinstance(said, LearnerSilent):
+                patience.after(None)
             raise said from error
         except DamagedMessage as error:
             raise LearnerAway(str(error)) from error
-        if whole:
-            self._policy_timeout_s = max(POLICY_TIMEOUT_S, POLICY_MARGIN * (time.monotonic() - started_s))
+        if patience is not None:
+            patience.after(time.monotonic() - started_s)
         return None if data is None else decode(data)
 
     def _stub(self) -> Any:
