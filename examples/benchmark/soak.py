@@ -27,7 +27,7 @@ from kills import READY_S, REPO_ID, Ground, lines, start_robot
 
 ROBOTS, FRAMES, EPISODE_S = ("left", "middle", "right"), 10, 15.0
 FIRST_OF_NEXT = 100_000  # robots number their episodes from a multiple of this
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 10.0
 PAGE_MB = 4096 / 1e6
 COLUMNS = ("wall_s", "episodes", "process", "resident_mb", "threads", "open_files")
 SUMMARY_COLUMNS = (
@@ -77,14 +77,15 @@ class Day:
         for name, number in numbers.items():
             directory = Path(f"/proc/{number}")
             try:
-                resident_mb = int((directory / "statm").read_text().split()[1]) * PAGE_MB
+                resident_mb = round(int((directory / "statm").read_text().split()[1]) * PAGE_MB, 1)
                 threads = int((directory / "stat").read_text().rpartition(")")[2].split()[17])
                 yield name, resident_mb, threads, len(list((directory / "fd").iterdir()))
             except OSError:
                 if name != "completion":  # which ends and is started again
                     raise
-        waiting = [path for name in ("*/spool", "simulated", "online.journal") for path in self.root.glob(f"{name}/**/*.episode")]
-        yield "disk", sum(path.stat().st_size for path in waiting if path.exists()) / 1e6, 0, len(waiting)
+        places = ("*/spool", "simulated", "online.journal")
+        waiting = [size for name in places for path in self.root.glob(f"{name}/**/*.episode") if (size := _size(path)) is not None]
+        yield "disk", sum(waiting) / 1e6, 0, len(waiting)
 
     def end(self) -> tuple[int, int, int]:
         """All delivered, the learner stopped: episodes acknowledged, lost, doubled."""
@@ -107,9 +108,17 @@ class Day:
         return n_episodes, len(acknowledged - counts.keys()), sum(count - 1 for count in counts.values())
 
 
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # delivered in the meantime
+        return None
+
+
 def measure(root: Path, hours: float, output: Path) -> bool:
     """The day, or until Ctrl-C; whether nothing was lost and nothing grew. Writes the tables and the picture."""
     wanted = round(hours * 3600 / EPISODE_S * len(ROBOTS))
+    output.parent.mkdir(parents=True, exist_ok=True)
     day = Day(root)
     rows: list[Row] = []
     day.start()
@@ -123,13 +132,12 @@ def measure(root: Path, hours: float, output: Path) -> bool:
                 if n_episodes:
                     started_s = started_s or time.monotonic()
                     rows += [(round(time.monotonic() - started_s, 1), n_episodes, *seen) for seen in day.look()]
+                    _write(output, COLUMNS, rows)
                 bar.update(n_episodes - bar.n)
                 time.sleep(LOOK_EVERY_S)
     except KeyboardInterrupt:
         wanted = day.n_episodes
     episodes, lost, doubled = day.end()
-    output.parent.mkdir(parents=True, exist_ok=True)
-    _write(output, COLUMNS, [(wall_s, n, name, f"{mb:.1f}", threads, files) for wall_s, n, name, mb, threads, files in rows])
     draw(output)
     hours = wanted * EPISODE_S / 3600 / len(ROBOTS)
     summary = [(round(hours, 2), episodes, lost, doubled, *each) for each in _growth(rows)]
