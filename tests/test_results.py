@@ -69,7 +69,25 @@ def test_the_table_of_the_robot_workflow_is_the_result_file():
     assert len(rows_of("robot_workflow/episodes.csv")) == int(rows["fine_tuned"]["episodes"])
 
 
-def test_the_table_of_the_takeovers_is_the_result_file():
+def test_takeovers_make_the_policy_better_on_each_seed_and_the_table_is_the_result_file():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    measured = {(row["arm"], row["seed"], int(row["updates"])): int(row["successes"]) for row in rows_of("interventions/interventions.csv")}
+    last = max(updates for _, _, updates in measured)
+    assert all(measured["takeovers", seed, last] > measured["none", seed, last] for seed in "012")
+    quoted = {}
+    for updates, *values in re.findall(rf"^\| ([\d,]+) {r'\| (\d+) ' * 6}\|$", text, re.MULTILINE):
+        arms = [(arm, seed) for seed in "012" for arm in ("none", "takeovers")]
+        quoted |= {(*arm, int(updates.replace(",", ""))): int(value) for arm, value in zip(arms, values, strict=True)}
+    assert quoted == {key: value for key, value in measured.items() if key[0] in ("none", "takeovers")}
+    missing = [measured["takeovers_about_to_miss", seed, last] for seed in "01"]
+    assert f"the policy has {missing[0]} of 100 after 8,000 updates with seed 0, and {missing[1]} with seed 1" in " ".join(text.split())
+    without = [measured["takeovers_about_to_miss_without_corrector", seed, last] for seed in "012"]
+    first = measured["takeovers_without_corrector", "0", last]
+    words = f"ended at {first} with seed 0, and those that wait at {without[0]}, {without[1]} and {without[2]} with seeds 0, 1 and 2"
+    assert words in " ".join(text.split())
+
+
+def test_the_table_of_the_takeovers_before_the_corrector_is_the_result_file():
     found = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE)
     rows = {(row["arm"], row["seed"], int(row["updates"])): int(row["successes"]) for row in rows_of("interventions/after_3_s.csv")}
     quoted = {}

@@ -1,8 +1,8 @@
 """Do a person's corrections help? The quickstart's task with and without a scripted person who takes over, from the same weak ACT.
 
 ACT has seen three demonstrations, and an attempt ends after 3.5 seconds, which is time for one approach. In the arm "takeovers" the scripted
-expert watches all attempts, and takes over where the hand comes down beside the cube. The policy is evaluated without help, on the same 100
-seeds for both arms, while it learns. Finished parts are not repeated.
+expert takes half of the attempts over when they begin; the other arms say what happens when it waits. The policy is evaluated without help, on the
+same 100 seeds for all arms, while it learns. Finished parts are not repeated.
 
 python examples/benchmark/interventions.py --root=outputs/interventions
 """
@@ -16,11 +16,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from quickstart import EPISODES, Quickstart
 
-ARMS = {
+PERSON = ("--actor.teleop.type=franka_sim_expert",)
+ARMS: dict[str, tuple[str, ...]] = {
     "none": (),
-    "takeovers": (
-        "--actor.teleop.type=franka_sim_expert", "--actor.teleop.takeover_share=1.0", "--actor.teleop.takeover_after_s=0.5",
-        "--actor.teleop.takeover_beside_m=0.025",
+    "takeovers": (*PERSON, "--actor.teleop.takeover_share=0.5", "--actor.teleop.takeover_after_s=0"),
+    "takeovers_after_half_a_second": (*PERSON, "--actor.teleop.takeover_share=0.5", "--actor.teleop.takeover_after_s=0.5"),
+    "takeovers_about_to_miss": (
+        *PERSON, "--actor.teleop.takeover_share=1.0", "--actor.teleop.takeover_after_s=0.5", "--actor.teleop.takeover_beside_m=0.025",
     ),
 }  # fmt: skip
 # A weak ACT, as a person would help it.
@@ -85,7 +87,7 @@ def main() -> int:
     command = argparse.ArgumentParser(description=__doc__)
     command.add_argument("--root", type=Path, default=Path("outputs/interventions"))
     command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    command.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=list(ARMS))
+    command.add_argument("--arms", nargs="+", choices=sorted(ARMS), default=["none", "takeovers"])
     command.add_argument("--steps", type=int, default=8000, help="critic updates")
     command.add_argument("--every", type=int, default=2000, help="updates between two evaluations")
     command.add_argument("--table", type=Path, default=Path("docs/results/interventions/interventions.csv"))
