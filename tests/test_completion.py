@@ -47,7 +47,9 @@ def test_complete_moves_every_episode_once_and_in_order(tmp_path, monkeypatch):
     monkeypatch.setattr("lerobot_serl.replay.completion.EPISODES_PER_OPENING", 2)
     root = tmp_path / "online"
     journal = journalled(root, RECORDINGS[:3])
-    assert complete(settings_for(root)) == 3
+    assert complete(settings_for(root), openings=1) == 2
+    assert len(journal.pending()) == 1
+    assert complete(settings_for(root)) == 1
     assert journal.pending() == []
     assert_dataset_holds(root, RECORDINGS[:3])
     assert complete(settings_for(root)) == 0
@@ -193,3 +195,42 @@ def test_killed_between_any_two_changes_to_the_disk_nothing_is_lost_or_doubled(t
         assert_dataset_holds(root, RECORDINGS)
         assert [path.name for path in root.with_name("online.versions").iterdir() if path.name.isdigit()] == [root.resolve().name]
     assert {(1, 3), (4, 0)} < outcomes  # some were killed while both the journal and the dataset had an episode
+
+
+class Forgetful(CompletionProcess):
+    """Its processes end after two episodes; real ones, with other constants."""
+
+    started = 0
+
+    def _running(self):
+        if self._process is None or self._process.poll() is not None:
+            self.started += 1
+            code = "import lerobot_serl.replay.completion as it; it.EPISODES_PER_OPENING, it.OPENINGS_PER_PROCESS = 1, 2; it.main()"
+            command = [sys.executable, "-c", code, json.dumps(asdict(self._settings))]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+        return self._process
+
+
+def test_a_process_does_not_live_for_ever_and_the_next_one_goes_on(tmp_path):
+    root = tmp_path / "online"
+    journal = journalled(root, RECORDINGS[:3])
+    process = Forgetful(settings_for(root))
+    process.request()
+    assert process._process.wait(120) == 0
+    assert len(journal.pending()) == 1
+    journalled(root, RECORDINGS[3:], 3)
+    process.finish()
+    assert journal.pending() == []
+    assert process.started >= 2
+    assert_dataset_holds(root, RECORDINGS)
+
+
+def test_what_can_not_be_completed_ends_the_wait(tmp_path, caplog):
+    root = tmp_path / "online"
+    journal = journalled(root, RECORDINGS[:2])
+    process = Forgetful(settings_for(root))
+    root.with_name("online.versions").touch()  # where the versions have to be
+    process.finish()
+    assert "2 episodes are not in the online dataset yet" in caplog.text
+    assert len(journal.pending()) == 2
+    assert process.started == 1

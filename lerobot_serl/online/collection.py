@@ -74,7 +74,7 @@ class Collection:
         self._lock.acquire()
         self._arrived: queue.Queue[Recording] = queue.Queue()
         self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
-        if left := complete(settings):
+        if left := complete(settings, shows_progress=True):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
         # An actor process sends an episode again if the acknowledgement did not get through, even days later.
         self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()

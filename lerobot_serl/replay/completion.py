@@ -8,12 +8,14 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
+from tqdm import tqdm
 
 from ..owned_lock import LockedError
 from ..transport import MessageError
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
 
 # Appended with one opening of the dataset; bounds the memory of the process.
 EPISODES_PER_OPENING = 50
+# The libraries below LeRobot keep about 4 MB of each opening: after so many the process ends, and another goes on.
+OPENINGS_PER_PROCESS = 20
 NICENESS = 10
+LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,13 @@ def journal_of(root: Path) -> EpisodeJournal:
     return EpisodeJournal(root.with_name(f"{root.name}.journal"))
 
 
-def complete(settings: StoreSettings) -> int:
-    """Move every pending episode into the dataset; returns how many it gained.
+def complete(settings: StoreSettings, openings: int | None = None, shows_progress: bool = False) -> int:
+    """Move pending episodes into the dataset, the oldest first; returns how many it gained.
+
+    Args:
+        settings: of the dataset.
+        openings: how often it may be opened, for `EPISODES_PER_OPENING` episodes each; None: as often as it takes.
+        shows_progress: draw a progress bar where there is more than one opening's work.
 
     May be killed at any instant, and repeated: an episode's file goes when the dataset has it, and one that the dataset has is not added
     again. Files that cannot be read are set aside.
@@ -59,8 +69,11 @@ def complete(settings: StoreSettings) -> int:
     store = EpisodeStore(settings.repo_id, settings.root, settings.fps, settings.features, settings.use_videos)
     with store.versions.writing():
         store.versions.recover()
-        pending = journal.pending()
-        for start in range(0, len(pending), EPISODES_PER_OPENING):
+        pending = journal.pending()[: None if openings is None else openings * EPISODES_PER_OPENING]
+        starts = range(0, len(pending), EPISODES_PER_OPENING)
+        for start in tqdm(
+            starts, desc=f"Online dataset: {EPISODES_PER_OPENING} episodes each", disable=not shows_progress or len(starts) < 2
+        ):
             files, known = pending[start : start + EPISODES_PER_OPENING], store.uuids()
             episodes = [episode for path in files if uuid_of(path) not in known and (episode := _read(journal, path, settings))]
             if episodes:
@@ -98,6 +111,33 @@ class CompletionProcess:
 
     def request(self) -> None:
         """Ask for completion; returns at once."""
+        for _ in range(2):  # it may end just when it is asked
+            try:
+                pipe = self._running().stdin
+                assert pipe is not None
+                pipe.write("complete\n")
+                pipe.flush()
+            except BrokenPipeError:
+                continue
+            return
+        logging.warning("The process that completes the online dataset has stopped; episodes stay in the journal until the next start.")
+
+    def finish(self) -> None:
+        """Complete what is left and wait for the end of the process."""
+        journal = journal_of(Path(self._settings.root))
+        left = len(journal.pending())
+        with tqdm(total=left, desc="Completing the online dataset", unit="episode", disable=left <= EPISODES_PER_OPENING) as bar:
+            while True:
+                if left:
+                    self.request()
+                self._end(lambda: bar.update(max(0, bar.total - len(journal.pending()) - bar.n)))
+                before, left = left, len(journal.pending())
+                if left == 0 or left >= before:
+                    break
+        if left:
+            logging.warning(f"{left} episodes are not in the online dataset yet; they stay in its journal until the next start.")
+
+    def _running(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
@@ -107,37 +147,33 @@ class CompletionProcess:
                 env=environment,
                 start_new_session=True,
             )
-        if self._process.stdin is not None:
-            try:
-                self._process.stdin.write("complete\n")
-                self._process.stdin.flush()
-            except BrokenPipeError:
-                logging.warning(
-                    "The process that completes the online dataset has stopped; episodes stay in the journal until the next start."
-                )
+        return self._process
 
-    def finish(self) -> None:
-        """Complete what is left and wait for the end of the process."""
-        self.request()
-        assert self._process is not None
-        with suppress(BrokenPipeError):  # it has ended already; what it left is counted below
+    def _end(self, look: Callable[[], object]) -> None:
+        """Let the process come to its end; ``look`` is called while it does."""
+        if self._process is None:
+            return
+        with suppress(BrokenPipeError):  # it has ended already
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        self._process.wait()
-        left = len(journal_of(Path(self._settings.root)).pending())
-        if left:
-            logging.warning(f"{left} episodes are not in the online dataset yet; they stay in its journal until the next start.")
+        while self._process.poll() is None:
+            look()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LOOK_EVERY_S)
 
 
 def main() -> None:
-    """Complete whenever a line arrives, once more at the end of input."""
+    """Complete whenever a line arrives, until the end of input, or until `OPENINGS_PER_PROCESS`."""
     os.nice(NICENESS)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s online dataset: %(message)s")
     datasets.disable_progress_bars()
     settings = StoreSettings(**json.loads(sys.argv[1]))
+    openings = 0
     for _ in sys.stdin:
         try:
-            complete(settings)
+            openings += 1 + complete(settings, OPENINGS_PER_PROCESS) // EPISODES_PER_OPENING
+            if openings >= OPENINGS_PER_PROCESS:
+                break
         except (OSError, LockedError) as error:
             logging.warning(f"Episodes stay in the journal for now: {error}")
 
