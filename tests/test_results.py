@@ -129,6 +129,24 @@ def test_no_episode_was_lost_in_the_faulty_network_and_the_text_has_its_numbers(
         assert words in text
 
 
+def test_nothing_grows_in_a_day_and_the_table_is_the_result_file():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    rows = {row["process"]: row for row in rows_of("durability/soak_summary.csv")}
+    names = {"learner": "learner", "simulated": "`lerobot-serl-actor`", "completion": "process that completes the dataset"}
+    names |= {side: f'robot side "{side}"' for side in ("left", "middle", "right")}
+    for process, name in names.items():
+        row = rows[process]
+        memory = " | ".join(f"{row[f'resident_mb_at_{when}']} MB" for when in ("half", "end"))
+        counts = " | ".join(row[f"{what}_at_{when}"] for what in ("threads", "open_files") for when in ("half", "end"))
+        assert f"| {name} | {memory} | {counts} |" in text
+        if process != "completion":
+            assert float(row["resident_mb_at_end"]) < 1.01 * float(row["resident_mb_at_half"])
+            assert row["threads_at_end"] == row["threads_at_half"]
+            assert row["open_files_at_end"] == row["open_files_at_half"]
+        assert float(row["hours"]) > 23.9
+        assert (row["lost"], row["doubled"]) == ("0", "0")
+
+
 def test_no_hostile_message_did_anything():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     total = rows_of("durability/hostile_messages.csv")[-1]

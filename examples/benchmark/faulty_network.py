@@ -110,11 +110,13 @@ class FaultyNetwork:
 
 def measure(root: Path, episodes: int, rate: float, seed: int, output: Path) -> bool:
     """All episodes; whether each came once, as it was sent."""
-    ground, harm = Ground(root, seed, FRAMES), Harm(rate, seed)
+    ground, harm = Ground(root, seed, FRAMES), Harm(0.0, seed)
     network = FaultyNetwork(ground.port, harm)
     ground.robots_port = network.port
     ground.prepare()
     ground.start()
+    ground.wait_for_episodes(1)  # a whole policy is hundreds of blocks, and would not come through in one piece
+    harm.rate = rate
     with tqdm(total=episodes, desc="Episodes", unit="episode") as bar:
         while ground.n_acknowledged < episodes:
             ground.wait_for_episodes(1)

@@ -206,7 +206,8 @@ class Ground:
         return [
             "--policy.type=serl_sac", f"--policy.act_path={self.root / 'act' / 'checkpoints' / 'last' / 'pretrained_model'}",
             "--policy.device=cpu", "--policy.push_to_hub=false", "--policy.batch_size=8", "--policy.critic.members=2",
-            "--policy.critic.hidden_sizes=[16]", "--policy.actor.hidden_sizes=[16]", "--policy.startup.collect_steps=8",
+            "--policy.critic.hidden_sizes=[16]", "--policy.actor.hidden_sizes=[16]", "--policy.corrector.hidden_sizes=[16]",
+            "--policy.startup.collect_steps=8",
             "--policy.startup.critic_updates=10", "--policy.online.repo_id=local/kills", f"--policy.online.root={self.online}",
             f"--policy.online.port={self.port}", "--dataset.repo_id=local/demos", f"--dataset.root={self.root / 'demos'}", "--batch_size=1",
             "--num_workers=0", "--env_eval_freq=0", "--log_freq=0", "--steps=100000000", f"--output_dir={self.root / f'run{self._run}'}",
