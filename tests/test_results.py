@@ -147,6 +147,18 @@ def test_nothing_grows_in_a_day_and_the_table_is_the_result_file():
         assert (row["lost"], row["doubled"]) == ("0", "0")
 
 
+def test_no_pause_grows_with_the_memory_and_the_table_is_the_result_file():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    rows = rows_of("durability/pauses.csv")
+    assert [int(row.pop("steps_held")) for row in rows] == [1000, 10_000, 100_000]
+    for size, row in zip(("1,000", "10,000", "100,000"), rows, strict=True):
+        *ours, lerobot = row.values()
+        theirs = f"{float(lerobot):,.0f}" if lerobot else ""
+        assert f"| {size} | {' | '.join(ours)} | {theirs} |" in text
+    for name in ("acknowledged_median_ms", "checkpoint_ms"):
+        assert float(rows[-1][name]) < 2 * float(rows[0][name])
+
+
 def test_no_hostile_message_did_anything():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     total = rows_of("durability/hostile_messages.csv")[-1]

@@ -28,10 +28,9 @@ from kills import READY_S, Ground
 
 FLAGS = ("--save_freq=500", "--policy.online.max_lead_steps=1000000000", "--policy.utd=1000", "--policy.buffer_capacity=120000")
 TRAINING_STEPS, WARM_UP_STEPS = 2500, 200
-PAUSE_S = 3.0
-# LeRobot's buffer keeps pictures as float32, two of them for a step.
-LEROBOT_BYTES_PER_STEP = 2 * 3 * 128 * 128 * 4
-LEROBOT_LIMIT_BYTES = 6e9
+PAUSE_S = 10.0  # 100 steps at 10 Hz
+# LeRobot's buffer keeps pictures as float32: 100,000 steps would take 39 GB.
+LEROBOT_LIMIT_STEPS = 15_000
 COLUMNS = (
     "steps_held", "acknowledged_median_ms", "acknowledged_max_ms", "intake_slice_max_ms", "step_median_ms", "step_max_alone_ms",
     "step_max_with_intake_ms", "checkpoint_ms", "lerobot_checkpoint_ms",
@@ -138,10 +137,10 @@ def measure(root: Path, held: int) -> dict[str, float]:
 
 
 def lerobot_checkpoint_ms(root: Path, steps: int) -> float | None:
-    """How long LeRobot's replay buffer takes to write so many steps; None where it would not fit."""
+    """How long LeRobot's replay buffer takes to write so many steps; None where they would not fit."""
     from lerobot.rl.buffer import ReplayBuffer
 
-    if steps * LEROBOT_BYTES_PER_STEP > LEROBOT_LIMIT_BYTES:
+    if steps > LEROBOT_LIMIT_STEPS:
         return None
     buffer = ReplayBuffer(
         steps, device="cpu", storage_device="cpu", state_keys=["observation.state", *CAMERAS], optimize_memory=True, use_drq=False

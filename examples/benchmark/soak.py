@@ -2,7 +2,8 @@
 
 A learner in `lerobot-train`, three robot sides that spool and send an episode every quarter of a second, which stands for 15 seconds with its
 reset, and one `lerobot-serl-actor` in the simulation. Every few seconds the resident memory, threads and open files of each process are written
-down, and the files that wait on disk. In the end the dataset is compared with what was acknowledged, and the curves are drawn.
+down, and the files that wait on disk. In the end everything is killed, dataset and journal are compared with what was acknowledged, and the curves
+are drawn.
 
 python examples/benchmark/soak.py --hours 24
 """
@@ -10,6 +11,7 @@ python examples/benchmark/soak.py --hours 24
 import argparse
 import csv
 import json
+import os
 import signal
 import statistics
 import subprocess
@@ -88,24 +90,24 @@ class Day:
         yield "disk", sum(waiting) / 1e6, 0, len(waiting)
 
     def end(self) -> tuple[int, int, int]:
-        """All delivered, the learner stopped: episodes acknowledged, lost, doubled."""
+        """Everything killed: episodes in dataset and journal, acknowledged ones that are in neither, doubled ones."""
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-        self.processes["simulated"].send_signal(signal.SIGINT)
-        self.processes["simulated"].wait(READY_S)
-        self.processes["learner"].send_signal(signal.SIGTERM)
-        self.processes["learner"].wait(READY_S)
-        for name in ROBOTS:
-            self.processes[name].kill()
-            self.processes[name].wait()
-        counts = Counter(
-            json.loads(line)["uuid"] for line in (self.ground.online / "meta" / "serl_episodes.jsonl").read_text().splitlines()
-        )
-        acknowledged = {uuid for name in ROBOTS for uuid in lines(self.root / name / "acknowledged")}
+        from lerobot_serl.replay.completion import journal_of
+
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        for number in self.ground.processes("lerobot_serl.replay.completion"):
+            os.kill(number, signal.SIGKILL)
+        ledger = (self.ground.online / "meta" / "serl_episodes.jsonl").read_text().splitlines()
+        counts = Counter(json.loads(line)["uuid"] for line in ledger)
         n_episodes = LeRobotDataset(REPO_ID, root=self.ground.online).num_episodes
-        if n_episodes != counts.total():
-            raise RuntimeError(f"The dataset has {n_episodes} episodes, its ledger {counts.total()}")
-        return n_episodes, len(acknowledged - counts.keys()), sum(count - 1 for count in counts.values())
+        if n_episodes != len(ledger):
+            raise RuntimeError(f"The dataset has {n_episodes} episodes, its ledger {len(ledger)}")
+        kept = counts.keys() | journal_of(self.ground.online).uuids()
+        acknowledged = {uuid for name in ROBOTS for uuid in lines(self.root / name / "acknowledged")}
+        return len(kept), len(acknowledged - kept), sum(count - 1 for count in counts.values())
 
 
 def _size(path: Path) -> int | None:
