@@ -159,6 +159,14 @@ def test_no_pause_grows_with_the_memory_and_the_table_is_the_result_file():
         assert float(rows[-1][name]) < 2 * float(rows[0][name])
 
 
+def test_the_completing_process_has_stopped_growing():
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    (row,) = [row for row in rows_of("durability/soak_4h_summary.csv") if row["process"] == "completion"]
+    assert float(row["resident_mb_at_end"]) < 1.02 * float(row["resident_mb_at_half"])
+    assert f"{int(row['episodes']):,} episodes, {row['lost']} lost, {row['doubled']} doubled" in text
+    assert f"it has {row['resident_mb_at_half']} MB in the middle and {row['resident_mb_at_end']} MB at the end" in text
+
+
 def test_no_hostile_message_did_anything():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     total = rows_of("durability/hostile_messages.csv")[-1]
