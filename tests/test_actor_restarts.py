@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from restartable_learner import uuids
-from zygote import PATIENCE_S, Zygote
+from zygote import Zygote, eventually
 
 pytestmark = pytest.mark.slow
 ROBOT = ("--robot.type=two_arms", "--episode_time_s=0.4", "--safety.max_observation_age_s=10", "--patience_s=60")
@@ -61,14 +61,6 @@ class Lab:
 @pytest.fixture
 def lab(zygote, tmp_path):
     return Lab(zygote, tmp_path)
-
-
-def eventually(condition):
-    until = time.monotonic() + PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.02)
-    return value
 
 
 def test_killed_between_disk_and_acknowledgement_the_next_start_sends_it_once(lab):

@@ -125,11 +125,11 @@ def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
 def test_edits_with_fixed_noise_compete_once_the_actor_has_learnt(act_directory):
     agent = make_agent(act_directory, margin=0.0)
     features, base = observed(agent)
-    assert not agent.has_learnt
+    assert not agent.actor.has_learnt
     assert torch.equal(agent.propose(features, base).chunk, base)
     with torch.no_grad():
         agent.actor.head.bias.normal_(std=0.01)
-    assert agent.has_learnt
+    assert agent.actor.has_learnt
     one, two = agent.propose(features, base), agent.propose(features, base)
     assert torch.equal(one.chunk, two.chunk)
     assert (one.choice == SAMPLE).any()

@@ -6,13 +6,12 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 from restartable_learner import uuids
-from zygote import PATIENCE_S, Zygote
+from zygote import Zygote, eventually
 
 # Preloaded: what processes are told of the time of day, moved by the seconds in a file. Waiting by another clock is not touched.
 SHIM = r"""
@@ -68,14 +67,6 @@ class Clock:
     def move(self, seconds: int):
         with self._file.open("r+b") as handle, mmap.mmap(handle.fileno(), 8) as shared:
             shared[:8] = struct.pack("l", seconds)
-
-
-def eventually(condition):
-    until = time.monotonic() + PATIENCE_S
-    while not (value := condition()):
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.02)
-    return value
 
 
 def test_the_clock_may_jump(tmp_path, monkeypatch):

@@ -50,6 +50,15 @@ for line in sys.stdin:
 """
 
 
+def eventually(condition):
+    """The condition's first truthy value."""
+    until = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.02)
+    return value
+
+
 class Zygote:
     """Starts children; kills all that are left in the end."""
 

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .critic import ACTIVATIONS
+from .chunk_mlp import ChunkMlp
 
 
-class EditActor(nn.Module):
+class EditActor(ChunkMlp):
     """Mean and standard deviation of the edit before the squashing, from features and the reference chunk.
 
     The output layer starts at zero: the mean edit is 0, the deterministic policy is the reference policy, and the standard
@@ -37,24 +36,14 @@ class EditActor(nn.Module):
         fixed_std: bool = False,
         activation: str = "relu",
     ) -> None:
-        super().__init__()
+        super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2, activation)
         self.horizon, self.action_dim, self.fixed_std = horizon, action_dim, fixed_std
         self.log_std_range = (math.log(min_std), math.log(max_std))
         self.init_log_std = math.log(init_std)
-        self.activation = ACTIVATIONS[activation]
-        sizes = [feature_size + horizon * action_dim, *hidden_sizes]
-        self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
-        self.norms = nn.ModuleList([nn.LayerNorm(size) for size in hidden_sizes])
-        self.head = nn.Linear(sizes[-1], 2 * horizon * action_dim)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, h * D)``."""
-        hidden = torch.cat([features, base.flatten(1)], dim=-1)
-        for linear, norm in zip(self.linears, self.norms, strict=True):
-            hidden = self.activation(norm(linear(hidden)))
-        mean, log_std = self.head(hidden).chunk(2, dim=-1)
+        mean, log_std = self.outputs(features, base).chunk(2, dim=-1)
         if self.fixed_std:
             return mean, torch.full_like(mean, math.exp(self.init_log_std))
         return mean, (self.init_log_std + log_std).clamp(*self.log_std_range).exp()

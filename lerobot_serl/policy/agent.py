@@ -105,14 +105,9 @@ class EditAgent(nn.Module):
         reference = self.reference(features, base)
         mean, std = self.actor(features, reference)
         edits = [self._edited(reference, mean.tanh())]
-        if self.has_learnt:
+        if self.actor.has_learnt:
             edits += [self._edited(reference, (mean + std * noise).tanh()) for noise in self.fixed_noise]
         return self._choose(features, reference, edits)
-
-    @property
-    def has_learnt(self) -> bool:
-        """Whether the actor was ever updated: its output layer starts at exactly zero."""
-        return bool(self.actor.head.weight.any()) or bool(self.actor.head.bias.any())
 
     @torch.no_grad()
     def explore(self, features: Tensor, base: Tensor, learning: bool, generator: torch.Generator) -> Proposal:

@@ -1,0 +1,44 @@
+"""What actor and corrector have in common: a network from features and a chunk to numbers for each entry of the chunk, zero at first."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from .critic import ACTIVATIONS
+
+
+class ChunkMlp(nn.Module):
+    """An MLP, a LayerNorm after each hidden layer, with an output layer that starts at zero.
+
+    Args:
+        feature_size: ``F``.
+        chunk_size: ``h * D``.
+        hidden_sizes: width of each hidden layer.
+        outputs: numbers for each entry of the chunk.
+        activation: name of it.
+    """
+
+    def __init__(self, feature_size: int, chunk_size: int, hidden_sizes: Sequence[int], outputs: int, activation: str) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        sizes = [feature_size + chunk_size, *hidden_sizes]
+        self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
+        self.norms = nn.ModuleList([nn.LayerNorm(size) for size in hidden_sizes])
+        self.head = nn.Linear(sizes[-1], outputs * chunk_size)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether it was ever updated: its output layer starts at exactly zero."""
+        return bool(self.head.weight.any()) or bool(self.head.bias.any())
+
+    def outputs(self, features: Tensor, chunk: Tensor) -> Tensor:
+        """``features (B, F)``, ``chunk (B, h, D)`` -> ``(B, outputs * h * D)``."""
+        hidden = torch.cat([features, chunk.flatten(1)], dim=-1)
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            hidden = self.activation(norm(linear(hidden)))
+        result: Tensor = self.head(hidden)
+        return result
