@@ -93,12 +93,17 @@ class ReceivedPolicy:
 
     def act(self, observation: Observation) -> Chunk:
         """The collecting policy's chunk for one observation (no batch dimension)."""
-        batch = {key: value.unsqueeze(0).to(self._device) for key, value in observation.items()}
-        features, base = self._agent.annotate(policy_input(batch))
-        proposal = self._agent.explore(features, base, self.phase == LEARNING_PHASE, self._generator)
-        edit_rms = (proposal.chunk - base).square().mean().sqrt().item()
-        actions = self._agent.box.unnormalize(proposal.chunk)[0].cpu().numpy()
-        return Chunk(actions, int(proposal.choice[0]), edit_rms)
+        return explore(self._agent, observation, self.phase == LEARNING_PHASE, self._generator)
+
+
+def explore(agent: EditAgent, observation: Observation, learning: bool, generator: torch.Generator) -> Chunk:
+    """What the collecting policy does on one observation (no batch dimension); see :meth:`EditAgent.explore`."""
+    device = agent.box.middle.device
+    features, base = agent.annotate(policy_input({key: value.unsqueeze(0).to(device) for key, value in observation.items()}))
+    proposal = agent.explore(features, base, learning, generator)
+    edit_rms = (proposal.chunk - base).square().mean().sqrt().item()
+    actions = agent.box.unnormalize(proposal.chunk)[0].cpu().numpy()
+    return Chunk(actions, int(proposal.choice[0]), edit_rms)
 
 
 def _settings(header: Mapping[str, Any], device: str) -> tuple[SerlSacConfig, int, DemonstrationFacts | None]:

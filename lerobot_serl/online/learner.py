@@ -23,6 +23,7 @@ from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
 from .collection import Collection
 from .corrections import CorrectionReport
+from .episode_source import EpisodeSource
 from .intake import Intake, annotate
 from .journal import RunJournal
 from .progress import Phase, Progress
@@ -52,6 +53,7 @@ class Learner:
         progress: counters.
         dataset_meta: of the demonstrations.
         controls: the optimizer's per-network controls.
+        source: where episodes come from; None: from actor processes, if the configuration names an online dataset.
 
     Raises:
         ValueError, OSError: before anything long starts: a port in use, an online dataset that does not fit, bad demonstrations.
@@ -65,6 +67,7 @@ class Learner:
         progress: Progress,
         dataset_meta: LeRobotDatasetMetadata,
         controls: dict[str, GroupControl],
+        source: EpisodeSource | None = None,
     ) -> None:
         self.agent, self.config, self.progress, self.controls = agent, config, progress, controls
         self.device = next(agent.parameters()).device
@@ -77,8 +80,8 @@ class Learner:
             progress.restart(torch.initial_seed())
         self.generator.set_state(progress.generator_state.cpu())
         # What can fail quickly comes first: the online dataset and the port, then the demonstrations.
-        self.collection: Collection | None = None
-        if config.online.enabled:
+        self.collection = source
+        if config.online.enabled and source is None:
             self.collection = Collection(agent, config, progress, dataset_meta, lambda: self.stopping.is_for_a_restart)
         keys = list(config.input_features or {})
         dataset = LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root)
@@ -190,7 +193,7 @@ class Learner:
             batches.append(self.demonstrations.sample(demo, self.generator, is_demo=True))
         return Batch.concatenate(batches)
 
-    def _wait_for_data(self, collection: Collection) -> bool:
+    def _wait_for_data(self, collection: EpisodeSource) -> bool:
         """Until the data pay for an update (true), or the learner has to stop (false)."""
         started = time.perf_counter()
         self._take(collection, wait_s=0.0)
@@ -203,7 +206,7 @@ class Learner:
         self.journal.waited(time.perf_counter() - started)
         return self.progress.may_update
 
-    def _take(self, collection: Collection, wait_s: float) -> None:
+    def _take(self, collection: EpisodeSource, wait_s: float) -> None:
         """Do one slice of the work on an episode that came in; waits up to ``wait_s`` for one."""
         if self.intake.is_idle:
             arrived = collection.arrived(wait_s)
@@ -238,7 +241,7 @@ class Learner:
         for piece in by_person:
             self.demonstrations.add(piece)
 
-    def _start_collection(self, collection: Collection, keys: list[str], facts: DemonstrationFacts) -> None:
+    def _start_collection(self, collection: EpisodeSource, keys: list[str], facts: DemonstrationFacts) -> None:
         dataset = collection.existing()
         if dataset is not None:
             for recording in self._read_all(EpisodeReader(dataset, keys), "Online episodes"):

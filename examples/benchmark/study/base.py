@@ -1,0 +1,110 @@
+"""What all methods start from: demonstrations, and an ACT trained on them by stock `lerobot-train`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+
+from lerobot_serl.actor.env_world import EnvWorld
+from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+from .practice import DEMONSTRATION_SEED, SELECTION_SEED, deterministic, evaluate
+from .results import write_json
+from .tasks import Task
+
+REPO_ID = "local/demonstrations"
+SELECTION_EPISODES = 50
+MARKER = "base.json"
+
+
+@dataclass(frozen=True)
+class Base:
+    """Demonstrations and ACT of one seed.
+
+    Attributes:
+        task: they are of.
+        demonstrations: root of a LeRobotDataset.
+        act: directory of the ACT checkpoint.
+    """
+
+    task: Task
+    demonstrations: Path
+    act: Path
+
+    @property
+    def meta(self) -> LeRobotDatasetMetadata:
+        """Of the demonstrations."""
+        return LeRobotDatasetMetadata(REPO_ID, root=self.demonstrations)
+
+    def world(self, policy_inputs: dict, action_dim: int, seed: int) -> EnvWorld:
+        """The task's world; its first episode has this seed."""
+        return EnvWorld(self.task.env(), policy_inputs, action_dim, seed)
+
+
+def load_base(root: Path, task: Task) -> Base | None:
+    """What :func:`make_base` made, if it came to its end."""
+    marker = root / MARKER
+    if not marker.is_file():
+        return None
+    return Base(task, root / "demonstrations", root / json.loads(marker.read_text(encoding="utf-8"))["act"])
+
+
+def make_base(root: Path, task: Task, seed: int) -> Base:
+    """Record, train and choose; goes on where an earlier attempt stopped.
+
+    Raises:
+        RuntimeError: no checkpoint succeeds as often as the task wants.
+    """
+    demonstrations, run = root / "demonstrations", root / "act_run"
+    if not (root / "recorded").is_file():
+        shutil.rmtree(demonstrations, ignore_errors=True)
+        task.record(demonstrations, task.demonstrations, DEMONSTRATION_SEED * (seed + 1))
+        (root / "recorded").touch()
+    if not (root / "trained").is_file():
+        shutil.rmtree(run, ignore_errors=True)
+        train_act(demonstrations, run, task, max(task.act_steps), seed, root / "train_act.log")
+        (root / "trained").touch()
+    shares: dict[int, float] = {}
+    for steps in task.act_steps:
+        act = run / "checkpoints" / f"{steps:06d}" / "pretrained_model"
+        policy = frozen_policy(act, task.horizon)
+        base = Base(task, demonstrations, act)
+        world = base.world(policy.config.input_features or {}, policy.agent.action_dim, SELECTION_SEED + SELECTION_EPISODES * seed)
+        episodes = evaluate(world, deterministic(policy), SELECTION_EPISODES)
+        shares[steps] = sum(episode.success for episode in episodes) / len(episodes)
+        print(f"ACT after {steps} steps: {shares[steps]:.0%} of {len(episodes)}", flush=True)
+        if task.act_range[0] <= shares[steps] <= task.act_range[1]:
+            write_json(root / MARKER, {"act": str(act.relative_to(root)), "seed": seed, "tried": shares})
+            return base
+    raise RuntimeError(f"ACT of {root} succeeds in {shares}, wanted {task.act_range[0]:.0%} to {task.act_range[1]:.0%}")
+
+
+def frozen_policy(act: Path, horizon: int) -> SerlSacPolicy:
+    """ACT as it is, executed in chunks."""
+    return SerlSacPolicy(SerlSacConfig(act_path=str(act), horizon=horizon, device="cpu", push_to_hub=False)).eval()
+
+
+def train_act(demonstrations: Path, run: Path, task: Task, steps: int, seed: int, log: Path, save_freq: int = 100) -> None:
+    """Train ACT with stock `lerobot-train`.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    flags = (
+        "--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false", "--policy.pretrained_backbone_weights=null",
+        *task.act_flags, f"--dataset.repo_id={REPO_ID}", f"--dataset.root={demonstrations}", f"--output_dir={run}", f"--steps={steps}",
+        f"--seed={1000 + seed}", f"--save_freq={save_freq}", "--log_freq=100", "--env_eval_freq=0",
+    )  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    with log.open("wb") as file:
+        code = subprocess.run(
+            [sys.executable, "-m", "lerobot.scripts.lerobot_train", *flags], stdout=file, stderr=subprocess.STDOUT, env=environment
+        ).returncode
+    if code:
+        raise RuntimeError(f"lerobot-train failed with exit code {code}; its output is in {log}")

@@ -1,0 +1,50 @@
+"""From the runs' files to the committed result tables."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .plan import Plan
+from .results import Row, describe_machine, read_rows, write_json, write_rows
+from .run import EVALUATIONS, MARKER, TRAINING
+
+META = "meta.json"
+
+
+def finished(plan: Plan, root: Path) -> list[dict[str, Any]]:
+    """What the finished runs of a study say of themselves."""
+    markers = [root / plan.name / variant.name / f"seed{seed}" / MARKER for variant, seed in plan.jobs()]
+    return [json.loads(marker.read_text(encoding="utf-8")) for marker in markers if marker.is_file()]
+
+
+def collect(plan: Plan, root: Path, results: Path, repository: Path) -> None:
+    """Write ``<variant>.csv`` (evaluations), ``<variant>.training.csv`` and ``meta.json`` of all finished runs.
+
+    Runs that are in the tables already, and whose own files are gone, stay.
+    """
+    directory = results / plan.name
+    done = finished(plan, root)
+    for variant in plan.variants.values():
+        seeds = sorted(run["seed"] for run in done if run["variant"] == variant.name)
+        if not seeds:
+            continue
+        for source, target in ((EVALUATIONS, evaluations_of(directory, variant.name)), (TRAINING, training_of(directory, variant.name))):
+            rows: list[Row] = [row for row in read_rows(target) if row.seed not in seeds] if target.is_file() else []
+            for seed in seeds:
+                rows += read_rows(root / plan.name / variant.name / f"seed{seed}" / source)
+            write_rows(target, sorted(rows, key=lambda row: (row.seed, row.step, row.episode)))
+    meta_file = directory / META
+    before = json.loads(meta_file.read_text(encoding="utf-8"))["runs"] if meta_file.is_file() else []
+    runs = {(run["variant"], run["seed"]): run for run in [*before, *done]}
+    write_json(meta_file, {**describe_machine(repository), "plan": asdict(plan), "runs": [runs[key] for key in sorted(runs)]})
+
+
+def evaluations_of(directory: Path, variant: str) -> Path:
+    """The table of a variant's evaluation episodes."""
+    return directory / f"{variant}.csv"
+
+
+def training_of(directory: Path, variant: str) -> Path:
+    """The table of the episodes that a variant learnt from."""
+    return directory / f"{variant}.training.csv"

@@ -1,0 +1,87 @@
+"""This project's own policy: as it is, on ACT, and from scratch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import draccus
+import torch
+
+from lerobot_serl.online.learner import Learner
+from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+from ..practice import Practice, deterministic
+from ..run import Run, policy_features
+
+# Soft actor-critic with demonstrations, half of each batch (RLPD), in our code: one-step critics, a random actor that reaches all actions,
+# ten critics of which two give the target, target entropy -D/2, no entropy in the target (RLPD's setting for sparse rewards).
+FROM_SCRATCH: dict[str, Any] = {
+    "horizon": 1,
+    "act": {"chunk_size": 1, "dim_model": 16, "n_heads": 1, "dim_feedforward": 16, "n_encoder_layers": 1},
+    "actor": {
+        "edit_scale": 2.0, "candidates": False, "anchor": 0.0, "init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0,
+        "explore": 1.0,
+    },
+    "critic": {"members": 10},
+    "temperature": {"init": 0.1, "lr": 3e-4, "target_entropy": -0.5},
+    "startup": {"collect_steps": 500, "critic_updates": 0, "ramp_updates": 0, "scale_fraction": 1.0, "scale_updates": 0},
+    "guard": {"rollback": False},
+    "policy_delay": 1,
+}  # fmt: skip
+
+
+def frozen_act(run: Run) -> None:
+    """ACT, evaluated again."""
+    policy = make_policy(run, {"act_path": str(run.base.act), "horizon": run.base.task.horizon})
+    run.evaluate(deterministic(policy), policy.config.input_features or {}, policy.agent.action_dim, 0)
+
+
+def fine_tune(run: Run) -> None:
+    """`serl_sac` on the run's ACT."""
+    learn(run, make_policy(run, {"act_path": str(run.base.act), "horizon": run.base.task.horizon}))
+
+
+def from_scratch(run: Run) -> None:
+    """The same code without ACT."""
+    inputs, outputs = policy_features(run.base.meta)
+    learn(run, make_policy(run, FROM_SCRATCH, input_features=inputs, output_features=outputs))
+
+
+def make_policy(run: Run, settings: Mapping[str, Any], **features: Any) -> SerlSacPolicy:
+    """The policy with the method's settings, and the variant's on top of them."""
+    torch.manual_seed(run.seed)
+    fixed = {"device": "cpu", "push_to_hub": False, "online": {"repo_id": "local/practice"}, "metrics_dir": str(run.directory)}
+    config = draccus.decode(SerlSacConfig, merged(merged(fixed, settings), run.variant.policy))
+    for name, value in features.items():
+        setattr(config, name, value)
+    meta = run.base.meta
+    return SerlSacPolicy(config, dataset_stats=meta.stats, dataset_meta=meta)
+
+
+def learn(run: Run, policy: SerlSacPolicy) -> None:
+    """What `lerobot-train` does, with the world in the same process, and evaluations on the way."""
+    config, act, progress = policy.config, deterministic(policy), policy.progress
+    inputs, action_dim = config.input_features or {}, policy.agent.action_dim
+    run.evaluate(act, inputs, action_dim, 0)
+    groups = policy.get_optim_params()
+    optimizer = config.get_optimizer_preset().build(groups)
+    practice = Practice(policy.agent, progress, run.base.task.env(), run.logbook)
+    torch.manual_seed(run.seed)
+    learner = Learner(policy.agent, config, progress, run.base.meta, {group["name"]: group["control"] for group in groups}, practice)
+    while progress.env_steps < run.plan.env_steps or progress.may_update:
+        loss, _ = learner.loss()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        learner.after_update()
+        if run.due(int(progress.env_steps)):
+            run.evaluate(act, inputs, action_dim, int(progress.env_steps))
+    run.evaluate(act, inputs, action_dim, int(progress.env_steps))
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """``other``'s entries on top of ``one``'s, group by group."""
+    result = dict(one)
+    for key, value in other.items():
+        result[key] = merged(result[key], value) if isinstance(value, Mapping) and isinstance(result.get(key), Mapping) else value
+    return result

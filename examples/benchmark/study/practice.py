@@ -1,0 +1,100 @@
+"""A world in the learner's own process: episodes to learn from, and episodes that only measure.
+
+One process and one thread: a seed fixes a run, and as many runs as there are cores can go side by side.
+"""
+
+import time
+
+import torch
+from lerobot.envs import EnvConfig
+
+from lerobot_serl.actor.env_world import EnvWorld
+from lerobot_serl.actor.received_policy import explore
+from lerobot_serl.actor.session import Act, Chunk, Session
+from lerobot_serl.actor.world import Observation
+from lerobot_serl.online.progress import Phase, Progress
+from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.replay.recording import Recording, policy_input
+
+from .results import Row
+
+# Demonstrations, the choice of ACT's checkpoint, evaluation and training episodes use seeds of their own.
+DEMONSTRATION_SEED, SELECTION_SEED, EVALUATION_SEED, TRAINING_SEED = 1_000, 500_000, 600_000, 1_000_000
+SEEDS_OF_A_RUN = 100_000
+
+
+class Logbook:
+    """Rows of one run.
+
+    Args:
+        seed: of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.training, self.evaluations = seed, list[Row](), list[Row]()
+        self._started = time.perf_counter()
+
+    def row(self, recording: Recording, step: int, episode: int) -> Row:
+        """The row of an episode."""
+        wall_s = round(time.perf_counter() - self._started, 1)
+        return Row(step, episode, int(recording.success), float(recording.reward.sum()), len(recording), self.seed, wall_s)
+
+
+class Practice:
+    """Source of a learner's episodes: the collecting policy acts whenever the learner needs data.
+
+    Args:
+        agent: of the learner, with the weights as they are at the moment.
+        progress: of the learner.
+        env: world to act in.
+        logbook: gets a row for each episode.
+    """
+
+    def __init__(self, agent: EditAgent, progress: Progress, env: EnvConfig, logbook: Logbook) -> None:
+        seed = TRAINING_SEED + SEEDS_OF_A_RUN * logbook.seed
+        self._logbook, self._progress = logbook, progress
+        generator = torch.Generator().manual_seed(seed)
+        world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
+        self._session = Session(world, lambda observation: explore(agent, observation, progress.phase is Phase.ACTOR, generator))
+
+    def existing(self) -> None:
+        """Every run begins anew."""
+
+    def start(self, frames: int, episodes: int, resumed: bool, facts: object) -> None:
+        """Nothing has to be started."""
+
+    def arrived(self, wait_s: float) -> Recording | None:
+        """Runs an episode, if the learner can not go on without one."""
+        if not wait_s:
+            return None
+        recording = self._session.run_episode()
+        assert recording is not None  # nobody is there to discard it
+        step = int(self._progress.env_steps.item()) + len(recording)
+        self._logbook.training.append(self._logbook.row(recording, step, len(self._logbook.training)))
+        return recording
+
+    def ingested(self) -> None:
+        """Nobody waits for that."""
+
+    after_update = publish = remind = ingested
+
+
+def deterministic(policy: SerlSacPolicy) -> Act:
+    """What the policy does in evaluations."""
+
+    def act(observation: Observation) -> Chunk:
+        actions = policy.predict_action_chunk(policy_input({key: value.unsqueeze(0) for key, value in observation.items()}))
+        return Chunk(actions[0].cpu().numpy(), choice=0, edit_rms=0.0)
+
+    return act
+
+
+def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Recording]:
+    """Episodes without learning, in a world that is closed afterwards."""
+    try:
+        session = Session(world, act)
+        recordings = [session.run_episode() for _ in range(episodes)]
+    finally:
+        world.close()
+    return [recording for recording in recordings if recording is not None]

@@ -1,0 +1,77 @@
+"""One run: a variant, a seed, and where its results go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.utils.feature_utils import dataset_to_policy_features
+
+from lerobot_serl.actor.session import Act
+
+from .base import Base
+from .plan import Plan, Variant
+from .practice import EVALUATION_SEED, Logbook, evaluate
+from .results import write_json, write_rows
+
+EVALUATIONS, TRAINING, MARKER = "evaluations.csv", "training.csv", "done.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a method gets.
+
+    Attributes:
+        plan, variant, seed: which run it is.
+        base: demonstrations and ACT.
+        directory: for its files.
+        logbook: its rows.
+    """
+
+    plan: Plan
+    variant: Variant
+    base: Base
+    directory: Path
+    logbook: Logbook
+
+    @property
+    def seed(self) -> int:
+        """Of the run."""
+        return self.logbook.seed
+
+    def evaluate(self, act: Act, inputs: dict, action_dim: int, step: int) -> float:
+        """Measure the policy after so many environment steps; returns its success."""
+        recordings = evaluate(self.base.world(inputs, action_dim, EVALUATION_SEED), act, self.plan.episodes)
+        rows = [self.logbook.row(recording, step, index) for index, recording in enumerate(recordings)]
+        self.logbook.evaluations.extend(rows)
+        share = sum(row.success for row in rows) / len(rows)
+        recent = self.logbook.training[-50:]
+        practice = f", last {len(recent)} of practice {sum(row.success for row in recent) / len(recent):.0%}" if recent else ""
+        print(
+            f"{self.plan.name} {self.variant.name} seed {self.seed}: {step} steps, {share:.0%}{practice}, {rows[-1].wall_s:.0f} s",
+            flush=True,
+        )
+        self.save()
+        return share
+
+    def due(self, step: int) -> bool:
+        """Whether another evaluation has become due."""
+        last = self.logbook.evaluations[-1].step if self.logbook.evaluations else -self.plan.evaluate_every
+        return step // self.plan.evaluate_every > last // self.plan.evaluate_every
+
+    def save(self) -> None:
+        """Write what there is."""
+        write_rows(self.directory / EVALUATIONS, self.logbook.evaluations)
+        write_rows(self.directory / TRAINING, self.logbook.training)
+
+    def finish(self, seconds: float) -> None:
+        """The run is complete."""
+        self.save()
+        write_json(self.directory / MARKER, {"variant": self.variant.name, "seed": self.seed, "seconds": round(seconds, 1)})
+
+
+def policy_features(meta: LeRobotDatasetMetadata) -> tuple[dict[str, PolicyFeature], dict[str, PolicyFeature]]:
+    """A dataset's observations and action, as a policy's input and output; labels are neither."""
+    features = {key: ft for key, ft in dataset_to_policy_features(meta.features).items() if not key.startswith("next.")}
+    inputs = {key: ft for key, ft in features.items() if ft.type is not FeatureType.ACTION}
+    return inputs, {key: ft for key, ft in features.items() if ft.type is FeatureType.ACTION}

@@ -1,0 +1,105 @@
+"""What the tables say: success over seeds with intervals, the worst stretch of practice, and how soon a policy is much better than ACT."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerobot_serl.report.interval import mean_interval
+
+from .collect import evaluations_of, training_of
+from .results import read_rows, success_by_step, worst_window
+
+WINDOW = 50
+GAIN = 0.25
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One variant over its seeds; shares from 0 to 1.
+
+    Attributes:
+        variant: name.
+        seeds: of the runs.
+        act: success at step 0, each seed.
+        final: success at the end, each seed.
+        worst: lowest success over 50 practice episodes in a row, each seed; empty where nothing was practised.
+        steps_to_gain: environment steps until an evaluation is 25 points above ACT's, each seed; None: never.
+    """
+
+    variant: str
+    seeds: tuple[int, ...]
+    act: tuple[float, ...]
+    final: tuple[float, ...]
+    worst: tuple[float, ...]
+    steps_to_gain: tuple[int | None, ...]
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Of the final success: mean and 95 % interval over seeds."""
+        return mean_interval(self.final)
+
+    def gain_over(self, act: dict[int, float]) -> tuple[float, float, float]:
+        """Mean and 95 % interval of the final success's difference to ACT's, seed by seed."""
+        return mean_interval([final - act[seed] for seed, final in zip(self.seeds, self.final, strict=True)])
+
+
+def summarise(directory: Path, variant: str, act: dict[int, float] | None = None) -> Summary:
+    """Read a variant's tables.
+
+    Args:
+        directory: ``docs/results/<study>``.
+        act: ACT's success by seed; None: the variant's own first evaluation.
+    """
+    rows = read_rows(evaluations_of(directory, variant))
+    practice = read_rows(training_of(directory, variant)) if training_of(directory, variant).is_file() else []
+    seeds = tuple(sorted({row.seed for row in rows}))
+    curves = {seed: success_by_step(rows, seed) for seed in seeds}
+    first = {seed: next(iter(curve.values())) for seed, curve in curves.items()} if act is None else act
+    reached = tuple(
+        next((step for step, success in curves[seed].items() if success >= min(first[seed] + GAIN, 1.0) - 1e-9), None) for seed in seeds
+    )
+    return Summary(
+        variant,
+        seeds,
+        tuple(first[seed] for seed in seeds),
+        tuple(list(curves[seed].values())[-1] for seed in seeds),
+        tuple(worst_window(practice, seed, WINDOW) for seed in seeds) if practice else (),
+        reached,
+    )
+
+
+def variants_in(directory: Path) -> list[str]:
+    """Variants that have a table."""
+    return sorted(path.stem for path in directory.glob("*.csv") if not path.stem.endswith(".training"))
+
+
+def table(directory: Path, act_from: str | None = None) -> str:
+    """A Markdown table of a study, best first.
+
+    Args:
+        act_from: variant whose first evaluation is ACT's success, for those that do not start from ACT.
+    """
+    names = variants_in(directory)
+    act = (
+        {s: a for summary in [summarise(directory, act_from)] for s, a in zip(summary.seeds, summary.act, strict=True)}
+        if act_from
+        else None
+    )
+    summaries = sorted((summarise(directory, name, act) for name in names), key=lambda summary: -summary.mean[0])
+    lines = [
+        "| variant | seeds | success at the end | difference to ACT | worst 50 of practice, below ACT | steps to ACT + 25 points |",
+        "|---|---|---|---|---|---|",
+    ]
+    for summary in summaries:
+        own = dict(zip(summary.seeds, summary.act, strict=True))
+        mean, low, high = summary.mean
+        gain, gain_low, gain_high = summary.gain_over(own)
+        drop = f"{100 * max(a - w for a, w in zip(summary.act, summary.worst, strict=True)):.0f}" if summary.worst else ""
+        steps = [step for step in summary.steps_to_gain if step is not None]
+        missed = len(summary.seeds) - len(steps)
+        soon = f"{sum(steps) / len(steps):,.0f}" if steps else "never"
+        soon += f" ({missed} of {len(summary.seeds)} never)" if steps and missed else ""
+        lines.append(
+            f"| {summary.variant} | {len(summary.seeds)} | {100 * mean:.0f} ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f}) | "
+            f"{100 * gain:+.0f} ({100 * gain_low:+.0f} to {100 * gain_high:+.0f}) | {drop} | {soon if summary.worst else ''} |"
+        )
+    return "\n".join(lines)
