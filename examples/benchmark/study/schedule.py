@@ -84,6 +84,7 @@ class Schedule:
                 command + ["--quick"] * self._quick, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
             )
         job.started_s = time.monotonic()
+        self._running.append(job)
 
     def _end(self, job: _Job) -> None:
         assert job.process is not None

@@ -21,7 +21,7 @@ from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic
 from ..run import Run
 
 ROUNDS = 3
-TRAINING_STEPS = 3000
+TRAINING_STEPS, QUICK_TRAINING_STEPS = 3000, 100
 
 
 def filtered_bc(run: Run) -> None:
@@ -43,10 +43,11 @@ def filtered_bc(run: Run) -> None:
             if recording.success:
                 kept.append(recording)
         directory = run.directory / f"round{number}"
+        steps = QUICK_TRAINING_STEPS if run.plan.quick else TRAINING_STEPS
         shutil.rmtree(directory, ignore_errors=True)
         write_dataset(directory / "dataset", run.base.meta, kept)
-        train_act(directory / "dataset", directory / "act", run.base.task, TRAINING_STEPS, run.seed, run.directory / f"train_act_{number}.log",
-                  save_freq=TRAINING_STEPS)  # fmt: skip
+        log = run.directory / f"train_act_{number}.log"
+        train_act(directory / "dataset", directory / "act", run.base.task, steps, run.seed, log, save_freq=steps)
         policy = frozen_policy(directory / "act" / "checkpoints" / "last" / "pretrained_model", run.base.task.horizon)
         run.evaluate(deterministic(policy), inputs, action_dim, step)
     world.close()

@@ -74,9 +74,9 @@ def learn(run: Run, policy: SerlSacPolicy) -> None:
         optimizer.step()
         optimizer.zero_grad()
         learner.after_update()
-        if run.due(int(progress.env_steps)):
-            run.evaluate(act, inputs, action_dim, int(progress.env_steps))
-    run.evaluate(act, inputs, action_dim, int(progress.env_steps))
+        step = int(progress.env_steps)
+        if run.due(step) and (step < run.plan.env_steps or not progress.may_update):
+            run.evaluate(act, inputs, action_dim, step)
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,202 @@
+"""The learning benchmarks: plans, result tables, summaries, and a real quick run."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[1]
+BENCHMARK = ROOT / "examples" / "benchmark"
+sys.path.insert(0, str(BENCHMARK))
+
+from study.collect import collect, finished
+from study.plan import PlanError, load_plan
+from study.results import COLUMNS, Row, read_rows, success_by_step, worst_window, write_json, write_rows
+from study.run import EVALUATIONS, MARKER, TRAINING
+from study.schedule import Schedule
+from study.summary import summarise, table, variants_in
+
+PLAN = {
+    "task": "pick_cube_ee", "seeds": [0, 1], "env_steps": 1000, "evaluate_every": 500, "episodes": 4,
+    "variants": {"serl_sac": {"method": "serl_sac"}, "other": {"method": "serl_sac", "policy": {"horizon": 1}, "seeds": [0]}},
+}  # fmt: skip
+rows = st.builds(
+    Row, st.integers(0, 10**6), st.integers(0, 500), st.integers(0, 1), st.floats(-1e6, 1e6), st.integers(1, 1000), st.integers(0, 9),
+    st.floats(0, 1e5),
+)  # fmt: skip
+
+
+def plan_file(directory, **changes):
+    path = directory / "example.yaml"
+    path.write_text(yaml.safe_dump({**PLAN, **changes}, sort_keys=False))
+    return path
+
+
+def evaluation(seed, step, successes, trials=4):
+    return [Row(step, i, int(i < successes), float(i < successes), 10, seed, 1.0) for i in range(trials)]
+
+
+def leave_run(root, variant, seed, evaluations, training=()):
+    directory = root / "example" / variant / f"seed{seed}"
+    write_rows(directory / EVALUATIONS, evaluations)
+    write_rows(directory / TRAINING, training)
+    write_json(directory / MARKER, {"variant": variant, "seed": seed, "seconds": 60.0})
+
+
+def test_the_columns_are_those_that_the_documentation_names():
+    assert COLUMNS == ("step", "episode", "success", "return", "length", "seed", "wall_s")
+
+
+@given(st.lists(rows, max_size=20))
+def test_what_is_written_is_read(tmp_path_factory, written):
+    path = tmp_path_factory.mktemp("rows") / "table.csv"
+    write_rows(path, written)
+    assert read_rows(path) == written
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("step,success\n0,1\n")
+    with pytest.raises(ValueError, match="expected"):
+        read_rows(path)
+
+
+def test_success_by_step_is_of_one_seed():
+    every = evaluation(0, 0, 1) + evaluation(0, 500, 3) + evaluation(1, 0, 4)
+    assert success_by_step(every, 0) == {0: 0.25, 500: 0.75}
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=120))
+def test_the_worst_window_is_the_lowest_mean(successes):
+    practice = [Row(i, i, success, 0.0, 1, 0, 0.0) for i, success in enumerate(successes)]
+    size = min(50, len(successes))
+    assert worst_window(practice, 0) == min(sum(successes[i : i + size]) / size for i in range(len(successes) - size + 1))
+
+
+def test_a_plan_lists_its_runs_seed_by_seed(tmp_path):
+    plan = load_plan(plan_file(tmp_path))
+    assert plan.name == "example"
+    assert [(variant.name, seed) for variant, seed in plan.jobs()] == [("serl_sac", 0), ("other", 0), ("serl_sac", 1)]
+    assert plan.variants["other"].policy == {"horizon": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": "0, 1"}, "no list of whole numbers"),
+        ({"env_steps": 0}, "env_steps is 0"),
+        ({"variants": {"one": {"policy": {}}}}, "expected a method"),
+        ({"unheard_of": 1}, "unheard_of"),
+    ],
+)
+def test_a_plan_that_says_nonsense_is_refused(tmp_path, changes, message):
+    with pytest.raises(PlanError, match=message):
+        load_plan(plan_file(tmp_path, **changes))
+
+
+@pytest.mark.parametrize("path", sorted((BENCHMARK / "plans").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_plan_names_tasks_and_methods_that_exist(path):
+    from study.methods import METHODS
+    from study.tasks import TASKS
+
+    plan = load_plan(path)
+    assert plan.task in TASKS
+    assert {variant.method for variant in plan.variants.values()} <= METHODS.keys()
+    assert len(set(plan.seeds)) == len(plan.seeds)
+
+
+def test_seeds_of_demonstrations_selection_evaluation_and_practice_are_apart():
+    from study.base import SELECTION_EPISODES
+    from study.practice import DEMONSTRATION_SEED, EVALUATION_SEED, SEEDS_OF_A_RUN, SELECTION_SEED, TRAINING_SEED
+
+    assert 10 * DEMONSTRATION_SEED + 1000 < SELECTION_SEED  # ten runs' demonstrations, each with fewer than a thousand attempts
+    assert SELECTION_SEED + 10 * SELECTION_EPISODES < EVALUATION_SEED
+    assert EVALUATION_SEED + 1000 < TRAINING_SEED
+    assert SEEDS_OF_A_RUN > 30_000  # not even episodes of one step would reach the next run's
+
+
+def test_collecting_keeps_runs_whose_own_files_are_gone(tmp_path):
+    plan, root, results = load_plan(plan_file(tmp_path)), tmp_path / "root", tmp_path / "results"
+    leave_run(root, "serl_sac", 0, evaluation(0, 0, 1), evaluation(0, 5, 2))
+    collect(plan, root, results, ROOT)
+    first = root / "example" / "serl_sac" / "seed0"
+    first.rename(tmp_path / "gone")
+    leave_run(root, "serl_sac", 1, evaluation(1, 0, 3))
+    collect(plan, root, results, ROOT)
+    assert read_rows(results / "example" / "serl_sac.csv") == evaluation(0, 0, 1) + evaluation(1, 0, 3)
+    assert read_rows(results / "example" / "serl_sac.training.csv") == evaluation(0, 5, 2)
+    meta = json.loads((results / "example" / "meta.json").read_text())
+    assert [(run["variant"], run["seed"]) for run in meta["runs"]] == [("serl_sac", 0), ("serl_sac", 1)]
+    assert meta["versions"]["lerobot"].startswith("0.6")
+    assert meta["plan"]["task"] == "pick_cube_ee"
+
+
+def test_a_run_that_was_cut_off_counts_as_not_done(tmp_path):
+    plan, root = load_plan(plan_file(tmp_path)), tmp_path / "root"
+    leave_run(root, "serl_sac", 0, evaluation(0, 0, 1))
+    (root / "example" / "serl_sac" / "seed0" / MARKER).unlink()
+    assert finished(plan, root) == []
+
+
+def test_the_summary_says_what_the_tables_say(tmp_path):
+    directory = tmp_path / "example"
+    practice = [Row(i, i, int(i % 2), 0.0, 1, 0, 0.0) for i in range(60)]
+    write_rows(directory / "good.csv", evaluation(0, 0, 1) + evaluation(0, 500, 2) + evaluation(0, 1000, 4))
+    write_rows(directory / "good.training.csv", practice)
+    write_rows(directory / "bad.csv", evaluation(0, 0, 0) + evaluation(0, 1000, 0))
+    write_rows(directory / "bad.training.csv", practice)
+    assert variants_in(directory) == ["bad", "good"]
+    good = summarise(directory, "good")
+    assert (good.act, good.final, good.worst, good.steps_to_gain) == ((0.25,), (1.0,), (0.5,), (500,))
+    lines = table(directory, act_from="good").splitlines()
+    assert lines[2] == "| good | 1 | 100 (100 to 100) | +75 (+75 to +75) | -25 | 500 |"
+    assert lines[3] == "| bad | 1 | 0 (0 to 0) | -25 (-25 to -25) | -25 | never |"
+
+
+def test_a_job_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys):
+    path = plan_file(tmp_path, task="no_such_task", variants={"one": {"method": "serl_sac"}})
+    schedule = Schedule({path: load_plan(path)}, tmp_path / "root", parallel=2, quick=False)
+    schedule.run()
+    assert sorted(schedule.failed) == ["example/one seed 0", "example/one seed 1"]
+    assert "no_such_task" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_quick_form_runs_every_method_and_goes_on_where_it_stopped(tmp_path):
+    """All methods of the main comparison on the real task; what is finished is not repeated."""
+    plan = BENCHMARK / "plans" / "pick_cube_ee.yaml"
+    command = [sys.executable, str(BENCHMARK / "learn.py"), str(plan), "--quick", f"--root={tmp_path / 'root'}", f"--results={tmp_path}"]
+    first = subprocess.run(command, capture_output=True, text=True, timeout=580)
+    assert first.returncode == 0, first.stdout + first.stderr
+    results = tmp_path / "pick_cube_ee_quick"
+    assert set(variants_in(results)) == set(load_plan(plan).variants)
+    for name in variants_in(results):
+        assert {row.step for row in read_rows(results / f"{name}.csv")} >= {0}
+    assert (results / "success.png").stat().st_size > 5000
+    assert table(results, "serl_sac") in (results / "summary.md").read_text()
+    before = (results / "serl_sac.csv").read_bytes()
+    again = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert (results / "serl_sac.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_seed_fixes_a_run(tmp_path):
+    """Two runs with one seed have the same episodes, to the last step; another order of time must not matter."""
+    path = plan_file(tmp_path, seeds=[3], variants={"serl_sac": {"method": "serl_sac"}})
+    tables = []
+    for place in ("one", "two"):
+        command = [sys.executable, "-m", "study.run_one", str(path), "serl_sac", "3", str(tmp_path / "root"), "--quick"]
+        directory = tmp_path / "root" / "example_quick" / "serl_sac" / "seed3"
+        subprocess.run(command, check=True, cwd=BENCHMARK, capture_output=True, timeout=300)
+        with (directory / TRAINING).open() as file:
+            tables.append([{key: value for key, value in row.items() if key != "wall_s"} for row in csv.DictReader(file)])
+        directory.rename(tmp_path / place)
+    assert len(tables[0]) > 5
+    assert tables[0] == tables[1]
