@@ -165,7 +165,7 @@ def test_exploration_is_reproducible_bounded_and_mixed(act_directory, learning):
     one = agent.explore(features, base, learning, torch.Generator().manual_seed(4))
     two = agent.explore(features, base, learning, torch.Generator().manual_seed(4))
     assert torch.equal(one.chunk, two.chunk)
-    assert (one.chunk - base).abs().max() <= agent.edit_scale + 1e-6
+    assert ((one.chunk - base).abs() <= agent.edit_scale + 1e-6).all()
     assert {BASE, SAMPLE} <= set(one.choice.tolist()) | ({BASE} if learning else set())
     assert torch.equal(one.chunk[one.choice == BASE], base[one.choice == BASE])
 
@@ -178,13 +178,27 @@ def test_exploration_noise_has_the_asked_correlation_along_the_chunk(act_directo
     assert (noise[:, 0, 0] * noise[:, 0, 1]).mean().item() == pytest.approx(0.0, abs=0.05)
 
 
-def test_edits_grow_and_never_shrink(act_directory):
-    agent = make_agent(act_directory)
-    scale = agent.config.actor.edit_scale
-    assert agent.edit_scale.item() == pytest.approx(scale * agent.config.startup.scale_fraction)
+@pytest.mark.parametrize("scale", [0.2, (0.1, 0.2, 0.3, 0.4)])
+def test_edits_grow_and_never_shrink(act_directory, scale):
+    agent = make_agent(act_directory, edit_scale=scale)
+    whole = torch.tensor(scale).expand(4)
+    torch.testing.assert_close(agent.edit_scale, whole * agent.config.startup.scale_fraction)
     agent.grow_edits(0.5)
     agent.grow_edits(0.2)
-    assert agent.edit_scale.item() == pytest.approx(0.5 * scale)
+    torch.testing.assert_close(agent.edit_scale, 0.5 * whole)
+
+
+def test_each_entry_of_the_action_has_its_own_reach(act_directory):
+    agent = make_agent(act_directory, edit_scale=(0.1, 0.2, 0.3, 0.4))
+    agent.grow_edits(1.0)
+    base = torch.zeros(3, agent.horizon, 4)
+    edited = agent._edited(base, torch.ones(3, agent.horizon * 4))
+    torch.testing.assert_close(edited, torch.tensor([0.1, 0.2, 0.3, 0.4]).expand_as(edited))
+
+
+def test_as_many_scales_as_the_action_has_entries(act_directory):
+    with pytest.raises(ValueError, match="has 3 numbers, an action has 4"):
+        make_agent(act_directory, edit_scale=(0.1, 0.2, 0.3))
 
 
 def test_the_initial_entropy_is_the_target(act_directory):

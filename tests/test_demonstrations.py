@@ -152,3 +152,12 @@ def test_images_are_read_back_exactly(make_dataset):
             image = recording.observation[key]
             assert image.dtype == torch.uint8
             assert np.array_equal(image.numpy(), np.stack([frame[key].transpose(2, 0, 1) for frame in episode]))
+
+
+def test_the_change_of_actions_is_counted_within_episodes(make_dataset):
+    """Between two episodes lies a jump of 100, which must not count."""
+    up_and_down = frames_of(6, 1)
+    for t, frame in enumerate(up_and_down):
+        frame[ACTION] = np.array([t % 2, 3.0 * (t % 2)], dtype=np.float32)
+    dataset = make_dataset([up_and_down, [{**frame, ACTION: frame[ACTION] + 100} for frame in up_and_down]])
+    assert EpisodeReader(dataset, KEYS).action_change == pytest.approx([1.0, 3.0])

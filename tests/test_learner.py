@@ -1,6 +1,7 @@
 """The learner inside `lerobot-train`: real commands, in their own processes."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -26,7 +27,8 @@ from lerobot_serl.online.progress import Progress
 from lerobot_serl.policy.checkpoint_files import first_flaw
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.optimizer import GroupControl
-from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
+from lerobot_serl.policy.parts import ActorConfig, OnlineConfig, StartupConfig
+from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.store import EpisodeStore, online_features
 
 pytestmark = pytest.mark.slow
@@ -299,6 +301,28 @@ def test_camera_policies_learn_too(tmp_path):
     online = LeRobotDataset("local/pixels_online", root=tmp_path / "online")
     assert online.num_frames >= 12
     assert online[0]["observation.images.wrist"].std() > 0.01
+
+
+def test_the_demonstrations_decide_how_far_edits_reach(demonstrations, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    config = small_config(metrics_dir=str(tmp_path))
+    agent = small_agent(config)
+    change = EpisodeReader(demonstrations, list(config.input_features)).action_change
+    agent.box.half_width.copy_(torch.from_numpy(change) / torch.tensor([0.123, 7.0]))
+    Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    assert config.actor.edit_scale == pytest.approx((0.123, 0.2))  # no farther than 0.2
+    torch.testing.assert_close(agent.edit_reach, torch.tensor([0.123, 0.2]))
+    torch.testing.assert_close(agent.edit_scale, 0.1 * agent.edit_reach)
+    assert "actor.edit_scale=auto: action_0 0.123, action_1 0.2 " in caplog.text
+
+
+def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
+    config = small_config(metrics_dir=str(tmp_path), actor=ActorConfig(hidden_sizes=(16,), edit_scale=0.07))
+    agent = small_agent(config)
+    agent.set_reach(config.actor.edit_scales)
+    Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    assert config.actor.edit_scale == 0.07
+    torch.testing.assert_close(agent.edit_reach, torch.full((2,), 0.07))
 
 
 def test_the_corrector_begins_after_enough_takeovers(demonstrations, tmp_path):

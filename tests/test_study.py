@@ -10,17 +10,15 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-
-ROOT = Path(__file__).parents[1]
-BENCHMARK = ROOT / "examples" / "benchmark"
-sys.path.insert(0, str(BENCHMARK))
-
 from study.collect import collect, finished
 from study.plan import PlanError, load_plan
 from study.results import COLUMNS, Row, read_rows, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
 from study.schedule import Schedule
 from study.summary import summarise, table, variants_in
+
+ROOT = Path(__file__).parents[1]
+BENCHMARK = ROOT / "examples" / "benchmark"
 
 PLAN = {
     "task": "pick_cube_ee", "seeds": [0, 1], "env_steps": 1000, "evaluate_every": 500, "episodes": 4,

@@ -15,12 +15,12 @@ class CorrectionReport:
     """Counts, for each entry of the action, how often a person left the bound around ACT's action, and says so when it is often.
 
     Args:
-        edit_scale: the bound, in action units.
+        reach: ``(D,)`` the bound, in action units.
         names: of the action's entries; may be empty.
     """
 
-    def __init__(self, edit_scale: float, names: Sequence[str]) -> None:
-        self._edit_scale, self._names = edit_scale, list(names)
+    def __init__(self, reach: Tensor, names: Sequence[str]) -> None:
+        self._reach, self._names = reach.cpu(), list(names)
         self._outside: Tensor | None = None
         self._frames = self._told_at = 0
 
@@ -35,7 +35,7 @@ class CorrectionReport:
         corrections, planned = action[intervention], base[intervention][:, 0]
         if not len(corrections):
             return
-        outside = ((corrections - planned).abs() > self._edit_scale + SLACK).sum(dim=0)
+        outside = ((corrections - planned).abs() > self._reach + SLACK).sum(dim=0)
         self._outside = outside if self._outside is None else self._outside + outside
         self._frames += len(corrections)
         if self._frames >= max(MIN_FRAMES, 2 * self._told_at) and (text := self.text()):
@@ -58,6 +58,10 @@ class CorrectionReport:
         parts = ", ".join(f"{name}: {100 * share:.0f} %" for name, share in sorted(large.items(), key=lambda item: -item[1]))
         return (
             f"The bound of the edits is too small for people's corrections ({parts} of {self._frames} corrected frames lie outside). "
-            f"Edits reach {self._edit_scale}; what lies farther off is learnt by imitation alone (--policy.corrector.*). "
+            f"Edits reach {self._described()}; what lies farther off is learnt by imitation alone (--policy.corrector.*). "
             "Raise --policy.actor.edit_scale in the next run if exploration is to reach it too, or retrain ACT with the corrections."
         )
+
+    def _described(self) -> str:
+        low, high = float(self._reach.min()), float(self._reach.max())
+        return f"{low:g}" if low == high else f"{low:g} to {high:g}"

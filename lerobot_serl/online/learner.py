@@ -13,7 +13,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
 from tqdm import tqdm
 
-from ..policy.agent import EditAgent, Metrics
+from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
@@ -98,7 +98,7 @@ class Learner:
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
-        self.corrections = CorrectionReport(config.actor.edit_scale, reader.facts.action_names)
+        self.corrections = CorrectionReport(agent.edit_reach, reader.facts.action_names)
         if self.collection is not None:
             self._start_collection(self.collection, keys, reader.facts)
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
@@ -265,11 +265,23 @@ class Learner:
         if config.value_range is None and reader.binary_rewards and config.backup_entropy == "none":
             config.value_range = (0.0, 1.0)
             logging.info("value_range=auto: targets are clipped to [0, 1], as rewards are 0 or 1 and only the end of an episode pays")
+        if config.actor.edit_scale is None:
+            self._decide_reach(reader)
         if config.online.takeover_is_failure is None:
             config.online.takeover_is_failure = reader.binary_rewards
             if config.online.enabled:
                 meaning = "a takeover counts as" if reader.binary_rewards else "rewards are not only 0 and 1, so a takeover is not"
                 logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
+
+    def _decide_reach(self, reader: EpisodeReader) -> None:
+        """An edit as large as what the action does from one step to the next: small where actions are places, large where they are motions."""
+        change = torch.from_numpy(reader.action_change).float() / self.agent.box.half_width.cpu()
+        reach = [round(value, 3) for value in change.clamp(SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH).tolist()]
+        self.config.actor.edit_scale = tuple(reach)
+        self.agent.set_reach(reach)
+        names = reader.facts.action_names or [f"action[{index}]" for index in range(len(reach))]
+        said = ", ".join(f"{name} {value:g}" for name, value in zip(names, reach, strict=True))
+        logging.info(f"actor.edit_scale=auto: {said} (of half the action's range; change of the demonstrations' action from step to step)")
 
 
 def _metrics_dir(config: SerlSacConfig, loop: TrainLoop | None) -> Path | None:

@@ -1,7 +1,7 @@
 """The agent: which networks there are, how they choose a chunk, and which losses move them. The mathematics is in ``sac.py``."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 BASE, MEAN, SAMPLE = 0, 1, 2
 FIXED_NOISE_SEED = 0
+# Of edits whose scale the demonstrations decide, in action units.
+SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 Metrics = dict[str, float]
 
 
@@ -47,6 +49,7 @@ class EditAgent(nn.Module):
     """
 
     edit_scale: Tensor
+    edit_reach: Tensor
     fixed_noise: Tensor
 
     def __init__(self, config: SerlSacConfig) -> None:
@@ -72,7 +75,9 @@ class EditAgent(nn.Module):
         )
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
-        self.register_buffer("edit_scale", torch.tensor(actor.edit_scale * config.startup.scale_fraction))
+        self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
+        self.register_buffer("edit_scale", torch.zeros(self.action_dim))
+        self.set_reach(actor.edit_scales or (LARGEST_AUTO_REACH,))
         noise = self._noise(actor.sampled_candidates, self.box.middle.new_empty(1), torch.Generator().manual_seed(FIXED_NOISE_SEED))
         self.register_buffer("fixed_noise", noise.squeeze(1), persistent=False)
         given = config.temperature.target_entropy
@@ -134,9 +139,25 @@ class EditAgent(nn.Module):
         chunk = torch.where(unasked.to(base.device)[:, None, None], samples[0], chosen.chunk)
         return Proposal(chunk, torch.where(unasked, SAMPLE, chosen.choice.cpu()))
 
+    def set_reach(self, scales: Sequence[float]) -> None:
+        """What the edits reach in the end; they begin with a fraction of it.
+
+        Args:
+            scales: ``actor.edit_scale``, one number, or one for each entry of the action.
+
+        Raises:
+            ValueError: another number of them.
+        """
+        if len(scales) not in (1, self.action_dim):
+            raise ValueError(
+                f"policy.actor.edit_scale={list(scales)} has {len(scales)} numbers, an action has {self.action_dim}. Give one, or one for each."
+            )
+        self.edit_reach.copy_(torch.tensor(scales).expand(self.action_dim))
+        self.edit_scale.copy_(self.edit_reach * self.config.startup.scale_fraction)
+
     def grow_edits(self, fraction: float) -> None:
         """Let the edits reach ``fraction`` of ``actor.edit_scale``; the scale never shrinks."""
-        self.edit_scale.clamp_(min=fraction * self.config.actor.edit_scale)
+        self.edit_scale.clamp_(min=fraction * self.edit_reach)
 
     def critic_loss(self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None) -> tuple[Tensor, Metrics]:
         """Loss of the critics on a batch, and what to log."""
@@ -187,7 +208,7 @@ class EditAgent(nn.Module):
             "actor_loss": policy_loss.item(),
             "q_edit": q.detach().mean().item(),
             "anchor": anchor.item(),
-            "edit_rms": anchor.sqrt().item() * self.edit_scale.item(),
+            "edit_rms": (mean.detach().tanh().unflatten(-1, reference.shape[-2:]) * self.edit_scale).square().mean().sqrt().item(),
             "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
             "sigma": std.detach().mean().item(),
             "entropy": -log_prob.detach().mean().item(),

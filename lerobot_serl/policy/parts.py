@@ -1,5 +1,6 @@
 """The groups of settings inside :class:`SerlSacConfig`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .validation import require, require_not_negative, require_positive
@@ -11,8 +12,9 @@ class ActorConfig:
 
     # "edit": ACT stays as it is and a small network edits its chunk.
     mode: str = "edit"
-    # Largest change of an action, rho, in action units (1 = half the width of the action box).
-    edit_scale: float = 0.2
+    # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
+    # action. Empty: as much as the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
+    edit_scale: float | tuple[float, ...] | None = None
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     # Standard deviation of the edit before tanh: at the start, and its limits.
@@ -40,7 +42,10 @@ class ActorConfig:
 
     def __post_init__(self) -> None:
         require(self.mode == "edit", "policy.actor.mode", self.mode, "'edit', the only mode of this version")
-        require(0 < self.edit_scale <= 2, "policy.actor.edit_scale", self.edit_scale, "a number from above 0 to 2")
+        require(
+            all(0 < scale <= 2 for scale in self.edit_scales),
+            "policy.actor.edit_scale", self.edit_scale, "numbers from above 0 to 2, or nothing",
+        )  # fmt: skip
         require_positive(self, "policy.actor.", "lr", "init_std", "min_std", "max_std")
         require(
             self.min_std <= self.init_std <= self.max_std,
@@ -50,6 +55,12 @@ class ActorConfig:
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")
+
+    @property
+    def edit_scales(self) -> tuple[float, ...]:
+        """Every number that ``edit_scale`` holds."""
+        scale = self.edit_scale
+        return () if scale is None else tuple(scale) if isinstance(scale, Sequence) else (scale,)
 
 
 @dataclass

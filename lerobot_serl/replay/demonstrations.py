@@ -66,6 +66,13 @@ class EpisodeReader:
         return gather_facts(self._dataset.features, self._columns[ACTION], states, starts, self.lengths)
 
     @property
+    def action_change(self) -> np.ndarray:
+        """``(D,)`` root mean square of an action's difference to the one before it, raw units."""
+        actions = self._columns[ACTION]
+        changes = np.concatenate([np.diff(actions[span.start : span.stop], axis=0) for span in self.spans])
+        return np.sqrt(np.square(changes, dtype=np.float64).mean(axis=0))
+
+    @property
     def binary_rewards(self) -> bool:
         """Whether every reward is 0 or 1 and only a termination pays: then values lie in [0, 1]."""
         labels = [self._labelled(span) for span in self.spans]

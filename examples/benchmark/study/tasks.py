@@ -53,7 +53,7 @@ def _pick_cube(control_mode: str, act_steps: tuple[int, ...], act_range: tuple[f
     return Task(env, record, 20, flags, act_steps, act_range)
 
 
-def _metaworld(name: str, act_steps: tuple[int, ...]) -> Task:
+def _metaworld(name: str, act_steps: tuple[int, ...], act_range: tuple[float, float]) -> Task:
     def env() -> EnvConfig:
         return metaworld_state.MetaworldStateEnv(task=name)
 
@@ -61,12 +61,12 @@ def _metaworld(name: str, act_steps: tuple[int, ...]) -> Task:
         return metaworld_state.record_expert(metaworld_state.MetaworldStateEnv(task=name), "local/metaworld", root, demonstrations, seed)
 
     flags = (*SMALL_ACT, "--policy.chunk_size=20", "--policy.n_action_steps=10")
-    return Task(env, record, 20, flags, act_steps)
+    return Task(env, record, 20, flags, act_steps, act_range)
 
 
 TASKS: dict[str, Task] = {
     "pick_cube_ee": _pick_cube("ee_delta", (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
     "pick_cube_joint": _pick_cube("joint", (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7)),
-    "metaworld_push": _metaworld("push-v3", (1000, 1500, 2000, 3000, 500)),
-    "metaworld_pick_place": _metaworld("pick-place-v3", (2000, 3000, 1500, 1000)),
+    "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000), (0.2, 0.65)),
+    "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000), (0.2, 0.6)),
 }
