@@ -44,7 +44,7 @@ def leave_run(root, variant, seed, evaluations, training=()):
     directory = root / "example" / variant / f"seed{seed}"
     write_rows(directory / EVALUATIONS, evaluations)
     write_rows(directory / TRAINING, training)
-    write_json(directory / MARKER, {"variant": variant, "seed": seed, "seconds": 60.0})
+    write_json(directory / MARKER, {"variant": variant, "seed": seed, "seconds": 60.0, "commit": "abc"})
 
 
 def test_the_columns_are_those_that_the_documentation_names():
@@ -122,16 +122,16 @@ def test_seeds_of_demonstrations_selection_evaluation_and_practice_are_apart():
 def test_collecting_keeps_runs_whose_own_files_are_gone(tmp_path):
     plan, root, results = load_plan(plan_file(tmp_path)), tmp_path / "root", tmp_path / "results"
     leave_run(root, "serl_sac", 0, evaluation(0, 0, 1), evaluation(0, 5, 2))
-    collect(plan, root, results, ROOT)
+    collect(plan, root, results)
     first = root / "example" / "serl_sac" / "seed0"
     first.rename(tmp_path / "gone")
     leave_run(root, "serl_sac", 1, evaluation(1, 0, 3))
-    collect(plan, root, results, ROOT)
+    collect(plan, root, results)
     assert read_rows(results / "example" / "serl_sac.csv") == evaluation(0, 0, 1) + evaluation(1, 0, 3)
     assert read_rows(results / "example" / "serl_sac.training.csv") == evaluation(0, 5, 2)
     meta = json.loads((results / "example" / "meta.json").read_text())
     assert [(run["variant"], run["seed"]) for run in meta["runs"]] == [("serl_sac", 0), ("serl_sac", 1)]
-    assert meta["versions"]["lerobot"].startswith("0.6")
+    assert {run["commit"] for run in meta["runs"]} == {"abc"}
     assert meta["plan"]["task"] == "pick_cube_ee"
 
 

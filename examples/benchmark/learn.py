@@ -20,14 +20,13 @@ from study.schedule import Schedule
 from study.summary import table, variants_in
 
 REPOSITORY = Path(__file__).parents[2]
-START = "serl_sac"
 
 
 def publish(plan: Plan, root: Path, results: Path) -> None:
     """Tables, figure and summary of what is finished."""
     directory = results / plan.name
-    collect(plan, root, results, REPOSITORY)
-    variants = variants_in(directory)
+    collect(plan, root, results)
+    variants = variants_in(directory) if directory.is_dir() else []
     act_from = next(
         (name for name, variant in plan.variants.items() if variant.method in ("serl_sac", "frozen_act") and name in variants), None
     )
@@ -55,6 +54,7 @@ def main() -> int:
     schedule = Schedule(plans, root, settings.jobs, settings.quick)
     schedule.run(lambda plan: publish(plan, root, settings.results))
     for plan in plans.values():
+        publish(plan, root, settings.results)
         if (settings.results / plan.name / "summary.md").is_file():
             print(f"\n{plan.name}\n\n{(settings.results / plan.name / 'summary.md').read_text(encoding='utf-8')}")
     return 1 if schedule.failed else 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .plan import Plan
-from .results import Row, describe_machine, read_rows, write_json, write_rows
+from .results import Row, read_rows, write_json, write_rows
 from .run import EVALUATIONS, MARKER, TRAINING
 
 META = "meta.json"
@@ -18,13 +18,15 @@ def finished(plan: Plan, root: Path) -> list[dict[str, Any]]:
     return [json.loads(marker.read_text(encoding="utf-8")) for marker in markers if marker.is_file()]
 
 
-def collect(plan: Plan, root: Path, results: Path, repository: Path) -> None:
+def collect(plan: Plan, root: Path, results: Path) -> None:
     """Write ``<variant>.csv`` (evaluations), ``<variant>.training.csv`` and ``meta.json`` of all finished runs.
 
     Runs that are in the tables already, and whose own files are gone, stay.
     """
     directory = results / plan.name
     done = finished(plan, root)
+    if not done:
+        return
     for variant in plan.variants.values():
         seeds = sorted(run["seed"] for run in done if run["variant"] == variant.name)
         if not seeds:
@@ -37,7 +39,7 @@ def collect(plan: Plan, root: Path, results: Path, repository: Path) -> None:
     meta_file = directory / META
     before = json.loads(meta_file.read_text(encoding="utf-8"))["runs"] if meta_file.is_file() else []
     runs = {(run["variant"], run["seed"]): run for run in [*before, *done]}
-    write_json(meta_file, {**describe_machine(repository), "plan": asdict(plan), "runs": [runs[key] for key in sorted(runs)]})
+    write_json(meta_file, {"plan": asdict(plan), "runs": [runs[key] for key in sorted(runs)]})
 
 
 def evaluations_of(directory: Path, variant: str) -> Path:

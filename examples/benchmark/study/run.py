@@ -12,8 +12,9 @@ from lerobot_serl.actor.session import Act
 from .base import Base
 from .plan import Plan, Variant
 from .practice import EVALUATION_SEED, Logbook, evaluate
-from .results import write_json, write_rows
+from .results import describe_machine, write_json, write_rows
 
+REPOSITORY = Path(__file__).parents[3]
 EVALUATIONS, TRAINING, MARKER = "evaluations.csv", "training.csv", "done.json"
 
 
@@ -67,7 +68,8 @@ class Run:
     def finish(self, seconds: float) -> None:
         """The run is complete."""
         self.save()
-        write_json(self.directory / MARKER, {"variant": self.variant.name, "seed": self.seed, "seconds": round(seconds, 1)})
+        about = {"variant": self.variant.name, "seed": self.seed, "seconds": round(seconds, 1), **describe_machine(REPOSITORY)}
+        write_json(self.directory / MARKER, about)
 
 
 def policy_features(meta: LeRobotDatasetMetadata) -> tuple[dict[str, PolicyFeature], dict[str, PolicyFeature]]:
