@@ -5,6 +5,7 @@ from collections.abc import Callable
 from ..run import Run
 from .filtered_bc import filtered_bc
 from .lerobot_sac import lerobot_sac
+from .naive import naive
 from .serl import fine_tune, from_scratch, frozen_act
 
 METHODS: dict[str, Callable[[Run], None]] = {
@@ -13,4 +14,5 @@ METHODS: dict[str, Callable[[Run], None]] = {
     "serl_sac": fine_tune,
     "from_scratch": from_scratch,
     "lerobot_sac": lerobot_sac,
+    "naive": naive,
 }
