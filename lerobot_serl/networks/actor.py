@@ -18,6 +18,7 @@ class EditActor(ChunkMlp):
     Args:
         feature_size: ``F``.
         horizon: ``h``.
+        knots: ``K``, points of the chunk at which there is an edit; :meth:`along_chunk` interpolates.
         action_dim: ``D``.
         hidden_sizes: width of each hidden layer; a LayerNorm follows each.
         init_std, min_std, max_std: of the Gaussian before the squashing.
@@ -28,6 +29,7 @@ class EditActor(ChunkMlp):
         self,
         feature_size: int,
         horizon: int,
+        knots: int,
         action_dim: int,
         hidden_sizes: Sequence[int],
         init_std: float,
@@ -36,14 +38,29 @@ class EditActor(ChunkMlp):
         fixed_std: bool = False,
         activation: str = "relu",
     ) -> None:
-        super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2, activation)
-        self.horizon, self.action_dim, self.fixed_std = horizon, action_dim, fixed_std
+        super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * action_dim, activation)
+        self.knots, self.action_dim, self.fixed_std = knots, action_dim, fixed_std
+        self.register_buffer("weights", interpolation(knots, horizon), persistent=False)
         self.log_std_range = (math.log(min_std), math.log(max_std))
         self.init_log_std = math.log(init_std)
 
+    weights: Tensor
+
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, h * D)``."""
+        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, K * D)``."""
         mean, log_std = self.outputs(features, base).chunk(2, dim=-1)
         if self.fixed_std:
             return mean, torch.full_like(mean, math.exp(self.init_log_std))
         return mean, (self.init_log_std + log_std).clamp(*self.log_std_range).exp()
+
+    def along_chunk(self, edit: Tensor) -> Tensor:
+        """``(..., K * D)`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds."""
+        return self.weights @ edit.unflatten(-1, (self.knots, self.action_dim))
+
+
+def interpolation(knots: int, steps: int) -> Tensor:
+    """``(steps, knots)``: each step's weights of the knots, which lie evenly from the first step to the last; rows sum to 1."""
+    if knots == 1:
+        return torch.ones(steps, 1)
+    place = torch.linspace(0, knots - 1, steps).unsqueeze(-1)
+    return (1 - (place - torch.arange(knots)).abs()).clamp_min(0)

@@ -16,7 +16,7 @@ class ChunkMlp(nn.Module):
         feature_size: ``F``.
         chunk_size: ``h * D``.
         hidden_sizes: width of each hidden layer.
-        outputs: numbers for each entry of the chunk.
+        outputs: numbers that come out.
         activation: name of it.
     """
 
@@ -26,7 +26,7 @@ class ChunkMlp(nn.Module):
         sizes = [feature_size + chunk_size, *hidden_sizes]
         self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         self.norms = nn.ModuleList([nn.LayerNorm(size) for size in hidden_sizes])
-        self.head = nn.Linear(sizes[-1], outputs * chunk_size)
+        self.head = nn.Linear(sizes[-1], outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -36,7 +36,7 @@ class ChunkMlp(nn.Module):
         return bool(self.head.weight.any()) or bool(self.head.bias.any())
 
     def outputs(self, features: Tensor, chunk: Tensor) -> Tensor:
-        """``features (B, F)``, ``chunk (B, h, D)`` -> ``(B, outputs * h * D)``."""
+        """``features (B, F)``, ``chunk (B, h, D)`` -> ``(B, outputs)``."""
         hidden = torch.cat([features, chunk.flatten(1)], dim=-1)
         for linear, norm in zip(self.linears, self.norms, strict=True):
             hidden = self.activation(norm(linear(hidden)))

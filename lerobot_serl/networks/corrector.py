@@ -23,7 +23,7 @@ class Corrector(ChunkMlp):
     """
 
     def __init__(self, feature_size: int, horizon: int, action_dim: int, hidden_sizes: Sequence[int], activation: str = "relu") -> None:
-        super().__init__(feature_size, horizon * action_dim, hidden_sizes, 1, activation)
+        super().__init__(feature_size, horizon * action_dim, hidden_sizes, horizon * action_dim, activation)
 
     def forward(self, features: Tensor, base: Tensor) -> Tensor:
         """``features (B, F)``, ``base (B, h, D)`` -> the change in units of :data:`REACH`, ``(B, h, D)`` in (-1, 1)."""

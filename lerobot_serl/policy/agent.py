@@ -65,7 +65,7 @@ class EditAgent(nn.Module):
         self.box = ActionBox(self.action_dim)
         actor, critic = config.actor, config.critic
         self.actor = EditActor(
-            self.features.size, self.horizon, self.action_dim, actor.hidden_sizes,
+            self.features.size, self.horizon, min(actor.knots or self.horizon, self.horizon), self.action_dim, actor.hidden_sizes,
             actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
         )  # fmt: skip
         corrector = config.corrector
@@ -208,7 +208,7 @@ class EditAgent(nn.Module):
             "actor_loss": policy_loss.item(),
             "q_edit": q.detach().mean().item(),
             "anchor": anchor.item(),
-            "edit_rms": (mean.detach().tanh().unflatten(-1, reference.shape[-2:]) * self.edit_scale).square().mean().sqrt().item(),
+            "edit_rms": (self.actor.along_chunk(mean.detach().tanh()) * self.edit_scale).square().mean().sqrt().item(),
             "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
             "sigma": std.detach().mean().item(),
             "entropy": -log_prob.detach().mean().item(),
@@ -245,14 +245,14 @@ class EditAgent(nn.Module):
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), self.config.critic.target_rate)
 
     def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
-        """``(count, B, h * D)`` standard normal; ``noise_correlation`` of its variance is common to the steps of a chunk."""
+        """``(count, B, K * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
         shared = self.config.actor.noise_correlation
-        white = torch.randn((count, len(like), self.horizon, self.action_dim), generator=generator)
+        white = torch.randn((count, len(like), self.actor.knots, self.action_dim), generator=generator)
         common = torch.randn((count, len(like), 1, self.action_dim), generator=generator)
         return ((1 - shared) ** 0.5 * white + shared**0.5 * common).flatten(2).to(like)
 
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
-        return sac.edit_chunk(base, edit.unflatten(-1, base.shape[-2:]), self.edit_scale)
+        return sac.edit_chunk(base, self.actor.along_chunk(edit), self.edit_scale)
 
     def _choose(self, features: Tensor, reference: Tensor, edits: list[Tensor]) -> Proposal:
         """``edits``, each ``(B, h, D)``, the mean edit first."""

@@ -15,6 +15,8 @@ class ActorConfig:
     # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
     # action. Empty: as much as the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
     edit_scale: float | tuple[float, ...] | None = None
+    # Points of a chunk at which the edit is learnt and tried out; it is interpolated between them. Empty: every step.
+    knots: int | None = None
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     # Standard deviation of the edit before tanh: at the start, and its limits.
@@ -46,6 +48,7 @@ class ActorConfig:
             all(0 < scale <= 2 for scale in self.edit_scales),
             "policy.actor.edit_scale", self.edit_scale, "numbers from above 0 to 2, or nothing",
         )  # fmt: skip
+        require(self.knots is None or self.knots >= 1, "policy.actor.knots", self.knots, "a whole number of at least 1, or nothing")
         require_positive(self, "policy.actor.", "lr", "init_std", "min_std", "max_std")
         require(
             self.min_std <= self.init_std <= self.max_std,
