@@ -82,9 +82,22 @@ def choose_candidate(q: Tensor, margin: float) -> Tensor:
     Returns:
         ``(B,)`` int64 index into the candidates.
     """
+    return advantage_score(q, margin).argmax(-1)
+
+
+def advantage_score(q: Tensor, margin: float) -> Tensor:
+    """``mean_i A_i(c) - margin std_i A_i(c)`` with ``A_i(c) = Q_i(c) - Q_i(0)``: how sure the critics are that ``c`` is better.
+
+    Args:
+        q: ``(E, B, C)``.
+
+    Returns:
+        ``(B, C)``, 0 for candidate 0.
+    """
     advantage = q - q[..., :1]
-    score = advantage.mean(0) - margin * advantage.std(0, correction=0)
-    return score.argmax(-1)
+    # Where all critics agree the deviation is 0 and has no gradient.
+    spread = advantage.square().mean(0) - advantage.mean(0).square()
+    return advantage.mean(0) - margin * spread.clamp_min(1e-12).sqrt()
 
 
 def critic_target(

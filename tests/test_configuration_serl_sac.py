@@ -22,7 +22,7 @@ def parse(*flags):
         ("--discount=1.5", r"policy.discount=1.5: expected a number between 0 and 1"),
         ("--demo_fraction=1.0", r"policy.demo_fraction=1.0: expected a number from 0 to below 1"),
         ("--utd=0", r"policy.utd=0"),
-        ("--features=pixels", r"policy.features='pixels': expected one of auto, state, act, both"),
+        ("--features=pixels", r"policy.features='pixels': expected one of auto, state, act, both, cnn"),
         ("--value_range=[1,0]", r"policy.value_range=\(1.0, 0.0\): expected two numbers, the smaller first"),
         ("--actor.mode=finetune", r"policy.actor.mode='finetune': expected 'edit'"),
         ("--actor.init_std=2", r"policy.actor.init_std=2.0: expected between min_std 0.05 and max_std 0.6"),

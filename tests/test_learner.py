@@ -21,6 +21,7 @@ from test_hub import client
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.networks.image_encoder import LATENT_SIZE
 from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.progress import Progress
@@ -275,8 +276,10 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
 
 
 @pytest.mark.skipif(choose_gl_platform() in (None, "disable"), reason="no OpenGL library to render cameras with")
-def test_camera_policies_learn_too(tmp_path):
-    """Two cameras from recording to a checkpoint: images are decoded and run through ACT once."""
+@pytest.mark.parametrize("features", ["auto", "cnn"])
+def test_camera_policies_learn_too(tmp_path, features):
+    """Two cameras from recording to a checkpoint: images are decoded and run through ACT once; the critics see what it makes of them, or look
+    themselves."""
     environment = FrankaSimEnv(obs_type="pixels", observation_height=32, observation_width=32)
     record_expert(environment, "local/pixels", tmp_path / "pixels", n_episodes=2, use_videos=False)
     act_config = small_act_config(2)
@@ -293,11 +296,13 @@ def test_camera_policies_learn_too(tmp_path):
         "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={tmp_path / 'run'}", *small,
         f"--train.policy.act_path={tmp_path / 'act'}", "--train.dataset.repo_id=local/pixels", f"--train.dataset.root={tmp_path / 'pixels'}",
         "--train.policy.startup.collect_steps=12", "--train.policy.online.repo_id=local/pixels_online",
-        f"--train.policy.online.root={tmp_path / 'online'}", "--train.steps=10",
+        f"--train.policy.online.root={tmp_path / 'online'}", "--train.steps=10", f"--train.policy.features={features}",
     )  # fmt: skip
     policy = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
     assert policy.progress.updates.item() == 10
-    assert policy.agent.features.size == 18 + 3 * 32  # state, decoder features, one token for each of two cameras
+    # State, and from ACT decoder features and one token for each of two cameras.
+    assert policy.agent.features.size == 18 + (3 * 32 if features == "auto" else 0)
+    assert policy.agent.critic.feature_size == 18 + (3 * 32 if features == "auto" else 2 * LATENT_SIZE)
     online = LeRobotDataset("local/pixels_online", root=tmp_path / "online")
     assert online.num_frames >= 12
     assert online[0]["observation.images.wrist"].std() > 0.01

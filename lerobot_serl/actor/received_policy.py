@@ -99,7 +99,7 @@ class ReceivedPolicy:
 def explore(agent: EditAgent, observation: Observation, learning: bool, generator: torch.Generator) -> Chunk:
     """What the collecting policy does on one observation (no batch dimension); see :meth:`EditAgent.explore`."""
     device = agent.box.middle.device
-    features, base = agent.annotate(policy_input({key: value.unsqueeze(0).to(device) for key, value in observation.items()}))
+    features, base = agent.observe(policy_input({key: value.unsqueeze(0).to(device) for key, value in observation.items()}))
     proposal = agent.explore(features, base, learning, generator)
     edit_rms = (proposal.chunk - base).square().mean().sqrt().item()
     actions = agent.box.unnormalize(proposal.chunk)[0].cpu().numpy()

@@ -47,8 +47,9 @@ class Annotation:
     def episode(self) -> Episode:
         """The recording in action units with what ACT makes of it; all frames have been seen."""
         recording = self.recording
+        images = {key: recording.observation[key] for key in self._agent.image_keys}
         return Episode(
-            columns={FEATURES: torch.cat(self._features), BASE: torch.cat(self._bases)},
+            columns={FEATURES: torch.cat(self._features), BASE: torch.cat(self._bases), **images},
             action=self._agent.box.normalize(recording.action.to(self._device)).clamp(-1.0, 1.0).cpu(),
             reward=recording.reward,
             intervention=recording.intervention,

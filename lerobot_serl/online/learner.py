@@ -139,6 +139,7 @@ class Learner:
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Metrics]:
         self.agent.grow_edits(self.progress.scale_fraction)
+        batch = self.agent.look(batch)
         loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range)
         if 0 < self.config.corrector.least_takeovers <= self.n_takeovers and (corrected := self.agent.corrector_loss(batch)):
             loss = loss + corrected[0]

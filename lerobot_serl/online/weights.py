@@ -17,7 +17,7 @@ from ..transport import encode
 POLICY, WEIGHTS = "policy", "weights"
 # The robot does not need these.
 LEARNER_ONLY = ("critic_target.", "raw_temperature")
-TRAINED = ("actor.", "corrector.", "critic.", "edit_scale")
+TRAINED = ("actor.", "corrector.", "critic.", "encoder.", "edit_scale")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ from ..networks.actor import EditActor
 from ..networks.corrector import REACH, Corrector
 from ..networks.critic import CriticEnsemble
 from ..networks.features import ObservationFeatures
+from ..networks.image_encoder import ImageEncoder
 from ..replay.transition import Batch
 from .configuration_serl_sac import SerlSacConfig
 
@@ -62,17 +63,17 @@ class EditAgent(nn.Module):
         states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
         groups = self.act.feature_size // config.act.dim_model
         self.features = ObservationFeatures(states if use_state else {}, groups if use_act else 0, config.act.dim_model)
+        self.encoder = ImageEncoder(_cameras(config)) if config.features == "cnn" else None
+        feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
         self.box = ActionBox(self.action_dim)
         actor, critic = config.actor, config.critic
         self.actor = EditActor(
-            self.features.size, self.horizon, min(actor.knots or self.horizon, self.horizon), self.action_dim, actor.hidden_sizes,
+            feature_size, self.horizon, min(actor.knots or self.horizon, self.horizon), self.action_dim, actor.hidden_sizes,
             actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
         )  # fmt: skip
         corrector = config.corrector
-        self.corrector = Corrector(self.features.size, self.horizon, self.action_dim, corrector.hidden_sizes, corrector.activation)
-        self.critic = CriticEnsemble(
-            self.features.size, self.horizon * self.action_dim, critic.hidden_sizes, critic.members, critic.activation
-        )
+        self.corrector = Corrector(feature_size, self.horizon, self.action_dim, corrector.hidden_sizes, corrector.activation)
+        self.critic = CriticEnsemble(feature_size, self.horizon * self.action_dim, critic.hidden_sizes, critic.members, critic.activation)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
         self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
@@ -83,18 +84,40 @@ class EditAgent(nn.Module):
         given = config.temperature.target_entropy
         self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
 
+    @property
+    def image_keys(self) -> list[str]:
+        """Cameras whose images the replay memory has to keep."""
+        return [] if self.encoder is None else self.encoder.keys
+
     @torch.no_grad()
     def annotate(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What learning needs of an observation, computed once per recorded frame.
+        """What learning needs of an observation and never changes, computed once per recorded frame.
 
         Args:
             observation: raw features ``(B, ...)``, images float in [0, 1].
 
         Returns:
-            features ``(B, F)`` and ACT's chunk ``(B, h, D)`` in action units, clipped to the box.
+            features ``(B, F')``, which :meth:`look` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
         """
         actions, pooled = self.act(observation, self.horizon)
         return self.features(observation, pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
+
+    @torch.no_grad()
+    def observe(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What acting needs of an observation: all features ``(B, F)`` and ACT's chunk, as :meth:`annotate`."""
+        features, base = self.annotate(observation)
+        return self._completed(features, observation), base
+
+    def look(self, batch: Batch) -> Batch:
+        """The batch with all features ``(B, F)``: without an encoder as it is; otherwise with gradient to the encoder at the window's start."""
+        if self.encoder is None:
+            return batch
+        with torch.no_grad():
+            following = self._completed(batch.next_features, batch.next_images)
+        return replace(batch, features=self._completed(batch.features, batch.images), next_features=following, images={}, next_images={})
+
+    def _completed(self, features: Tensor, images: Mapping[str, Tensor]) -> Tensor:
+        return features if self.encoder is None else torch.cat([features, self.encoder(images)], dim=-1)
 
     @torch.no_grad()
     def reference(self, features: Tensor, base: Tensor) -> Tensor:
@@ -194,14 +217,21 @@ class EditAgent(nn.Module):
         return loss, metrics
 
     def actor_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
-        """Loss of the actor and of the temperature on a batch; neither moves the critics."""
-        reference = self.reference(batch.features, batch.base)
-        mean, std = self.actor(batch.features, reference)
+        """Loss of the actor and of the temperature on a batch; neither moves critics or encoder."""
+        features = batch.features.detach()
+        reference = self.reference(features, batch.base)
+        mean, std = self.actor(features, reference)
         edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
         log_prob = log_prob / mean.shape[-1]
-        q = self.critic(batch.features, self._edited(reference, edit), frozen=True)
+        q = self.critic(features, self._edited(reference, edit), frozen=True)
+        if self.config.actor.pessimism:
+            with torch.no_grad():
+                q_reference = self.critic(features, reference)
+            value = sac.advantage_score(torch.stack([q_reference, q], dim=-1), self.config.actor.pessimism)[None, :, 1]
+        else:
+            value = q
         alpha = sac.temperature_of(self.raw_temperature)
-        policy_loss = sac.actor_loss(q, log_prob, alpha)
+        policy_loss = sac.actor_loss(value, log_prob, alpha)
         anchor = mean.tanh().square().mean()
         alpha_loss = sac.temperature_loss(alpha, log_prob, self.target_entropy)
         metrics = {
@@ -223,7 +253,7 @@ class EditAgent(nn.Module):
             return None
         inside = torch.arange(self.horizon, device=batch.length.device) < batch.length.unsqueeze(-1)
         by_person = batch.by_person | (batch.is_demo.unsqueeze(-1) & inside)
-        loss = sac.imitation_loss(self.corrector(batch.features, batch.base), (batch.chunk - batch.base) / REACH, by_person)
+        loss = sac.imitation_loss(self.corrector(batch.features.detach(), batch.base), (batch.chunk - batch.base) / REACH, by_person)
         return loss, {"corrector_loss": loss.item()}
 
     @torch.no_grad()
@@ -272,4 +302,10 @@ def _feature_choice(config: SerlSacConfig) -> tuple[bool, bool]:
     """Whether to use the state vectors and ACT's pooled features."""
     if config.features == "auto":
         return True, bool(config.image_features)
+    if config.features == "cnn":
+        return True, False
     return config.features in ("state", "both"), config.features in ("act", "both")
+
+
+def _cameras(config: SerlSacConfig) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(feature.shape) for key, feature in config.image_features.items()}

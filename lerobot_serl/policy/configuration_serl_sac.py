@@ -92,7 +92,8 @@ class SerlSacConfig(PreTrainedConfig):
     # Smallest half range of an action dimension, as a fraction of the largest.
     action_range_floor: float = 0.02
     # Observation features of actor and critics: "state", "act" (pooled ACT features), "both", or "auto": state vectors, and ACT's
-    # features too when there are cameras.
+    # features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each camera, trained with
+    # random shifts; the replay memory then keeps the images.
     features: str = "auto"
     # Clip the critics' targets to these values. Empty: to [0, 1] when every reward in the data is 0 or 1, else not at all.
     value_range: tuple[float, float] | None = None
@@ -136,7 +137,7 @@ class SerlSacConfig(PreTrainedConfig):
             "a number between 0 and 1, or nothing",
         )
         require(0 <= self.demo_fraction < 1, "policy.demo_fraction", self.demo_fraction, "a number from 0 to below 1")
-        choices = {"features": ("auto", "state", "act", "both"), "backup_entropy": ("none", "soft", "serl")}
+        choices = {"features": ("auto", "state", "act", "both", "cnn"), "backup_entropy": ("none", "soft", "serl")}
         for name, allowed in choices.items():
             require(getattr(self, name) in allowed, f"policy.{name}", getattr(self, name), f"one of {', '.join(allowed)}")
         require(
@@ -191,6 +192,7 @@ class SerlSacConfig(PreTrainedConfig):
             "input_features", list(self.input_features or {}), "at least one camera or 'observation.environment_state'",
             "ACT needs one of them.",
         )  # fmt: skip
+        require(self.features != "cnn" or bool(self.image_features), "policy.features", self.features, "cameras", "Use 'auto'.")
 
     def _save_pretrained(self, save_directory: Path) -> None:
         encoded = draccus.encode(self, PreTrainedConfig)

@@ -84,9 +84,10 @@ class SerlSacPolicy(PreTrainedPolicy):
         return super().from_pretrained(pretrained_name_or_path, **kwargs)
 
     def get_optim_params(self) -> list[dict[str, Any]]:
-        """One parameter group per network; frozen ACT and the target critics are in none."""
+        """One parameter group per network, the critics' with their eyes; frozen ACT and the target critics are in none."""
+        eyes = [] if self.agent.encoder is None else list(self.agent.encoder.parameters())
         networks: dict[str, tuple[ActorConfig | CorrectorConfig | CriticConfig | TemperatureConfig, list[Tensor]]] = {
-            "critic": (self.config.critic, list(self.agent.critic.parameters())),
+            "critic": (self.config.critic, [*self.agent.critic.parameters(), *eyes]),
             "actor": (self.config.actor, list(self.agent.actor.parameters())),
             "temperature": (self.config.temperature, [self.agent.raw_temperature]),
             "corrector": (self.config.corrector, list(self.agent.corrector.parameters())),
@@ -116,7 +117,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         Returns:
             ``(B, h, D)`` raw actions, the steps to execute before looking again.
         """
-        features, base = self.agent.annotate(batch)
+        features, base = self.agent.observe(batch)
         return self.agent.box.unnormalize(self.agent.propose(features, base).chunk)
 
     @torch.no_grad()

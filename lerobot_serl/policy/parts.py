@@ -34,6 +34,8 @@ class ActorConfig:
     candidates: bool = True
     # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
     sampled_candidates: int = 4
+    # Standard deviations (over the critics) that the actor takes off an edit's advantage over ACT's chunk.
+    pessimism: float = 0.0
     # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
     margin: float = 0.5
     # Share of the exploration noise's variance that all steps of a chunk have in common. White noise averages out over a chunk, and
@@ -54,7 +56,7 @@ class ActorConfig:
             self.min_std <= self.init_std <= self.max_std,
             "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
         )  # fmt: skip
-        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin")
+        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin", "pessimism")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")

@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
+from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 
 from ..sac import window_return
 from .episode_table import EpisodeTable
+from .random_shift import shifted
 from .transition import Batch, Episode
 
 FEATURES, BASE = "features", "base"
@@ -87,9 +89,9 @@ class ReplayMemory:
         frame, remaining, terminated = self._episodes.find(draw)
         length = np.minimum(self.horizon, remaining)
         terminal = (length == remaining) & terminated
-        return self._gather(torch.from_numpy(frame), torch.from_numpy(length), torch.from_numpy(terminal), is_demo)
+        return self._gather(torch.from_numpy(frame), torch.from_numpy(length), torch.from_numpy(terminal), is_demo, generator)
 
-    def _gather(self, frame: Tensor, length: Tensor, terminal: Tensor, is_demo: bool) -> Batch:
+    def _gather(self, frame: Tensor, length: Tensor, terminal: Tensor, is_demo: bool, generator: torch.Generator) -> Batch:
         step = torch.arange(self.horizon)
         inside = step < length.unsqueeze(-1)
         # Frames beyond the window are replaced by its last one: read, then masked, never used.
@@ -109,7 +111,13 @@ class ReplayMemory:
             length=length,
             by_person=self._columns["intervention"][window] & inside,
             is_demo=torch.full(frame.shape, is_demo),
+            images=self._images(frame, generator),
+            next_images=self._images(after, generator),
         )
+
+    def _images(self, frame: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Kept camera images of these frames, each moved by a few pixels."""
+        return {key: shifted(column, frame, generator) for key, column in self._columns.items() if key.startswith(OBS_IMAGES)}
 
     def _make_room(self, frames: int) -> int:
         """Evict the oldest episodes that lie where the next one goes; returns its first frame."""

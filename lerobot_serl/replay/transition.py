@@ -1,8 +1,9 @@
 """What reinforcement learning reads: recorded episodes, and batches of windows drawn from them."""
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -119,6 +120,7 @@ class Batch:
         length: ``(B,)`` int64, ``K``.
         by_person: ``(B, h)`` bool, a person executed this step; false beyond the window's length.
         is_demo: ``(B,)`` bool, drawn from the demonstrations' half.
+        images, next_images: camera key -> ``(B, C, H, W)`` uint8 where features are; empty unless the critics have eyes of their own.
     """
 
     features: Tensor
@@ -131,12 +133,23 @@ class Batch:
     length: Tensor
     by_person: Tensor
     is_demo: Tensor
+    images: Mapping[str, Tensor] = field(default_factory=dict)
+    next_images: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        return Batch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+        return Batch(**{item.name: _map(lambda value: value.to(device), getattr(self, item.name)) for item in fields(self)})
 
     @staticmethod
     def concatenate(batches: list["Batch"]) -> "Batch":
         """Join batches along ``B``."""
-        return Batch(**{f.name: torch.cat([getattr(batch, f.name) for batch in batches]) for f in fields(Batch)})
+        return Batch(**{item.name: _join([getattr(batch, item.name) for batch in batches]) for item in fields(Batch)})
+
+
+def _map(function: Callable[[Tensor], Tensor], value: Tensor | Mapping[str, Tensor]) -> Any:
+    return {key: function(entry) for key, entry in value.items()} if isinstance(value, Mapping) else function(value)
+
+
+def _join(values: list[Any]) -> Any:
+    first = values[0]
+    return {key: torch.cat([value[key] for value in values]) for key in first} if isinstance(first, Mapping) else torch.cat(values)
