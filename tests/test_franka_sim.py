@@ -248,6 +248,17 @@ def test_lerobot_makes_the_vectorised_environment() -> None:
     vector.close()
 
 
+def test_one_camera_is_enough() -> None:
+    features = env_to_policy_features(FrankaSimEnv(obs_type="pixels", cameras=("front",), observation_height=96, observation_width=96))
+    assert {key: feature.shape for key, feature in features.items() if "images" in key} == {"observation.images.front": (3, 96, 96)}
+
+
+@pytest.mark.parametrize("cameras", [(), ("side",), ("front", "front")])
+def test_a_camera_that_is_not_there_is_refused(cameras) -> None:
+    with pytest.raises(ValueError, match=r"env\.cameras is .*expected one or more of \('front', 'wrist'\)"):
+        FrankaSimEnv(cameras=cameras)
+
+
 def test_pixel_features_withhold_the_cube() -> None:
     features = env_to_policy_features(FrankaSimEnv(obs_type="pixels", control_mode="joint"))
     assert {key: feature.shape for key, feature in features.items()} == {

@@ -1,75 +1,218 @@
-"""Updates per second inside stock `lerobot-train`, and bytes per step of the replay memory. Writes docs/results/speed/speed.csv.
+"""How fast the parts are, beside LeRobot's own where it has them, all in one run. Writes docs/results/speed/speed.csv.
 
-python examples/benchmark/speed.py --act_path=ACT --dataset_root=DIR --output=docs/results/speed/speed.csv
+    python examples/benchmark/speed.py
+
+"Equal sizes" is LeRobot's algorithm, SAC on single steps, in both: batch 256, two hidden layers of 256, four numbers an action, actor and
+temperature at every update; so ours goes without ACT's chunk as a second candidate in the target.
+Ours run inside `lerobot-train` with everything it does; LeRobot's training step is called in a loop, which leaves its own learner's work out.
 """
 
 import argparse
 import csv
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
+sys.path.insert(0, str(Path(__file__).parent))
 
+import torch
+from lerobot.rl.buffer import ReplayBuffer, random_shift
+from lerobot.utils.constants import OBS_STATE
+from study.base import Base, frozen_policy, make_base
+from study.methods.lerobot_sac import LeRobotSac
+from study.plan import Plan, Variant
+from study.practice import Logbook
+from study.results import describe_machine, write_json
+from study.run import Run
+from study.tasks import TASKS
+
+from lerobot_serl.actor.client import LearnerClient
+from lerobot_serl.actor.received_policy import explore
+from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
+from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.replay.memory import ReplayMemory
 from lerobot_serl.replay.transition import Episode
 from lerobot_serl.report.metrics_files import MetricsDirectory
 
-UPDATES = 1500
-BATCH_SIZE = 256
+BATCH_SIZE, UPDATES = 256, 1000
+CAMERAS = ("observation.images.front", "observation.images.wrist")
+SIZE_PX, FRAMES, EPISODE_FRAMES = 128, 1000, 100
+REPOSITORY = Path(__file__).parents[2]
+STOCK_SAC = ("--policy.horizon=1", "--policy.policy_delay=1", "--policy.actor.candidates=false")
 
 
-def updates_per_s(act_path: Path, dataset_root: Path, members: int, threads: int) -> float:
-    """Median over the rows of learner.csv of an offline run with actor updates on every second critic update."""
-    with tempfile.TemporaryDirectory() as directory:
-        run = Path(directory) / "run"
-        flags = (
-            "--policy.type=serl_sac", f"--policy.act_path={act_path}", "--policy.device=cpu", "--policy.push_to_hub=false",
-            "--dataset.repo_id=local/pick_cube", f"--dataset.root={dataset_root}", f"--output_dir={run}", "--batch_size=1",
-            "--num_workers=0", f"--steps={UPDATES}", "--save_checkpoint=false", "--env_eval_freq=0", "--log_freq=0",
-            f"--policy.critic.members={members}", f"--policy.batch_size={BATCH_SIZE}", "--policy.startup.critic_updates=0",
-            "--policy.metrics_period_s=2",
-        )  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
-        subprocess.run([sys.executable, "-m", "lerobot.scripts.lerobot_train", *flags], check=True, env=environment, capture_output=True)
-        rates = [float(rate) for rate in MetricsDirectory(run).load().learner["updates_per_s"]]
-    return sorted(rates)[len(rates) // 2]
+@dataclass(frozen=True)
+class Line:
+    """One row of the table; ``lerobot`` is None where it has nothing to compare."""
+
+    quantity: str
+    ours: float
+    lerobot: float | None
+    unit: str
 
 
-def bytes_per_step() -> int:
-    """Of a memory that keeps two 128x128 cameras beside features (18 + 3), ACT's chunk (10 x 4) and action."""
-    frames = 10
-    images = {f"observation.images.{name}": torch.zeros(frames, 3, 128, 128, dtype=torch.uint8) for name in ("front", "wrist")}
-    columns = {"features": torch.zeros(frames, 21), "base": torch.zeros(frames, 10, 4), **images}
-    flags = torch.zeros(frames, dtype=torch.bool)
-    memory = ReplayMemory(frames, horizon=10, discount=0.97)
-    memory.add(Episode(columns, torch.zeros(frames, 4), torch.zeros(frames), flags, terminated=False, truncated=True))
-    return memory.bytes_per_frame
+def median_s(call: Callable[[], object], count: int) -> float:
+    """Wall time of one call, after two that do not count."""
+    for _ in range(2):
+        call()
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def lerobot_train(base: Base, run: Path, steps: int, *flags: str) -> None:
+    """An offline run of `lerobot-train` in a process of its own."""
+    fixed = (
+        "--policy.type=serl_sac", f"--policy.act_path={base.act}", "--policy.device=cpu", "--policy.push_to_hub=false", "--batch_size=1",
+        f"--dataset.repo_id={base.meta.repo_id}", f"--dataset.root={base.demonstrations}", f"--output_dir={run}", "--num_workers=0",
+        f"--steps={steps}", "--save_checkpoint=false", "--env_eval_freq=0", "--log_freq=0", "--policy.startup.critic_updates=0",
+        "--policy.metrics_period_s=2",
+    )  # fmt: skip
+    command = [sys.executable, "-m", "lerobot.scripts.lerobot_train", *fixed, *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, check=True, env=environment, capture_output=True)
+
+
+def updates(base: Base, root: Path) -> Iterator[Line]:
+    """Critic updates per second."""
+    for members in (2, 10):
+        run = root / f"updates_{members}"
+        lerobot_train(base, run, UPDATES, *STOCK_SAC, f"--policy.critic.members={members}")
+        rates = sorted(float(rate) for rate in MetricsDirectory(run).load().learner["updates_per_s"])
+        learner = LeRobotSac(_run_of(base, root), num_critics=members)
+        learner.add(learner.demonstrated[0])
+        theirs = 1.0 / median_s(learner.update, UPDATES // 10)
+        yield Line(f"updates with {members} critics, equal sizes", rates[len(rates) // 2], theirs, "1/s")
+    run = root / "updates_default"
+    lerobot_train(base, run, UPDATES)
+    rates = sorted(float(rate) for rate in MetricsDirectory(run).load().learner["updates_per_s"])
+    yield Line("updates with this project's defaults", rates[len(rates) // 2], None, "1/s")
+
+
+def replay() -> Iterator[Line]:
+    """Adding, sampling and bytes, with two cameras."""
+    generator = torch.Generator().manual_seed(0)
+    memory = ReplayMemory(2 * FRAMES, horizon=1, discount=0.97)
+    theirs = ReplayBuffer(2 * FRAMES, "cpu", [OBS_STATE, *CAMERAS], random_shift, optimize_memory=True)
+    images = torch.randint(0, 256, (EPISODE_FRAMES, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=generator)
+    columns = {"features": torch.randn(EPISODE_FRAMES, 18), "base": torch.zeros(EPISODE_FRAMES, 1, 4), **dict.fromkeys(CAMERAS, images)}
+    action, nothing = torch.zeros(EPISODE_FRAMES, 4), torch.zeros(EPISODE_FRAMES)
+    episode = Episode(columns, action, nothing, torch.zeros(EPISODE_FRAMES, dtype=torch.bool), terminated=False, truncated=True)
+    states = [{OBS_STATE: torch.randn(1, 18), **{key: images[i : i + 1].float() / 255 for key in CAMERAS}} for i in range(EPISODE_FRAMES)]
+
+    def add_theirs() -> None:
+        for index, state in enumerate(states):
+            theirs.add(state, action[index : index + 1], 0.0, state, done=False, truncated=False)
+
+    count = FRAMES // EPISODE_FRAMES
+    yield Line(
+        "replay: add a step",
+        EPISODE_FRAMES / median_s(lambda: memory.add(episode), count),
+        EPISODE_FRAMES / median_s(add_theirs, count),
+        "1/s",
+    )
+    ours = 1.0 / median_s(lambda: memory.sample(BATCH_SIZE, generator), 20)
+    yield Line("replay: sample 256 with random shift", ours, 1.0 / median_s(lambda: theirs.sample(BATCH_SIZE), 5), "1/s")
+    their_bytes = sum(
+        value[0].numel() * value.element_size() for value in (*theirs.states.values(), theirs.actions, theirs.rewards, theirs.dones)
+    )
+    yield Line("replay: memory of a step", memory.bytes_per_frame, their_bytes, "bytes")
+
+
+def policy(base: Base) -> Iterator[Line]:
+    """ACT's annotation, acting, and how long new weights take to the robot."""
+    made = frozen_policy(base.act, base.task.horizon)
+    made.config.online.repo_id = "local/speed"
+    agent, generator = made.agent, torch.Generator().manual_seed(0)
+    observation = {key: torch.zeros(feature.shape) for key, feature in (made.config.input_features or {}).items()}
+    many = {key: value.expand(64, *value.shape) for key, value in observation.items()}
+    yield Line(
+        "ACT annotation of recorded frames (state ACT, 170k parameters)", 64 / median_s(lambda: agent.annotate(many), 50), None, "1/s"
+    )
+    act_s = median_s(lambda: agent.annotate({key: value[:1] for key, value in many.items()}), 200)
+    whole_s = median_s(lambda: explore(agent, observation, True, generator), 200)
+    yield Line("one decision of the collecting policy", 1000 * whole_s, None, "ms")
+    yield Line("of it ACT's own forward pass", 1000 * act_s, None, "ms")
+    yield from _push(made)
+
+
+def _push(made: object) -> Iterator[Line]:
+    publisher = WeightPublisher(made.agent, made.config, fps=10)  # type: ignore[attr-defined]
+    publisher.publish("actor", 0, 0)
+    server = LearnerServer(
+        "127.0.0.1", 0, publisher, lambda data: EpisodeReceipt("", 0, False), lambda: None, largest_message_bytes=1 << 20
+    )
+    server.start()
+    client = LearnerClient(server.address, patience_s=20)
+    try:
+        client.connect()
+
+        def push() -> None:
+            publisher.publish("actor", 0, 0)
+            while client.newer_weights() is None:
+                time.sleep(0.0005)
+
+        latency_s = median_s(push, 20)
+        snapshot = publisher.wait_for_newer(0, 1.0)
+        assert snapshot is not None
+        yield Line("weights: publish to arrival on the robot side (loopback)", 1000 * latency_s, None, "ms")
+        yield Line("weights: size of a push", len(publisher.message(snapshot, whole_policy=False)), None, "bytes")
+    finally:
+        client.close()
+        server.stop()
+
+
+def starting(base: Base, root: Path) -> Iterator[Line]:
+    """Seconds until something happens."""
+    checkpoint = frozen_policy(base.act, base.task.horizon)
+    yield Line("checkpoint: write the policy's files", 1000 * median_s(lambda: checkpoint.save_pretrained(root / "saved"), 10), None, "ms")
+    started = time.perf_counter()
+    lerobot_train(base, root / "first", 1)
+    yield Line("lerobot-train, start to end of the first update", time.perf_counter() - started, None, "s")
+    lerobot_s, both_s = (
+        median_s(lambda code=code: subprocess.run([sys.executable, "-c", code], check=True, capture_output=True), 3)
+        for code in ("import lerobot.policies, torch", "import lerobot.policies, torch, lerobot_policy_serl_sac")
+    )
+    yield Line("import of the plugin, beyond LeRobot's own", 1000 * (both_s - lerobot_s), None, "ms")
+
+
+def _run_of(base: Base, root: Path) -> Run:
+    variant = Variant("speed", "lerobot_sac")
+    return Run(Plan("speed", "pick_cube_ee", (0,), 1, 1, 1, {"speed": variant}), variant, base, root, Logbook(0))
 
 
 def main() -> None:
-    """Measure and write."""
-    command = argparse.ArgumentParser(description=__doc__)
-    command.add_argument("--act_path", type=Path, required=True)
-    command.add_argument("--dataset_root", type=Path, required=True)
-    command.add_argument("--output", type=Path, default=Path("docs/results/speed/speed.csv"))
+    """Measure, print and write."""
+    command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    command.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results" / "speed" / "speed.csv")
+    command.add_argument("--threads", type=int, default=1)
     settings = command.parse_args()
+    torch.set_num_threads(settings.threads)
+    task = replace(TASKS["pick_cube_ee"], act_steps=(100,), act_range=(0.0, 1.0))
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        base = make_base(root / "base", task, seed=0)
+        lines = []
+        for line in (*replay(), *policy(base), *updates(base, root), *starting(base, root)):
+            lines.append(line)
+            beside = "" if line.lerobot is None else f"   LeRobot {line.lerobot:,.1f}   ratio {line.ours / line.lerobot:.2f}"
+            print(f"{line.quantity}: {line.ours:,.1f} {line.unit}{beside}", flush=True)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    with settings.output.open("w", newline="") as handle:
-        table = csv.writer(handle)
-        table.writerow(("quantity", "critics", "threads", "value", "unit"))
-        for members in (2, 4, 10):
-            for threads in (1, 2):
-                rate = updates_per_s(settings.act_path, settings.dataset_root, members, threads)
-                print(f"{members} critics, {threads} threads: {rate:.0f} updates/s", flush=True)
-                table.writerow(("updates inside lerobot-train", members, threads, round(rate, 1), "1/s"))
-        table.writerow(("replay memory with two 128x128 cameras", "", "", bytes_per_step(), "bytes per step"))
-    about = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    settings.output.with_name("meta.json").write_text(json.dumps(about, indent=2) + "\n")
+    with settings.output.open("w", newline="", encoding="utf-8") as handle:
+        table = csv.writer(handle, lineterminator="\n")
+        table.writerow(("quantity", "ours", "lerobot", "ratio", "unit"))
+        for line in lines:
+            compared = ("", "") if line.lerobot is None else (round(line.lerobot, 2), round(line.ours / line.lerobot, 3))
+            table.writerow((line.quantity, round(line.ours, 2), *compared, line.unit))
+    write_json(settings.output.with_name("meta.json"), {**describe_machine(REPOSITORY), "threads": settings.threads})
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class FrankaSimEnv(EnvConfig):
         obs_type: "state" gives robot state and cube position; "pixels" gives robot state and two camera images, and
             withholds the cube position.
         control_mode: "ee_delta" moves the tool by a displacement, "joint" sets absolute joint targets.
+        cameras: which of `CAMERAS` the "pixels" observations have.
         observation_height: height of each camera image, in pixels.
         observation_width: width of each camera image, in pixels.
         visualization_height: height of the frames of `render()`, in pixels.
@@ -71,6 +72,7 @@ class FrankaSimEnv(EnvConfig):
     episode_length: int = 60
     obs_type: str = "state"
     control_mode: str = "ee_delta"
+    cameras: tuple[str, ...] = CAMERAS
     observation_height: int = 128
     observation_width: int = 128
     visualization_height: int = 256
@@ -91,6 +93,8 @@ class FrankaSimEnv(EnvConfig):
         self._require_choice("obs_type", OBS_TYPES)
         self._require_choice("control_mode", tuple(ACTION_NAMES))
         self._require_choice("render_mode", ("rgb_array",))
+        if not self.cameras or not set(self.cameras) <= set(CAMERAS) or len(set(self.cameras)) != len(self.cameras):
+            raise ValueError(f"env.cameras is {list(self.cameras)}, expected one or more of {CAMERAS}; set --env.cameras='[front]'")
         for name in (
             "fps",
             "episode_length",
@@ -123,7 +127,7 @@ class FrankaSimEnv(EnvConfig):
             features["environment_state"] = PolicyFeature(type=FeatureType.ENV, shape=(len(ENVIRONMENT_STATE_NAMES),))
         else:
             shape = (self.observation_height, self.observation_width, 3)
-            for camera in CAMERAS:
+            for camera in self.cameras:
                 features[f"pixels/{camera}"] = PolicyFeature(type=FeatureType.VISUAL, shape=shape)
         return features
 
@@ -145,6 +149,7 @@ class FrankaSimEnv(EnvConfig):
             "episode_length": self.episode_length,
             "obs_type": self.obs_type,
             "control_mode": self.control_mode,
+            "cameras": tuple(self.cameras),
             "observation_height": self.observation_height,
             "observation_width": self.observation_width,
             "visualization_height": self.visualization_height,

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from lerobot_serl.envs.config_franka_sim import (
     ACTION_NAMES,
-    CAMERAS,
     ENVIRONMENT_STATE_NAMES,
     STATE_NAMES,
     TASK_DESCRIPTIONS,
@@ -33,7 +32,7 @@ class FrankaSimGym(AtOneCube, gym.Env):
     Observations (float32 unless noted):
         agent_pos: (18,) joint positions (rad), joint velocities (rad/s), gripper (0 open, 1 closed), tool xyz (m).
         environment_state: (3,) cube xyz (m), in state mode only.
-        pixels: {"front", "wrist"}, each (height, width, 3) uint8, in pixel mode only.
+        pixels: {"front", "wrist"} or fewer, each (height, width, 3) uint8, in pixel mode only.
 
     Actions (float32), clipped to the action space:
         "ee_delta": (4,) tool displacement xyz, where 1 is 0.25 m/s for one period (25 mm at 10 Hz), and the
@@ -44,7 +43,7 @@ class FrankaSimGym(AtOneCube, gym.Env):
     cube is lifted. Success terminates the episode, failure never does, and `episode_length` steps truncate it.
 
     Args:
-        task, fps, episode_length, obs_type, control_mode, observation_height, observation_width,
+        task, fps, episode_length, obs_type, control_mode, cameras, observation_height, observation_width,
         visualization_height, visualization_width, render_mode: see `FrankaSimEnv`, which validates them.
     """
 
@@ -71,7 +70,7 @@ class FrankaSimGym(AtOneCube, gym.Env):
             spaces["environment_state"] = _unbounded(len(ENVIRONMENT_STATE_NAMES))
         else:
             shape = (self.config.observation_height, self.config.observation_width, 3)
-            spaces["pixels"] = gym.spaces.Dict({camera: gym.spaces.Box(0, 255, shape, np.uint8) for camera in CAMERAS})
+            spaces["pixels"] = gym.spaces.Dict({camera: gym.spaces.Box(0, 255, shape, np.uint8) for camera in self.config.cameras})
         return gym.spaces.Dict(spaces)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
@@ -101,7 +100,7 @@ class FrankaSimGym(AtOneCube, gym.Env):
         if self.config.obs_type == "state":
             return self.privileged_observation()
         height_px, width_px = self.config.observation_height, self.config.observation_width
-        pixels = {camera: self.scene.render(camera, height_px, width_px) for camera in CAMERAS}
+        pixels = {camera: self.scene.render(camera, height_px, width_px) for camera in self.config.cameras}
         return {"agent_pos": self._cube.arm_state(), "pixels": pixels}
 
     def privileged_observation(self) -> Observation:

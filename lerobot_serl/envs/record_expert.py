@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from lerobot_serl.envs.config_franka_sim import (
     ACTION_NAMES,
-    CAMERAS,
     ENVIRONMENT_STATE_NAMES,
     STATE_NAMES,
     FrankaSimEnv,
@@ -56,7 +55,7 @@ def dataset_features(config: FrankaSimEnv, use_videos: bool) -> dict[str, dict[s
         names = list(ENVIRONMENT_STATE_NAMES)
         features[OBS_ENV_STATE] = {"dtype": "float32", "shape": (len(names),), "names": names}
     else:
-        for camera in CAMERAS:
+        for camera in config.cameras:
             features[f"{OBS_IMAGES}.{camera}"] = {
                 "dtype": "video" if use_videos else "image",
                 "shape": (config.observation_height, config.observation_width, 3),

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lerobot.envs import EnvConfig
 
@@ -42,15 +43,22 @@ class Task:
     horizon: int = 10
 
 
-def _pick_cube(control_mode: str, act_steps: tuple[int, ...], act_range: tuple[float, float]) -> Task:
-    def env() -> EnvConfig:
-        return FrankaSimEnv(control_mode=control_mode)
+# ACT with a camera: LeRobot's ResNet-18, from random weights.
+CAMERA_ACT = (
+    "--policy.dim_model=128", "--policy.n_heads=4", "--policy.dim_feedforward=512", "--policy.n_encoder_layers=2", "--policy.use_vae=false",
+    "--policy.optimizer_lr=1e-4", "--policy.optimizer_lr_backbone=1e-4", NORMALISED, "--batch_size=8", "--num_workers=0",
+)  # fmt: skip
 
-    def record(root: Path, demonstrations: int, seed: int) -> object:
-        return record_expert(FrankaSimEnv(control_mode=control_mode), "local/pick_cube", root, demonstrations, seed)
 
-    flags = (*SMALL_ACT, "--policy.chunk_size=10", "--policy.n_action_steps=10")
-    return Task(env, record, 20, flags, act_steps, act_range)
+def _pick_cube(demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, ...], act_range: tuple[float, float], **env: Any) -> Task:
+    def make_env() -> FrankaSimEnv:
+        return FrankaSimEnv(**env)
+
+    def record(root: Path, count: int, seed: int) -> object:
+        return record_expert(make_env(), "local/pick_cube", root, count, seed, use_videos=False)
+
+    flags = (*act, "--policy.chunk_size=10", "--policy.n_action_steps=10")
+    return Task(make_env, record, demonstrations, flags, act_steps, act_range)
 
 
 def _metaworld(name: str, act_steps: tuple[int, ...], act_range: tuple[float, float]) -> Task:
@@ -65,8 +73,12 @@ def _metaworld(name: str, act_steps: tuple[int, ...], act_range: tuple[float, fl
 
 
 TASKS: dict[str, Task] = {
-    "pick_cube_ee": _pick_cube("ee_delta", (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
-    "pick_cube_joint": _pick_cube("joint", (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7)),
+    "pick_cube_ee": _pick_cube(20, SMALL_ACT, (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
+    "pick_cube_joint": _pick_cube(20, SMALL_ACT, (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7), control_mode="joint"),
+    "pick_cube_camera": _pick_cube(
+        60, CAMERA_ACT, (1500, 1200, 1800, 900, 2100, 600), (0.2, 0.7),
+        obs_type="pixels", cameras=("front",), observation_height=96, observation_width=96,
+    ),
     "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000), (0.2, 0.65)),
     "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000), (0.2, 0.6)),
 }

@@ -41,9 +41,10 @@ class LeRobotSac:
 
     Args:
         run: whose demonstrations are taken.
+        num_critics: instead of LeRobot's default, for comparisons of speed.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, num_critics: int = SACAlgorithmConfig.num_critics) -> None:
         torch.manual_seed(run.seed)
         meta = run.base.meta
         self.inputs, outputs = policy_features(meta)
@@ -59,13 +60,16 @@ class LeRobotSac:
         config = GaussianActorConfig(input_features=self.inputs, output_features=outputs, device="cpu", push_to_hub=False)
         self.start = config.online_step_before_learning
         self.policy = GaussianActorPolicy(config)
-        self.algorithm = SACAlgorithm(self.policy, SACAlgorithmConfig.from_policy_config(config))
+        settings = SACAlgorithmConfig.from_policy_config(config)
+        settings.num_critics = num_critics
+        self.algorithm = SACAlgorithm(self.policy, settings)
         self.algorithm.make_optimizers_and_scheduler()
         self.online = self._buffer(config.online_buffer_capacity)
         offline = self._buffer(config.offline_buffer_capacity)
         reader = EpisodeReader(LeRobotDataset(meta.repo_id, root=meta.root), list(self.inputs))
-        for index in range(len(reader)):
-            self.add(reader.read(index), offline)
+        self.demonstrated = [reader.read(index) for index in range(len(reader))]
+        for recording in self.demonstrated:
+            self.add(recording, offline)
         self._batches = iter(lambda: OnlineOfflineMixer(self.online, offline, ONLINE_RATIO).sample(BATCH_SIZE), None)
 
     def add(self, recording: Recording, buffer: ReplayBuffer | None = None) -> None:
