@@ -13,7 +13,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
 from tqdm import tqdm
 
-from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
+from ..policy.agent import AUTO_REACH_STEPS, LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
@@ -275,14 +275,14 @@ class Learner:
                 logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
 
     def _decide_reach(self, reader: EpisodeReader) -> None:
-        """An edit as large as what the action does from one step to the next: small where actions are places, large where they are motions."""
+        """An edit as large as what the action does in two steps: small where actions are places, large where they are motions."""
         change = torch.from_numpy(reader.action_change).float() / self.agent.box.half_width.cpu()
-        reach = [round(value, 3) for value in change.clamp(SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH).tolist()]
+        reach = [round(value, 3) for value in (AUTO_REACH_STEPS * change).clamp(SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH).tolist()]
         self.config.actor.edit_scale = tuple(reach)
         self.agent.set_reach(reach)
         names = reader.facts.action_names or [f"action[{index}]" for index in range(len(reach))]
         said = ", ".join(f"{name} {value:g}" for name, value in zip(names, reach, strict=True))
-        logging.info(f"actor.edit_scale=auto: {said} (of half the action's range; change of the demonstrations' action from step to step)")
+        logging.info(f"actor.edit_scale=auto: {said} (of half the action's range; what the demonstrations' action changes in two steps)")
 
 
 def _metrics_dir(config: SerlSacConfig, loop: TrainLoop | None) -> Path | None:

@@ -13,10 +13,10 @@ class ActorConfig:
     # "edit": ACT stays as it is and a small network edits its chunk.
     mode: str = "edit"
     # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
-    # action. Empty: as much as the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
+    # action. Empty: twice what the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
     edit_scale: float | tuple[float, ...] | None = None
     # Points of a chunk at which the edit is learnt and tried out; it is interpolated between them. Empty: every step.
-    knots: int | None = None
+    knots: int | None = 3
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     # Standard deviation of the edit before tanh: at the start, and its limits.
@@ -35,7 +35,7 @@ class ActorConfig:
     # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
     sampled_candidates: int = 4
     # Standard deviations (over the critics) that the actor takes off an edit's advantage over ACT's chunk.
-    pessimism: float = 0.0
+    pessimism: float = 1.0
     # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
     margin: float = 0.5
     # Share of the exploration noise's variance that all steps of a chunk have in common. White noise averages out over a chunk, and

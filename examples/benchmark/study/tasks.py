@@ -45,8 +45,8 @@ class Task:
 
 # ACT with a camera: LeRobot's ResNet-18, from random weights.
 CAMERA_ACT = (
-    "--policy.dim_model=128", "--policy.n_heads=4", "--policy.dim_feedforward=512", "--policy.n_encoder_layers=2", "--policy.use_vae=false",
-    "--policy.optimizer_lr=1e-4", "--policy.optimizer_lr_backbone=1e-4", NORMALISED, "--batch_size=8", "--num_workers=0",
+    "--policy.dim_model=128", "--policy.n_heads=4", "--policy.dim_feedforward=512", "--policy.n_encoder_layers=1", "--policy.use_vae=false",
+    "--policy.optimizer_lr=3e-4", "--policy.optimizer_lr_backbone=1e-4", NORMALISED, "--batch_size=16", "--num_workers=0",
 )  # fmt: skip
 
 
