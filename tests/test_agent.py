@@ -87,7 +87,7 @@ def test_the_target_equals_the_equation(act_directory):
 
 def test_the_target_bootstraps_from_the_better_of_act_and_edit(act_directory):
     """Next values by hand, from the target critics that the generator draws."""
-    agent = make_agent(act_directory, margin=0.0)
+    agent = make_agent(act_directory, margin=0.0, knots=None)
     with torch.no_grad():
         agent.actor.head.bias.copy_(torch.randn_like(agent.actor.head.bias))
     batch = make_batch(agent)
@@ -110,7 +110,7 @@ def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
     features, base = observed(agent)
     assert torch.equal(agent.propose(features, base).chunk, base)
     with torch.no_grad():
-        agent.actor.head.bias[: 5 * 4] = 2.0
+        agent.actor.head.bias[: agent.actor.knots * 4] = 2.0
         agent.edit_scale.fill_(0.2)
         agent.fixed_noise.zero_()  # every candidate is the mean edit
     proposal = agent.propose(features, base)
@@ -134,17 +134,44 @@ def test_edits_with_fixed_noise_compete_once_the_actor_has_learnt(act_directory)
     assert torch.equal(one.chunk, two.chunk)
     assert (one.choice == SAMPLE).any()
     mean, std = agent.actor(features, base)
-    candidates = [base, *(agent._edited(base, (mean + std * n).tanh()) for n in (torch.zeros(20), *agent.fixed_noise))]
+    candidates = [base, *(agent._edited(base, (mean + std * n).tanh()) for n in (torch.zeros_like(mean[0]), *agent.fixed_noise))]
     values = agent.critic(features, torch.stack(candidates, 1)).mean(0)
     best = torch.stack(candidates, 1)[torch.arange(BATCH), values.argmax(-1)]
     torch.testing.assert_close(one.chunk, best)
+
+
+def test_an_edit_goes_straight_from_knot_to_knot(act_directory):
+    agent = make_agent(act_directory, knots=3, edit_scale=0.2)
+    agent.grow_edits(1.0)
+    at_knots = torch.tensor([0.0, 1.0, -0.5]).view(3, 1).expand(3, 4).flatten()
+    edited = agent._edited(torch.zeros(1, 5, 4), at_knots.unsqueeze(0))[0, :, 0]
+    torch.testing.assert_close(edited, 0.2 * torch.tensor([0.0, 0.5, 1.0, 0.25, -0.5]))
+
+
+def test_the_actor_maximises_the_score_by_which_edits_are_chosen(act_directory):
+    """Policy loss by hand: mean over critics of the advantage over ACT's chunk, less so many standard deviations."""
+    agent = make_agent(act_directory, pessimism=1.5, anchor=0.0)
+    with torch.no_grad():
+        agent.actor.head.bias.normal_()
+    batch = make_batch(agent)
+    mean, std = agent.actor(batch.features, batch.base)
+    edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=torch.Generator().manual_seed(3)))
+    advantage = agent.critic(batch.features, agent._edited(batch.base, edit)) - agent.critic(batch.features, batch.base)
+    score = advantage.mean(0) - 1.5 * advantage.std(0, correction=0)
+    alpha = sac.temperature_of(agent.raw_temperature)
+    expected = (alpha * log_prob / mean.shape[-1] - score).mean()
+    _, metrics = agent.actor_loss(batch, torch.Generator().manual_seed(3))
+    assert metrics["actor_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    hopeful = make_agent(act_directory, pessimism=0.0, anchor=0.0)
+    hopeful.load_state_dict(agent.state_dict())
+    assert hopeful.actor_loss(batch, torch.Generator().manual_seed(3))[1]["actor_loss"] != pytest.approx(metrics["actor_loss"], rel=1e-3)
 
 
 def test_an_insurmountable_margin_keeps_act(act_directory):
     agent = make_agent(act_directory, margin=1e6)
     features, base = observed(agent)
     with torch.no_grad():
-        agent.actor.head.bias[: 5 * 4] = 2.0
+        agent.actor.head.bias[: agent.actor.knots * 4] = 2.0
     assert torch.equal(agent.propose(features, base).chunk, base)
 
 
@@ -152,7 +179,7 @@ def test_without_candidates_the_mean_edit_is_executed(act_directory):
     agent = make_agent(act_directory, candidates=False)
     features, base = observed(agent)
     with torch.no_grad():
-        agent.actor.head.bias[: 5 * 4] = 2.0
+        agent.actor.head.bias[: agent.actor.knots * 4] = 2.0
     proposal = agent.propose(features, base)
     assert (proposal.choice == MEAN).all()
     assert not torch.equal(proposal.chunk, base)
@@ -171,7 +198,7 @@ def test_exploration_is_reproducible_bounded_and_mixed(act_directory, learning):
 
 
 def test_exploration_noise_has_the_asked_correlation_along_the_chunk(act_directory):
-    agent = make_agent(act_directory, noise_correlation=0.5)
+    agent = make_agent(act_directory, noise_correlation=0.5, knots=None)
     noise = agent._noise(4000, torch.zeros(1, 20), torch.Generator().manual_seed(0)).unflatten(-1, (5, 4)).squeeze(1)
     assert noise.std().item() == pytest.approx(1.0, abs=0.02)
     assert (noise[:, 0] * noise[:, 3]).mean().item() == pytest.approx(0.5, abs=0.05)
@@ -192,7 +219,7 @@ def test_each_entry_of_the_action_has_its_own_reach(act_directory):
     agent = make_agent(act_directory, edit_scale=(0.1, 0.2, 0.3, 0.4))
     agent.grow_edits(1.0)
     base = torch.zeros(3, agent.horizon, 4)
-    edited = agent._edited(base, torch.ones(3, agent.horizon * 4))
+    edited = agent._edited(base, torch.ones(3, agent.actor.knots * 4))
     torch.testing.assert_close(edited, torch.tensor([0.1, 0.2, 0.3, 0.4]).expand_as(edited))
 
 

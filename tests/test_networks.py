@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl.networks.action_space import ActionBox
+from lerobot_serl.networks.actor import interpolation
 from lerobot_serl.networks.critic import CriticEnsemble
 from lerobot_serl.networks.features import ObservationFeatures
 
@@ -61,6 +62,7 @@ def test_frozen_keeps_the_parameters_out_but_not_the_chunk(critic):
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(-100, 100), st.floats(0, 50)), min_size=1, max_size=6), st.floats(0, 1))
+@example([(0.0, 1e-45)], 0.0)  # a range that a float32 holds, but not half of it
 def test_the_box_contains_the_demonstrations_and_maps_there_and_back(dimensions, margin):
     low = torch.tensor([a for a, _ in dimensions])
     high = torch.tensor([a + width for a, width in dimensions])
@@ -97,3 +99,17 @@ def test_features_normalise_clamp_and_order():
     torch.testing.assert_close(out[:, 2:6], F.layer_norm(pooled[:, :4], (4,)))
     with pytest.raises(ValueError, match=r"'mean' and 'std' of 'observation.state' are missing"):
         features.set_statistics({})
+
+
+@given(st.integers(1, 6), st.integers(1, 12))
+def test_steps_lie_between_their_knots(knots, steps):
+    knots = min(knots, steps)
+    weights = interpolation(knots, steps)
+    assert weights.shape == (steps, knots)
+    assert weights.min() >= 0
+    torch.testing.assert_close(weights.sum(-1), torch.ones(steps))
+    assert ((weights > 1e-6).sum(-1) <= 2).all()
+    if knots > 1:
+        torch.testing.assert_close(weights[[0, -1]], torch.eye(knots)[[0, -1]])
+    if knots == steps:
+        torch.testing.assert_close(weights, torch.eye(steps))

@@ -128,3 +128,16 @@ def test_entropy_against_sampling(std):
 def test_log_probability_stays_finite_far_out():
     _, log_prob = sac.tanh_gaussian(torch.tensor([[30.0]]), torch.tensor([[0.1]]), torch.tensor([[0.0]]))
     assert math.isfinite(log_prob.item())
+
+
+def test_the_score_of_an_edit_is_its_sure_advantage():
+    q = torch.tensor([[[0.1, 0.3, 0.2]], [[0.5, 0.5, 0.9]]])  # two critics, one observation, three candidates
+    advantage = torch.tensor([[0.0, 0.2, 0.1], [0.0, 0.0, 0.4]])
+    expected = advantage.mean(0) - 2.0 * advantage.std(0, correction=0)
+    torch.testing.assert_close(sac.advantage_score(q, 2.0)[0], expected, atol=1e-5, rtol=0)
+
+
+def test_where_all_critics_agree_the_score_has_a_finite_gradient():
+    q = torch.tensor([[[0.1, 0.4]], [[0.1, 0.4]]], requires_grad=True)
+    sac.advantage_score(q, 1.0).sum().backward()
+    assert q.grad.isfinite().all()

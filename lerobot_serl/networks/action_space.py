@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+# Half a range below this is none: dividing by it would overflow.
+NO_RANGE = 1e-12
+
 
 class ActionBox(nn.Module):
     """Exact affine map between raw actions and [-1, 1].
@@ -40,7 +43,8 @@ class ActionBox(nn.Module):
                 "Recompute the dataset's statistics."
             )
         half = (maximum - minimum) / 2
-        smallest = floor * half.max().item() if half.max() > 0 else 1.0
+        widest = half.max().item()
+        smallest = floor * widest if widest > NO_RANGE else 1.0
         self.middle.copy_((maximum + minimum) / 2)
         self.half_width.copy_((1 + margin) * half.clamp_min(smallest))
 
