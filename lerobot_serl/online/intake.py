@@ -1,5 +1,6 @@
 """An episode on its way into the replay memory: ACT sees its frames, a few at a time, so that no gradient step waits long for it."""
 
+import math
 import time
 
 import torch
@@ -72,12 +73,14 @@ class Intake:
     Args:
         agent: see :class:`Annotation`.
         batch_size: most frames of a slice.
+        slice_s: what one should take. Without a limit slices do not depend on the clock, and the same seed gives the same run (ACT's output differs
+            in the last digits between batches of different sizes).
     """
 
-    def __init__(self, agent: EditAgent, batch_size: int) -> None:
-        self._agent, self._batch_size = agent, batch_size
+    def __init__(self, agent: EditAgent, batch_size: int, slice_s: float = SLICE_S) -> None:
+        self._agent, self._batch_size, self._slice_s = agent, batch_size, slice_s
         self._annotation: Annotation | None = None
-        self._slice = 1
+        self._slice = 1 if slice_s < math.inf else batch_size
 
     @property
     def is_idle(self) -> bool:
@@ -98,7 +101,7 @@ class Intake:
         annotation.advance(n_frames)
         per_frame_s = max(time.perf_counter() - started_s, 1e-6) / n_frames
         # At most doubled: the first slices of a run are slow, and a slice of one frame says little about one of many.
-        self._slice = max(1, min(int(SLICE_S / per_frame_s), 2 * self._slice, self._batch_size))
+        self._slice = max(1, int(min(self._slice_s / per_frame_s, 2 * self._slice, self._batch_size)))
         if annotation.n_left:
             return None
         self._annotation = None

@@ -1,6 +1,7 @@
 """The learner inside ``lerobot-train``: where batches come from, which losses a step takes, what is counted and written."""
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from ..replay.transition import Batch, Episode, intervened_segments, policy_segm
 from .collection import Collection
 from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
-from .intake import Intake, annotate
+from .intake import SLICE_S, Intake, annotate
 from .journal import RunJournal
 from .progress import Phase, Progress
 from .stopping import Stopping
@@ -94,7 +95,8 @@ class Learner:
         for recording in self._read_all(reader, "Demonstrations"):
             self.demonstrations.add(annotate(agent, recording, config.annotation_batch_size))
         self.n_takeovers = 0
-        self.intake = Intake(agent, config.annotation_batch_size)
+        # Nobody waits for a source in this process.
+        self.intake = Intake(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
