@@ -1,5 +1,7 @@
 """Episodes are annotated in slices: the same as at once, and never much at a time."""
 
+import math
+
 import pytest
 import torch
 from conftest import make_recording, small_agent, small_config
@@ -67,7 +69,7 @@ class SlowAgent:
 
     def __init__(self, agent, clock, frame_s):
         self._agent, self._clock, self.frame_s, self.seen = agent, clock, frame_s, []
-        self.parameters, self.box = agent.parameters, agent.box
+        self.parameters, self.box, self.image_keys = agent.parameters, agent.box, agent.image_keys
 
     def annotate(self, observation):
         (n_frames,) = {len(value) for value in observation.values() if isinstance(value, torch.Tensor)}
@@ -99,3 +101,16 @@ def test_a_slice_takes_as_many_frames_as_fit_into_its_time(agent, monkeypatch, f
     while intake.advance() is None:
         pass
     assert set(slow.seen[1:]) <= {1}
+
+
+@pytest.mark.parametrize("frame_s", [0.0, 0.001, 5.0])
+def test_without_a_limit_slices_do_not_depend_on_the_clock(agent, monkeypatch, frame_s):
+    clock = Clock()
+    monkeypatch.setattr(intake_module, "time", clock)
+    slow = SlowAgent(agent, clock, frame_s)
+    intake = Intake(slow, batch_size=8, slice_s=math.inf)
+    for _ in range(2):
+        intake.begin(make_recording(20))
+        while intake.advance() is None:
+            pass
+    assert slow.seen == [8, 8, 4, 8, 8, 4]
