@@ -153,8 +153,7 @@ def small_agent(config: SerlSacConfig, seed: int = 0) -> EditAgent:
     torch.manual_seed(seed)
     agent = EditAgent(config)
     with torch.no_grad():
-        for network in (agent.actor, agent.critic, agent.average, agent.critic_target):
-            for parameter in network.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
+        for parameter in [*agent.actor.parameters(), *agent.critic.parameters()]:
+            parameter.add_(0.2 * torch.randn_like(parameter))
     agent.box.set_from_range(torch.tensor([-2.0, 0.0]), torch.tensor([2.0, 1.0]), 0.2, 0.02)
     return agent

@@ -110,7 +110,7 @@ def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
     features, base = observed(agent)
     assert torch.equal(agent.propose(features, base).chunk, base)
     with torch.no_grad():
-        agent.average.head.bias[: agent.average.knots * 4] = 2.0
+        agent.actor.head.bias[: agent.actor.knots * 4] = 2.0
         agent.edit_scale.fill_(0.2)
         agent.fixed_noise.zero_()  # every candidate is the mean edit
     proposal = agent.propose(features, base)
@@ -125,15 +125,15 @@ def test_act_is_executed_unless_the_critics_prefer_the_edit(act_directory):
 def test_edits_with_fixed_noise_compete_once_the_actor_has_learnt(act_directory):
     agent = make_agent(act_directory, margin=0.0)
     features, base = observed(agent)
-    assert not agent.average.has_learnt
+    assert not agent.actor.has_learnt
     assert torch.equal(agent.propose(features, base).chunk, base)
     with torch.no_grad():
-        agent.average.head.bias.normal_(std=0.01)
-    assert agent.average.has_learnt
+        agent.actor.head.bias.normal_(std=0.01)
+    assert agent.actor.has_learnt
     one, two = agent.propose(features, base), agent.propose(features, base)
     assert torch.equal(one.chunk, two.chunk)
     assert (one.choice == SAMPLE).any()
-    mean, std = agent.average(features, base)
+    mean, std = agent.actor(features, base)
     candidates = [base, *(agent._edited(base, (mean + std * n).tanh()) for n in (torch.zeros_like(mean[0]), *agent.fixed_noise))]
     values = agent.critic(features, torch.stack(candidates, 1)).mean(0)
     best = torch.stack(candidates, 1)[torch.arange(BATCH), values.argmax(-1)]
@@ -171,7 +171,7 @@ def test_an_insurmountable_margin_keeps_act(act_directory):
     agent = make_agent(act_directory, margin=1e6)
     features, base = observed(agent)
     with torch.no_grad():
-        agent.average.head.bias[: agent.average.knots * 4] = 2.0
+        agent.actor.head.bias[: agent.actor.knots * 4] = 2.0
     assert torch.equal(agent.propose(features, base).chunk, base)
 
 
@@ -179,7 +179,7 @@ def test_without_candidates_the_mean_edit_is_executed(act_directory):
     agent = make_agent(act_directory, candidates=False)
     features, base = observed(agent)
     with torch.no_grad():
-        agent.average.head.bias[: agent.average.knots * 4] = 2.0
+        agent.actor.head.bias[: agent.actor.knots * 4] = 2.0
     proposal = agent.propose(features, base)
     assert (proposal.choice == MEAN).all()
     assert not torch.equal(proposal.chunk, base)
@@ -238,7 +238,7 @@ def test_the_initial_entropy_is_the_target(act_directory):
 
 def test_it_learns_which_way_to_edit(act_directory):
     """A bandit: moving joints 0 and 2 up and joints 1 and 3 down is worth more, learnt from random data, critics first."""
-    agent = make_agent(act_directory, anchor=0.0, average_rate=1.0)
+    agent = make_agent(act_directory, anchor=0.0)
     agent.grow_edits(1.0)
     optimizer = torch.optim.Adam([*agent.critic.parameters(), *agent.actor.parameters()], lr=1e-3)
     generator = torch.Generator().manual_seed(0)
@@ -256,7 +256,6 @@ def test_it_learns_which_way_to_edit(act_directory):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        agent.update_targets()
     edit = (agent.propose(features, base).chunk - base).mean((0, 1))
     assert (edit * direction).min() > 0.05
 
@@ -310,7 +309,7 @@ def test_what_people_taught_is_what_is_edited(act_directory):
     corrected = (base + 2 * torch.tensor(0.4).tanh()).clamp(-1, 1)
     torch.testing.assert_close(agent.propose(features, base).chunk, corrected)
     with torch.no_grad():
-        agent.average.head.bias[: agent.average.knots * 4] = -2.0
+        agent.actor.head.bias[: 5 * 4] = -2.0
         agent.fixed_noise.zero_()  # every candidate is the mean edit
         agent.edit_scale.fill_(0.2)
     edited = (corrected - 0.2 * torch.tensor(2.0).tanh()).clamp(-1, 1)
@@ -341,30 +340,3 @@ def test_losses_are_those_of_an_agent_whose_act_does_what_people_taught(act_dire
     assert losses(batch) == pytest.approx(wanted, rel=1e-5)
     agent.actor_loss(batch, torch.Generator().manual_seed(0))[0].backward()
     assert all(gradient is None for gradient in gradients(agent.corrector))
-
-
-def test_who_acts_follows_who_learns_slowly(act_directory):
-    agent = make_agent(act_directory, average_rate=0.25)
-    features, base = observed(agent)
-    with torch.no_grad():
-        agent.actor.head.bias.fill_(1.0)
-    assert torch.equal(agent.propose(features, base).chunk, base)  # not yet
-    agent.update_targets()
-    agent.update_targets()
-    torch.testing.assert_close(agent.average.head.bias, torch.full_like(agent.average.head.bias, 1 - 0.75**2))
-    assert not any(parameter.requires_grad for parameter in agent.average.parameters())
-
-
-def test_the_averaged_critics_choose(act_directory):
-    agent = make_agent(act_directory, margin=0.0)
-    features, base = observed(agent)
-    with torch.no_grad():
-        agent.average.head.bias.fill_(0.5)
-        before = agent.propose(features, base)
-        for parameter in agent.critic.parameters():
-            parameter.zero_()
-        assert torch.equal(agent.propose(features, base).choice, before.choice)
-        for parameter in agent.critic_target.parameters():
-            parameter.zero_()
-    assert (before.choice > 0).any()
-    assert not agent.propose(features, base).choice.any()  # all candidates are worth the same: ACT's chunk

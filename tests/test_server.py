@@ -164,8 +164,8 @@ def test_a_received_policy_acts_as_the_agent_does(learner, client, phase):
 def test_the_learners_own_tensors_stay_there(learner, client):
     _, tensors = client.connect()
     everything = set(learner.agent.state_dict())
-    assert {name for name in everything if name.startswith("critic.")}
-    assert set(tensors) == {name for name in everything if not name.startswith(("actor.", "critic.", "raw_temperature"))}
+    assert {name for name in everything if name.startswith("critic_target.")}
+    assert set(tensors) == {name for name in everything if not name.startswith(("critic_target.", "raw_temperature"))}
 
 
 def test_newer_weights_arrive_newest_only(learner, client):
@@ -176,24 +176,24 @@ def test_newer_weights_arrive_newest_only(learner, client):
     first = header["version"]
     for updates in (100, 200, 300):
         with torch.no_grad():
-            learner.agent.critic_target.head_bias.fill_(updates)
+            learner.agent.critic.head_bias.fill_(updates)
         learner.publisher.publish("actor", updates, 9)
     newest = eventually(lambda: client._newest is not None and client._newest[0]["version"] == first + 3 and client.newer_weights())
     assert newest[0]["updates"] == 300
-    assert {name.partition(".")[0] for name in newest[1]} == {"average", "corrector", "critic_target", "edit_scale"}  # ACT travels once
+    assert {name.partition(".")[0] for name in newest[1]} == {"actor", "corrector", "critic", "edit_scale"}  # ACT travels once
     policy.load(*newest)
     assert (policy.version, policy.phase) == (first + 3, "actor")
-    assert policy._agent.critic_target.head_bias.unique().tolist() == [300.0]
+    assert policy._agent.critic.head_bias.unique().tolist() == [300.0]
     assert client.newer_weights() is None  # taken
 
 
 def test_published_weights_are_a_copy(learner):
     learner.publisher.publish("collect", 0, 0)
     snapshot = learner.publisher.wait_for_newer(0, 0)
-    before = snapshot.tensors["average.head.bias"].clone()
+    before = snapshot.tensors["actor.head.bias"].clone()
     with torch.no_grad():
-        learner.agent.average.head.bias.add_(1.0)
-    assert torch.equal(snapshot.tensors["average.head.bias"], before)
+        learner.agent.actor.head.bias.add_(1.0)
+    assert torch.equal(snapshot.tensors["actor.head.bias"], before)
     assert learner.publisher.wait_for_newer(snapshot.version, 0.01) is None
 
 
@@ -201,7 +201,7 @@ def test_weights_of_another_policy_are_refused(learner, client):
     header, tensors = client.connect()
     policy = ReceivedPolicy(header, tensors, "cpu", seed=0)
     with pytest.raises(MessageError, match="do not fit"):
-        policy.load(header, {"average.head.bias": torch.zeros(1)})
+        policy.load(header, {"actor.head.bias": torch.zeros(1)})
     with pytest.raises(MessageError, match="unknown weights"):
         policy.load(header, {"extra": torch.zeros(1)})
     with pytest.raises(MessageError, match="lacks"):
@@ -615,7 +615,7 @@ def test_a_restarted_learner_is_followed_although_it_counts_from_one_again():
         new = Learner()
         new.server = LearnerServer(host, int(port), new.publisher, new.receive, new.at_exit)
         with torch.no_grad():
-            new.agent.average.head.bias.fill_(0.125)
+            new.agent.actor.head.bias.fill_(0.125)
         new.publisher.publish("collect", 0, 0)
         new.server.start()
         follower._version, follower._run = 5, header["run"]
@@ -623,7 +623,7 @@ def test_a_restarted_learner_is_followed_although_it_counts_from_one_again():
         assert message is not None
         assert message[0]["version"] == 1
         assert message[0]["run"] == new.publisher.run != header["run"]
-        assert message[1]["average.head.bias"].eq(0.125).all()
+        assert message[1]["actor.head.bias"].eq(0.125).all()
         new.server.stop()
     finally:
         follower.close()
