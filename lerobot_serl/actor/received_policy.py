@@ -8,7 +8,7 @@ import torch
 from lerobot.configs import PolicyFeature
 from torch import Tensor
 
-from ..policy.agent import LEARNER_ONLY, EditAgent
+from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..replay.recording import policy_input
@@ -43,7 +43,7 @@ class ReceivedPolicy:
         if self.facts is not None and len(self.facts.action_low) != self.action_dim:
             raise MessageError(f"the learner's facts have {len(self.facts.action_low)} action entries, its policy {self.action_dim}")
         self._agent.requires_grad_(False)
-        needed = {name for name in self._agent.state_dict() if not name.startswith(LEARNER_ONLY)}
+        needed = {name for name in self._agent.state_dict() if not name.startswith(("critic_target.", "raw_temperature"))}
         if missing := sorted(needed - tensors.keys()):
             raise MessageError(f"the learner's policy lacks {missing[:5]}")
         self.dataset = OnlineDataset.of(header)

@@ -10,7 +10,7 @@ from ..policy.agent import EditAgent
 
 # What decides how the policy acts (actor, critics, which choose among candidates, and the size of the edits), and what goes on learning from
 # there. ACT never changes; the optimizer's momentum is that of the way down, and is dropped instead.
-KEPT = ("actor.", "average.", "corrector.", "critic.", "critic_target.", "encoder.", "raw_temperature", "edit_scale")
+KEPT = ("actor.", "corrector.", "critic.", "critic_target.", "encoder.", "raw_temperature", "edit_scale")
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,13 +9,15 @@ import draccus
 from lerobot.configs import PreTrainedConfig
 from torch import Tensor
 
-from ..policy.agent import LEARNER_ONLY, EditAgent
+from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts
 from ..transport import encode
 
 POLICY, WEIGHTS = "policy", "weights"
-TRAINED = ("average.", "corrector.", "critic_target.", "encoder.", "edit_scale")
+# The robot does not need these.
+LEARNER_ONLY = ("critic_target.", "raw_temperature")
+TRAINED = ("actor.", "corrector.", "critic.", "encoder.", "edit_scale")
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,6 @@ FIXED_NOISE_SEED = 0
 # Of edits whose scale the demonstrations decide: so many times the action's change from step to step, within these bounds, in action units.
 AUTO_REACH_STEPS = 2
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
-# Tensors that only learning needs, by the beginning of their names; the robot side does without.
-LEARNER_ONLY = ("actor.", "critic.", "raw_temperature")
 Metrics = dict[str, float]
 
 
@@ -47,9 +45,6 @@ class Proposal:
 
 class EditAgent(nn.Module):
     """Frozen ACT, the actor that edits its chunk, the critics, and the temperature.
-
-    Who acts are running averages: of the actor (``average``), and of the critics that choose (``critic_target``). From one update to the next the
-    policy changes more than its success does over time (docs/algorithm.md).
 
     Args:
         config: the policy's configuration, features filled in.
@@ -77,7 +72,6 @@ class EditAgent(nn.Module):
             feature_size, self.horizon, min(actor.knots or self.horizon, self.horizon), self.action_dim, actor.hidden_sizes,
             actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
         )  # fmt: skip
-        self.average = copy.deepcopy(self.actor).requires_grad_(False)
         corrector = config.corrector
         self.corrector = Corrector(feature_size, self.horizon, self.action_dim, corrector.hidden_sizes, corrector.activation)
         self.critic = CriticEnsemble(feature_size, self.horizon * self.action_dim, critic.hidden_sizes, critic.members, critic.activation)
@@ -138,9 +132,9 @@ class EditAgent(nn.Module):
         The edits with noise compete only once the actor has learnt; until then this is the reference, exactly.
         """
         reference = self.reference(features, base)
-        mean, std = self.average(features, reference)
+        mean, std = self.actor(features, reference)
         edits = [self._edited(reference, mean.tanh())]
-        if self.average.has_learnt:
+        if self.actor.has_learnt:
             edits += [self._edited(reference, (mean + std * noise).tanh()) for noise in self.fixed_noise]
         return self._choose(features, reference, edits)
 
@@ -157,7 +151,7 @@ class EditAgent(nn.Module):
             generator: CPU generator of the exploration noise.
         """
         settings, reference = self.config.actor, self.reference(features, base)
-        mean, std = self.average(features, reference)
+        mean, std = self.actor(features, reference)
         count = max(settings.sampled_candidates, 1)
         samples = self._edited(reference.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
         edits = [self._edited(reference, mean.tanh()), *(samples[: settings.sampled_candidates] if learning else ())]
@@ -278,9 +272,8 @@ class EditAgent(nn.Module):
         }
 
     def update_targets(self) -> None:
-        """Move the target critics towards the critics, and the actor that acts towards the one that learns."""
+        """Move the target critics towards the critics."""
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), self.config.critic.target_rate)
-        sac.update_target(self.average.parameters(), self.actor.parameters(), self.config.actor.average_rate)
 
     def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
         """``(count, B, K * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
@@ -297,7 +290,7 @@ class EditAgent(nn.Module):
         if not self.config.actor.candidates:
             return Proposal(edits[0], torch.full((len(reference),), MEAN))
         chunks = torch.stack([reference, *edits], dim=1)
-        index = sac.choose_candidate(self.critic_target(features, chunks), self.config.actor.margin)
+        index = sac.choose_candidate(self.critic(features, chunks), self.config.actor.margin)
         chunk = chunks[torch.arange(len(reference), device=reference.device), index]
         return Proposal(chunk, index.clamp_max(SAMPLE))
 

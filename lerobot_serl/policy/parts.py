@@ -26,12 +26,10 @@ class ActorConfig:
     # Keep the standard deviation at init_std (TD3-like).
     fixed_std: bool = False
     lr: float = 3e-4
-    # Rate per update at which the actor that acts follows the one that learns; 1: they are the same.
-    average_rate: float = 0.005
     # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
     # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
-    anchor: float = 0.1
+    anchor: float = 0.01
     # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
     candidates: bool = True
     # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
@@ -59,7 +57,6 @@ class ActorConfig:
             "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
         )  # fmt: skip
         require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin", "pessimism")
-        require(0 < self.average_rate <= 1, "policy.actor.average_rate", self.average_rate, "a number from above 0 to 1")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")

@@ -18,10 +18,7 @@ from ..run import Run
 from .serl import learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
-    "actor": {
-        "edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "lr": 3e-4, "knots": None,
-        "pessimism": 0.0, "average_rate": 1.0,
-    },
+    "actor": {"edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "lr": 3e-4},
     "critic": {"members": 2},
     "temperature": {"init": 1.0, "lr": 3e-4, "target_entropy": -0.5},
     "backup_entropy": "soft",
@@ -40,13 +37,11 @@ class ActActor(nn.Module):
     """
 
     has_learnt = True
-    knots: int
 
     def __init__(self, agent: EditAgent) -> None:
         super().__init__()
         self.act = copy.deepcopy(agent.act).requires_grad_(True)
         self.log_std = nn.Parameter(torch.full((agent.horizon * agent.action_dim,), math.log(INITIAL_STD)))
-        self.knots = agent.horizon
         self._box, self._features, self._horizon = [agent.box], [agent.features], agent.horizon
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,5 +68,4 @@ def naive(run: Run) -> None:
     agent = policy.agent
     agent.__class__ = NaiveAgent
     agent.actor = ActActor(agent)  # type: ignore[assignment]
-    agent.average = agent.actor
     learn(run, policy)

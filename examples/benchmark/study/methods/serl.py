@@ -20,7 +20,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "act": {"chunk_size": 1, "dim_model": 16, "n_heads": 1, "dim_feedforward": 16, "n_encoder_layers": 1},
     "actor": {
         "edit_scale": 2.0, "candidates": False, "anchor": 0.0, "init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0,
-        "explore": 1.0, "knots": None, "pessimism": 0.0, "average_rate": 1.0,
+        "explore": 1.0,
     },
     "critic": {"members": 10},
     "temperature": {"init": 0.1, "lr": 3e-4, "target_entropy": -0.5},
