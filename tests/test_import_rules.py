@@ -69,6 +69,7 @@ def members(part):
 def test_the_walk_sees_every_module_and_every_kind_of_import():
     assert len(MODULES) > 40
     assert ours(f"{NAME}.replay.memory") == {
+        "replay.random_shift",
         "sac",
         "replay.episode_table",
         "replay.transition",

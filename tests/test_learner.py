@@ -308,17 +308,18 @@ def test_camera_policies_learn_too(tmp_path, features):
     assert online[0]["observation.images.wrist"].std() > 0.01
 
 
-def test_the_demonstrations_decide_how_far_edits_reach(demonstrations, tmp_path, caplog):
+@pytest.mark.parametrize(("changes", "scale"), [([0.1, 0.14], 0.12), ([0.01, 0.02], 0.05), ([0.1, 0.9], 0.2)])
+def test_the_demonstrations_decide_how_far_edits_reach(demonstrations, tmp_path, caplog, changes, scale):
     caplog.set_level(logging.INFO)
     config = small_config(metrics_dir=str(tmp_path))
     agent = small_agent(config)
     change = EpisodeReader(demonstrations, list(config.input_features)).action_change
-    agent.box.half_width.copy_(torch.from_numpy(change) / torch.tensor([0.123, 7.0]))
+    agent.box.half_width.copy_(torch.from_numpy(change) / torch.tensor(changes))
     Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
-    assert config.actor.edit_scale == pytest.approx((0.123, 0.2))  # no farther than 0.2
-    torch.testing.assert_close(agent.edit_reach, torch.tensor([0.123, 0.2]))
+    assert config.actor.edit_scale == pytest.approx(scale)
+    torch.testing.assert_close(agent.edit_reach, torch.full((2,), scale))
     torch.testing.assert_close(agent.edit_scale, 0.1 * agent.edit_reach)
-    assert "actor.edit_scale=auto: action_0 0.123, action_1 0.2 " in caplog.text
+    assert f"actor.edit_scale=auto: {scale:g} of half the action's range" in caplog.text
 
 
 def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):

@@ -14,7 +14,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
 from tqdm import tqdm
 
-from ..policy.agent import AUTO_REACH_STEPS, LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
+from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
@@ -277,14 +277,15 @@ class Learner:
                 logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
 
     def _decide_reach(self, reader: EpisodeReader) -> None:
-        """An edit as large as what the action does in two steps: small where actions are places, large where they are motions."""
-        change = torch.from_numpy(reader.action_change).float() / self.agent.box.half_width.cpu()
-        reach = [round(value, 3) for value in (AUTO_REACH_STEPS * change).clamp(SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH).tolist()]
-        self.config.actor.edit_scale = tuple(reach)
-        self.agent.set_reach(reach)
-        names = reader.facts.action_names or [f"action[{index}]" for index in range(len(reach))]
-        said = ", ".join(f"{name} {value:g}" for name, value in zip(names, reach, strict=True))
-        logging.info(f"actor.edit_scale=auto: {said} (of half the action's range; what the demonstrations' action changes in two steps)")
+        """An edit as large as what the action does in a step: small where actions are places, large where they are motions.
+
+        One bound for all entries: with one for each, those that hardly move were held too tight (docs/algorithm.md).
+        """
+        change = float((torch.from_numpy(reader.action_change).float() / self.agent.box.half_width.cpu()).mean())
+        scale = round(min(max(change, SMALLEST_AUTO_REACH), LARGEST_AUTO_REACH), 3)
+        self.config.actor.edit_scale = scale
+        self.agent.set_reach((scale,))
+        logging.info(f"actor.edit_scale=auto: {scale:g} of half the action's range (it changes by {change:.3f} from step to step in the demonstrations)")
 
 
 def _metrics_dir(config: SerlSacConfig, loop: TrainLoop | None) -> Path | None:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 BASE, MEAN, SAMPLE = 0, 1, 2
 FIXED_NOISE_SEED = 0
-# Of edits whose scale the demonstrations decide: so many times the action's change from step to step, within these bounds, in action units.
-AUTO_REACH_STEPS = 2
+# Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 Metrics = dict[str, float]
 

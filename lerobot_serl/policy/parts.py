@@ -13,7 +13,7 @@ class ActorConfig:
     # "edit": ACT stays as it is and a small network edits its chunk.
     mode: str = "edit"
     # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
-    # action. Empty: twice what the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
+    # action. Empty: what the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
     edit_scale: float | tuple[float, ...] | None = None
     # Points of a chunk at which the edit is learnt and tried out; it is interpolated between them. Empty: every step.
     knots: int | None = 3
