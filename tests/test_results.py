@@ -3,9 +3,12 @@
 import csv
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from study.results import read_rows
+from study.summary import table, variants_in
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "quickstart"
@@ -43,12 +46,32 @@ def test_the_summary_follows_from_the_episodes():
 
 def test_the_speed_table_is_the_result_file():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    with (ROOT / "docs" / "results" / "speed" / "speed.csv").open() as handle:
-        rows = [row for row in csv.DictReader(handle) if row["critics"]]
-    quoted = re.findall(r"^\| (\d+) \| (\d) \| (\d+) \|", text, re.MULTILINE)
-    assert [(int(c), int(t), int(v)) for c, t, v in quoted] == [
-        (int(r["critics"]), int(r["threads"]), round(float(r["value"]))) for r in rows
-    ]
+    for row in rows_of("speed/speed.csv"):
+        beside = f"{float(row['lerobot']):,.1f} | {float(row['ratio']):.2f}" if row["lerobot"] else " | "
+        assert f"| {row['quantity']} | {float(row['ours']):,.1f} {row['unit']} | {beside} |" in text, row["quantity"]
+
+
+STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/summary.md"))
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
+def test_the_tables_of_a_study_follow_from_its_episodes(study):
+    """Summary and documentation, made anew from the committed CSV files; every seed of the plan is there or said to be missing."""
+    act_from = "serl_sac" if (study / "serl_sac.csv").is_file() else "default"
+    summary = table(study, act_from)
+    assert (study / "summary.md").read_text() == summary + "\n"
+    assert summary in (ROOT / "docs" / "benchmarks.md").read_text()
+    meta = json.loads((study / "meta.json").read_text())
+    assert {run["variant"] for run in meta["runs"]} == set(variants_in(study))
+    for name in variants_in(study):
+        rows = read_rows(study / f"{name}.csv")
+        assert {row.seed for row in rows} == {run["seed"] for run in meta["runs"] if run["variant"] == name}
+        counts = Counter((row.seed, row.step) for row in rows)
+        assert set(counts.values()) == {meta["plan"]["episodes"]}
+
+
+def test_there_are_studies():
+    assert STUDIES
 
 
 def rows_of(name):

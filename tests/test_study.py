@@ -157,6 +157,15 @@ def test_the_summary_says_what_the_tables_say(tmp_path):
     assert lines[3] == "| bad | 1 | 0 (0 to 0) | -25 (-25 to -25) | -25 | never |"
 
 
+def test_runs_whose_act_was_not_measured_yet_wait(tmp_path):
+    """While a study runs, a variant may have seeds that the one with ACT's success does not have yet."""
+    write_rows(tmp_path / "act.csv", evaluation(0, 0, 1))
+    write_rows(tmp_path / "early.csv", evaluation(0, 0, 1) + evaluation(0, 500, 3) + evaluation(1, 500, 4))
+    write_rows(tmp_path / "later.csv", evaluation(1, 500, 4))
+    lines = table(tmp_path, act_from="act").splitlines()[2:]
+    assert lines == ["| early | 1 | 75 (75 to 75) | +50 (+50 to +50) |  |  |", "| act | 1 | 25 (25 to 25) | +0 (+0 to +0) |  |  |"]
+
+
 def test_a_job_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys):
     path = plan_file(tmp_path, task="no_such_task", variants={"one": {"method": "serl_sac"}})
     schedule = Schedule({path: load_plan(path)}, tmp_path / "root", parallel=2, quick=False)

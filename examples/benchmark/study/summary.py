@@ -47,11 +47,11 @@ def summarise(directory: Path, variant: str, act: dict[int, float] | None = None
 
     Args:
         directory: ``docs/results/<study>``.
-        act: ACT's success by seed; None: the variant's own first evaluation.
+        act: ACT's success by seed; seeds that it lacks are left out; None: the variant's own first evaluation.
     """
     rows = read_rows(evaluations_of(directory, variant))
     practice = read_rows(training_of(directory, variant)) if training_of(directory, variant).is_file() else []
-    seeds = tuple(sorted({row.seed for row in rows}))
+    seeds = tuple(sorted({row.seed for row in rows if act is None or row.seed in act}))
     curves = {seed: success_by_step(rows, seed) for seed in seeds}
     first = {seed: next(iter(curve.values())) for seed, curve in curves.items()} if act is None else act
     reached = tuple(
@@ -84,7 +84,8 @@ def table(directory: Path, act_from: str | None = None) -> str:
         if act_from
         else None
     )
-    summaries = sorted((summarise(directory, name, act) for name in names), key=lambda summary: -summary.mean[0])
+    every = [summarise(directory, name, act) for name in names]
+    summaries = sorted((summary for summary in every if summary.seeds), key=lambda summary: -summary.mean[0])
     lines = [
         "| variant | seeds | success at the end | difference to ACT | worst 50 of practice, below ACT | steps to ACT + 25 points |",
         "|---|---|---|---|---|---|",
