@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +54,8 @@ class Schedule:
         self._total, self._running, self.failed = len(jobs), list[_Job](), list[str]()
         self._seconds = [run["seconds"] for plan in plans.values() for run in finished(plan, root)]
 
-    def run(self, on_finish: object = None) -> None:
-        """Everything that is waiting; ``on_finish(plan)`` after each job that came to its end."""
+    def run(self, on_finish: Callable[[Plan], None] = lambda plan: None) -> None:
+        """Everything that is waiting; ``on_finish(plan)`` after each job."""
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < self._parallel:
@@ -63,8 +64,7 @@ class Schedule:
                 for job in [job for job in self._running if job.process is not None and job.process.poll() is not None]:
                     self._running.remove(job)
                     self._end(job)
-                    if callable(on_finish):
-                        on_finish(job.plan)
+                    on_finish(job.plan)
                 self._show()
         finally:
             for job in self._running:
