@@ -215,3 +215,13 @@ def test_the_tracking_table_is_the_result_file():
         unit = row["unit"]
         assert f"| {float(row['rms']):.4f} {unit} | {float(row['max']):.4f} {unit} |" in text
         assert f"| {float(row['real_time_factor']):.2f} |" in text
+
+
+def test_the_table_of_what_was_tried_is_the_result_file():
+    shares = {}
+    for row in rows_of("exploring/practice.csv"):
+        share = f"{100 * int(row['successes']) / int(row['episodes']):.0f}"
+        shares.setdefault((row["task"], row["settings"]), []).append(share)
+    text = (ROOT / "docs" / "algorithm.md").read_text()
+    quoted = re.findall(r"^\| ([a-z_]+) \| (rho [^|]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
+    assert {(task, settings): values.split(", ") for task, settings, values in quoted} == {key: values[:6] for key, values in shares.items()}
