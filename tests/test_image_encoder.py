@@ -8,7 +8,9 @@ from lerobot.utils.constants import ACTION
 
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.networks.image_encoder import LATENT_SIZE, ImageEncoder
+from lerobot_serl.online.best_weights import keep, restore
 from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import EditAgent
 from lerobot_serl.policy.configuration_serl_sac import ActArchitecture
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
@@ -110,3 +112,18 @@ def test_step_0_is_act_and_a_checkpoint_brings_the_eyes_back(tmp_path):
     policy.save_pretrained(tmp_path)
     again = SerlSacPolicy.from_pretrained(tmp_path).eval()
     assert torch.equal(again.predict_action_chunk(seen), policy.predict_action_chunk(seen))
+
+
+def test_new_eyes_travel_to_the_robot_and_come_back_with_the_best_weights(agent):
+    names = {name for name in agent.state_dict() if name.startswith("encoder.")}
+    publisher = WeightPublisher(agent, config(), fps=10)
+    publisher.publish("actor", 1, 1)
+    assert names
+    assert names <= publisher.wait_for_newer(0, 0).tensors.keys()
+    kept = keep(agent, learnt_updates=1)
+    before = {name: value.clone() for name, value in agent.encoder.state_dict().items()}
+    with torch.no_grad():
+        for parameter in agent.encoder.parameters():
+            parameter.add_(1.0)
+    restore(agent, kept)
+    assert all(torch.equal(value, before[name]) for name, value in agent.encoder.state_dict().items())
