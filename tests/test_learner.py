@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -329,6 +330,45 @@ def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
     Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
     assert config.actor.edit_scale == 0.07
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), 0.07))
+
+
+class TwoEpisodes:
+    """A source in the learner's own process."""
+
+    def __init__(self):
+        self.left = [make_recording(12), make_recording(12, "truncated")]
+        self.started_with = None
+
+    def existing(self):
+        return None
+
+    def start(self, frames, episodes, resumed, facts):
+        self.started_with = (frames, episodes, resumed)
+
+    def arrived(self, wait_s):
+        return self.left.pop(0) if wait_s and self.left else None
+
+    def ingested(self):
+        pass
+
+    after_update = publish = remind = ingested
+
+
+def test_episodes_may_come_from_this_process(demonstrations, tmp_path):
+    """The learner asks when it can not go on, opens no port, and works on an episode without looking at the clock."""
+    config = small_config(
+        online=OnlineConfig(repo_id="local/here", root=str(tmp_path / "never")), metrics_dir=str(tmp_path),
+        startup=StartupConfig(collect_steps=20, critic_updates=2),
+    )  # fmt: skip
+    progress, source = Progress(config), TwoEpisodes()
+    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
+    learner = Learner(small_agent(config), config, progress, demonstrations.meta, controls, source)
+    assert source.started_with == (0, 0, False)
+    assert learner.intake.slice_s == math.inf
+    learner.loss()
+    learner.after_update()
+    assert (progress.env_steps.item(), progress.episodes.item(), progress.updates.item()) == (24, 2, 1)
+    assert not (tmp_path / "never").exists()
 
 
 def test_the_corrector_begins_after_enough_takeovers(demonstrations, tmp_path):

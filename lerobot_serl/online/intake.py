@@ -78,7 +78,7 @@ class Intake:
     """
 
     def __init__(self, agent: EditAgent, batch_size: int, slice_s: float = SLICE_S) -> None:
-        self._agent, self._batch_size, self._slice_s = agent, batch_size, slice_s
+        self._agent, self._batch_size, self.slice_s = agent, batch_size, slice_s
         self._annotation: Annotation | None = None
         self._slice = 1 if slice_s < math.inf else batch_size
 
@@ -101,7 +101,7 @@ class Intake:
         annotation.advance(n_frames)
         per_frame_s = max(time.perf_counter() - started_s, 1e-6) / n_frames
         # At most doubled: the first slices of a run are slow, and a slice of one frame says little about one of many.
-        self._slice = max(1, int(min(self._slice_s / per_frame_s, 2 * self._slice, self._batch_size)))
+        self._slice = max(1, int(min(self.slice_s / per_frame_s, 2 * self._slice, self._batch_size)))
         if annotation.n_left:
             return None
         self._annotation = None
