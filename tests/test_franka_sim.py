@@ -215,6 +215,10 @@ assert frame.shape == (80, 48, 3) and frame.std() > 10
 first.close(); first.close()
 np.testing.assert_array_equal(second.render(), frame)
 second.close()
+one = FrankaSimGym(obs_type="pixels", cameras=("wrist",), observation_height=32, observation_width=32)
+seen, _ = one.reset(seed=0)
+assert list(seen["pixels"]) == ["wrist"] and one.observation_space.contains(seen)
+one.close()
 print("checked")
 """
 
