@@ -135,6 +135,16 @@ def test_collecting_keeps_runs_whose_own_files_are_gone(tmp_path):
     assert meta["plan"]["task"] == "pick_cube_ee"
 
 
+def test_what_is_finished_can_be_collected_while_the_rest_waits(tmp_path):
+    plan, root = plan_file(tmp_path), tmp_path / "root"
+    leave_run(root, "serl_sac", 0, evaluation(0, 0, 1) + evaluation(0, 500, 4), evaluation(0, 5, 2))
+    command = [sys.executable, str(BENCHMARK / "learn.py"), str(plan), "--collect_only", f"--root={root}", f"--results={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "| serl_sac | 1 | 100 (100 to 100) | +75" in done.stdout
+    assert not (root / "example" / "other").exists()
+
+
 def test_a_run_that_was_cut_off_counts_as_not_done(tmp_path):
     plan, root = load_plan(plan_file(tmp_path)), tmp_path / "root"
     leave_run(root, "serl_sac", 0, evaluation(0, 0, 1))

@@ -46,13 +46,15 @@ def main() -> int:
     command.add_argument("--root", type=Path, default=REPOSITORY / "outputs" / "benchmark", help="for everything that runs leave")
     command.add_argument("--results", type=Path, default=REPOSITORY / "docs" / "results", help="for tables and figures")
     command.add_argument("--quick", action="store_true", help="one seed and a few hundred steps: does everything run?")
+    command.add_argument("--collect_only", action="store_true", help="run nothing; write tables and figures of the runs that are finished")
     settings = command.parse_args()
     plans = {path.resolve(): load_plan(path, settings.quick) for path in settings.plans}
     if settings.quick and settings.results == REPOSITORY / "docs" / "results":
         command.error("--quick: these numbers mean nothing; name another directory with --results")
     root = settings.root.resolve()
     schedule = Schedule(plans, root, settings.jobs, settings.quick)
-    schedule.run(lambda plan: publish(plan, root, settings.results))
+    if not settings.collect_only:
+        schedule.run(lambda plan: publish(plan, root, settings.results))
     for plan in plans.values():
         publish(plan, root, settings.results)
         if (settings.results / plan.name / "summary.md").is_file():
