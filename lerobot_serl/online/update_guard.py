@@ -65,6 +65,6 @@ class UpdateGuard:
 
 
 def bad_columns(batch: Batch) -> list[str]:
-    """Names of a batch's columns that hold NaN or infinity."""
-    columns: dict[str, Tensor] = {item.name: getattr(batch, item.name) for item in fields(batch)}
+    """Names of a batch's columns that hold NaN or infinity; images, being bytes, can not."""
+    columns = {item.name: value for item in fields(batch) if isinstance(value := getattr(batch, item.name), Tensor)}
     return [name for name, column in columns.items() if not bool(column.isfinite().all())]
