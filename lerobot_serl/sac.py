@@ -92,12 +92,12 @@ def advantage_score(q: Tensor, margin: float) -> Tensor:
         q: ``(E, B, C)``.
 
     Returns:
-        ``(B, C)``, 0 for candidate 0.
+        ``(B, C)``, 0 for candidate 0 (to 1e-6 margins).
     """
     advantage = q - q[..., :1]
-    # Where all critics agree the deviation is 0 and has no gradient.
-    spread = advantage.square().mean(0) - advantage.mean(0).square()
-    return advantage.mean(0) - margin * spread.clamp_min(1e-12).sqrt()
+    # Held above 0: where all critics agree, a deviation of 0 would have no finite gradient. All candidates share the small floor.
+    deviation = advantage.var(0, correction=0).clamp_min(1e-12).sqrt()
+    return advantage.mean(0) - margin * deviation
 
 
 def critic_target(

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -201,7 +202,7 @@ def main() -> None:
         root = Path(directory)
         base = make_base(root / "base", task, seed=0)
         lines = []
-        for line in (*replay(), *policy(base), *updates(base, root), *starting(base, root)):
+        for line in chain(replay(), policy(base), updates(base, root), starting(base, root)):
             lines.append(line)
             beside = "" if line.lerobot is None else f"   LeRobot {line.lerobot:,.1f}   ratio {line.ours / line.lerobot:.2f}"
             print(f"{line.quantity}: {line.ours:,.1f} {line.unit}{beside}", flush=True)
