@@ -239,4 +239,6 @@ def test_the_table_of_what_was_tried_is_the_result_file():
         shares.setdefault((row["task"], row["settings"]), []).append(share)
     text = (ROOT / "docs" / "algorithm.md").read_text()
     quoted = re.findall(r"^\| ([a-z_]+) \| (rho [^|]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
-    assert {(task, settings): values.split(", ") for task, settings, values in quoted} == {key: values[:6] for key, values in shares.items()}
+    assert {(task, settings): values.split(", ") for task, settings, values in quoted} == {
+        key: values[:6] for key, values in shares.items()
+    }

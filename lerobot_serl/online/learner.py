@@ -285,7 +285,9 @@ class Learner:
         scale = round(min(max(change, SMALLEST_AUTO_REACH), LARGEST_AUTO_REACH), 3)
         self.config.actor.edit_scale = scale
         self.agent.set_reach((scale,))
-        logging.info(f"actor.edit_scale=auto: {scale:g} of half the action's range (from step to step the demonstrations change by {change:.3f})")
+        logging.info(
+            f"actor.edit_scale=auto: {scale:g} of half the action's range (from step to step the demonstrations change by {change:.3f})"
+        )
 
 
 def _metrics_dir(config: SerlSacConfig, loop: TrainLoop | None) -> Path | None:

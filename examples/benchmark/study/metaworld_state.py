@@ -1,6 +1,5 @@
 """Meta-World's tasks with state observations, as a LeRobot environment, and demonstrations of Meta-World's scripted experts."""
 
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.envs.configs import EnvConfig
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE, REWARD
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+
+from .demonstrate import record_solved
 
 GYM_ID = "lerobot_serl/MetaworldState-v0"
-SUCCESS = "next.success"
 # Of Meta-World's 39 numbers: hand and gripper; place of the object, goal. The rest is constant here, or the frame before.
 HAND, THINGS = slice(0, 4), np.r_[4:7, 36:39]
 gym.register(id=GYM_ID, entry_point=f"{__name__}:MetaworldState")
@@ -105,37 +104,12 @@ def record_expert(config: MetaworldStateEnv, repo_id: str, root: Path, demonstra
     from metaworld.policies import ENV_POLICY_MAP
 
     env, expert = MetaworldState(str(config.task), config.episode_length), ENV_POLICY_MAP[str(config.task)]()
-    features = {
-        OBS_STATE: {"dtype": "float32", "shape": (4,), "names": ["x", "y", "z", "gripper"]},
-        OBS_ENV_STATE: {"dtype": "float32", "shape": (6,), "names": ["object.x", "object.y", "object.z", "goal.x", "goal.y", "goal.z"]},
-        ACTION: {"dtype": "float32", "shape": (4,), "names": ["x", "y", "z", "gripper"]},
-        REWARD: {"dtype": "float32", "shape": (1,), "names": None},
-        SUCCESS: {"dtype": "bool", "shape": (1,), "names": None},
+    names = {
+        OBS_STATE: ["x", "y", "z", "gripper"],
+        OBS_ENV_STATE: ["object.x", "object.y", "object.z", "goal.x", "goal.y", "goal.z"],
+        ACTION: ["x", "y", "z", "gripper"],
     }
-    dataset = LeRobotDataset.create(repo_id, config.fps, features, root=root)
-    attempt = 0
-    while dataset.num_episodes < demonstrations:
-        frames, done = [], False
-        observation, _ = env.reset(seed=seed + attempt)
-        attempt += 1
-        while not done:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that the expert's numbers exceed the action space
-                action = expert.get_action(env.whole_observation)
-            following, reward, terminated, truncated, info = env.step(action)
-            frames.append(
-                {
-                    OBS_STATE: observation["agent_pos"], OBS_ENV_STATE: observation["environment_state"], ACTION: info["executed_action"],
-                    REWARD: np.array([reward], np.float32), SUCCESS: np.array([info["is_success"]]), "task": env.task_description,
-                }
-            )  # fmt: skip
-            observation, done = following, terminated or truncated
-        if frames[-1][SUCCESS][0]:
-            for frame in frames:
-                dataset.add_frame(frame)
-            dataset.save_episode()
-    dataset.finalize()
-    env.close()
+    record_solved(env, config, lambda _: lambda: expert.get_action(env.whole_observation), names, repo_id, root, demonstrations, seed)
 
 
 def _unbounded(size: int) -> gym.spaces.Box:
