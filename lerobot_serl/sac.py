@@ -142,6 +142,14 @@ def critic_loss(q: Tensor, target: Tensor) -> Tensor:
     return (q - target).square().mean()
 
 
+def advantage_penalty(q_edit: Tensor, q_reference: Tensor) -> Tensor:
+    """``mean_{i,b} (Q_i(s, a_pi) - Q_i(s, b))^2`` over ``(E, B)``: without evidence, an edit is worth what ACT's own chunk is.
+
+    Our own. Where there are data, they outweigh it; where there are none, nothing else holds a critic's slope (docs/algorithm.md).
+    """
+    return (q_edit - q_reference).square().mean()
+
+
 def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor | float) -> Tensor:
     """``mean_b [alpha log pi(a|s) - mean_i Q_i(s, a)]`` (SAC eq. 7; the mean over critics as in RLPD and SERL).
 

@@ -81,8 +81,38 @@ def test_the_target_equals_the_equation(act_directory):
     batch = make_batch(agent, terminal=True)
     loss, metrics = agent.critic_loss(batch, torch.Generator().manual_seed(0), None)
     q = agent.critic(batch.features, batch.chunk)
+    loss = loss - agent.config.critic.advantage_penalty * metrics["advantage_penalty"]
     assert loss.item() == pytest.approx((q - batch.reward).square().mean().item(), rel=1e-5)
     assert metrics["target_q"] == pytest.approx(batch.reward.mean().item(), rel=1e-5)
+
+
+def test_what_marks_demonstrations_is_not_taken_for_a_good_edit(act_directory):
+    """Demonstrations succeed and lie beside ACT's chunk, ACT's own attempts fail half of the time: the penalty keeps that from becoming a slope."""
+    advantages = {}
+    for weight in (0.0, 0.1):
+        torch.manual_seed(0)
+        agent = make_agent(act_directory)
+        agent.config.critic.advantage_penalty = weight
+        agent.grow_edits(1.0)
+        with torch.no_grad():
+            agent.actor.head.bias[:] = 0.55  # an actor that has found it: 0.2 tanh(0.55) = 0.1
+        features, base = observed(agent, 256)
+        generator, zeros, demo = torch.Generator().manual_seed(0), torch.zeros(256), torch.arange(256) < 128
+        beside = (base + 0.1 * torch.ones(base.shape)).clamp(-1, 1)
+        chunk, reward = torch.where(demo[:, None, None], beside, base), torch.where(demo, 1.0, 0.5)
+        nobody = torch.zeros(256, base.shape[1], dtype=torch.bool)
+        batch = Batch(features, base, chunk, reward, zeros, features, base, zeros.long() + 5, nobody, demo)
+        optimizer = torch.optim.Adam(agent.critic.parameters(), 1e-3)
+        for _ in range(200):
+            loss, metrics = agent.critic_loss(batch, generator, None)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        values = agent.critic(features[~demo], torch.stack([base, (base + 0.1).clamp(-1, 1)], 1)[~demo])
+        advantages[weight] = (values[..., 1] - values[..., 0]).mean().item()
+        assert (metrics["advantage_penalty"] > 0) is (weight > 0)
+        assert metrics["critic_loss"] < 0.01
+    assert 0 < advantages[0.1] < 0.8 * advantages[0.0], advantages
 
 
 def test_the_target_bootstraps_from_the_better_of_act_and_edit(act_directory):

@@ -44,7 +44,13 @@ BATCH_SIZE, UPDATES = 256, 1000
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 SIZE_PX, FRAMES, EPISODE_FRAMES = 128, 1000, 100
 REPOSITORY = Path(__file__).parents[2]
-STOCK_SAC = ("--policy.horizon=1", "--policy.policy_delay=1", "--policy.actor.candidates=false")
+STOCK_SAC = (
+    "--policy.horizon=1",
+    "--policy.policy_delay=1",
+    "--policy.actor.candidates=false",
+    "--policy.critic.advantage_penalty=0",
+    "--policy.actor.pessimism=0",
+)
 
 
 @dataclass(frozen=True)

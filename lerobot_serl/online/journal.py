@@ -15,7 +15,7 @@ from .progress import Phase, Progress
 
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
 LEARNER_METRICS = (
-    "critic_loss", "q_data", "q_demo", "q_online", "q_std", "q_base", "q_edit", "target_q", "reward_share",
+    "critic_loss", "advantage_penalty", "q_data", "q_demo", "q_online", "q_std", "q_base", "q_edit", "target_q", "reward_share",
     "actor_loss", "anchor", "edit_rms", "edit_saturation", "edit_advantage", "edit_chosen", "sigma", "entropy",
     "temperature", "temperature_loss", "corrector_loss",
     "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm", "corrector_grad_norm",

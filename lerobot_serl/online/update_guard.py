@@ -11,7 +11,7 @@ from ..policy.optimizer import GroupControl
 from ..replay.transition import Batch
 
 # What losses are made of, in the metrics of an update.
-LOSS_TERMS = ("critic_loss", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss")
+LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss")
 LOOK_AT = (
     "Look at learner.csv: numbers that grew over many rows mean that learning diverges (lower --policy.critic.lr and --policy.actor.lr); "
     "numbers that broke off from one row to the next mean bad data (a sensor or a camera that sent NaN) or failing memory."

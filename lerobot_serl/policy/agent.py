@@ -201,12 +201,13 @@ class EditAgent(nn.Module):
             backup_entropy=self.config.backup_entropy, temperature=alpha,  # type: ignore[arg-type]
             next_log_prob=log_prob / mean.shape[-1], value_range=value_range,
         )  # fmt: skip
-        q = self.critic(batch.features, batch.chunk)
+        q, penalty = self._values(batch, generator)
         loss = sac.critic_loss(q, target)
         demo = batch.is_demo
         values = q.detach().mean(0)
         metrics = {
             "critic_loss": loss.item(),
+            "advantage_penalty": penalty.item(),
             "q_data": values.mean().item(),
             "q_std": q.detach().std(0, correction=0).mean().item(),
             "target_q": target.mean().item(),
@@ -214,7 +215,20 @@ class EditAgent(nn.Module):
         }
         if demo.any() and not demo.all():
             metrics |= {"q_demo": values[demo].mean().item(), "q_online": values[~demo].mean().item()}
-        return loss, metrics
+        return loss + settings.advantage_penalty * penalty, metrics
+
+    def _values(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The critics' values of what was executed ``(E, B)``, and their advantage penalty."""
+        if not self.config.critic.advantage_penalty:
+            q = self.critic(batch.features, batch.chunk)
+            return q, q.new_zeros(())
+        with torch.no_grad():
+            reference = self.reference(batch.features, batch.base)
+            mean, std = self.actor(batch.features, reference)
+            edit = (mean + std * torch.randn(mean.shape, generator=generator).to(mean)).tanh()
+            chunks = torch.stack([batch.chunk, reference, self._edited(reference, edit)], dim=1)
+        q = self.critic(batch.features, chunks)
+        return q[..., 0], sac.advantage_penalty(q[..., 2], q[..., 1])
 
     def actor_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
         """Loss of the actor and of the temperature on a batch; neither moves critics or encoder."""

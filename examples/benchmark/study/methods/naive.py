@@ -18,8 +18,8 @@ from ..run import Run
 from .serl import learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
-    "actor": {"edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "lr": 3e-4},
-    "critic": {"members": 2},
+    "actor": {"edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "pessimism": 0.0, "knots": None},
+    "critic": {"members": 2, "advantage_penalty": 0.0},
     "temperature": {"init": 1.0, "lr": 3e-4, "target_entropy": -0.5},
     "backup_entropy": "soft",
     "policy_delay": 1,
@@ -42,6 +42,7 @@ class ActActor(nn.Module):
         super().__init__()
         self.act = copy.deepcopy(agent.act).requires_grad_(True)
         self.log_std = nn.Parameter(torch.full((agent.horizon * agent.action_dim,), math.log(INITIAL_STD)))
+        self.knots = agent.horizon
         self._box, self._features, self._horizon = [agent.box], [agent.features], agent.horizon
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,6 +54,10 @@ class ActActor(nn.Module):
         actions, _ = ActBase.forward.__wrapped__(self.act, observation, self._horizon)  # type: ignore[attr-defined] # with gradient
         mean = box.normalize(actions).clamp(-LARGEST_ACTION, LARGEST_ACTION).atanh().flatten(1)
         return mean, self.log_std.exp().clamp(1e-3, 3.0).expand_as(mean)
+
+    def along_chunk(self, edit: Tensor) -> Tensor:
+        """As :meth:`EditActor.along_chunk`, with a value for every step."""
+        return edit.unflatten(-1, (self.knots, -1))
 
 
 class NaiveAgent(EditAgent):
