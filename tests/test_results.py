@@ -236,9 +236,9 @@ def test_the_table_of_what_was_tried_is_the_result_file():
     shares = {}
     for row in rows_of("exploring/practice.csv"):
         share = f"{100 * int(row['successes']) / int(row['episodes']):.0f}"
-        shares.setdefault((row["task"], row["settings"]), []).append(share)
+        shares.setdefault((row["task"], row["seed"], row["settings"]), []).append(share)
     text = (ROOT / "docs" / "algorithm.md").read_text()
-    quoted = re.findall(r"^\| ([a-z_]+) \| (rho [^|]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
-    assert {(task, settings): values.split(", ") for task, settings, values in quoted} == {
+    quoted = re.findall(r"^\| ([a-z_]+) \| (\d) \| (rho [^|]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
+    assert {(task, seed, settings): values.split(", ") for task, seed, settings, values in quoted} == {
         key: values[:6] for key, values in shares.items()
     }
