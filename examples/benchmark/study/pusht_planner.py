@@ -18,10 +18,11 @@ FINGER_PX, CLEAR_PX = 15.0, 0.5
 # The finger waits this far from the edge that it is going to push, and goes around the T on a circle of this radius.
 APPROACH_PX, DETOUR_PX = 22.0, 120.0
 PUSH_PX_PER_STEP, TRAVEL_PX_PER_STEP = 6.0, 25.0
-PUSHES_TRIED, LONGEST_PUSH, LARGEST_TURN_RAD = 250, 24, 0.5
+# Places along the edge and directions, off the perpendicular, that are tried; steps of the longest push.
+PLACES_PX, TURNS_RAD, LONGEST_PUSH = 8.0, (-0.4, -0.2, 0.0, 0.2, 0.4), 24
 # A step costs as much as the corners being so much farther from their goal. A push that has made things worse by this much is given up.
 STEP_COST_PX, WORSE_PX = 0.05, 8.0
-# Pushes that bring less than this are not made.
+# Where no push brings as much as this, any is made: it may free the way.
 LEAST_GAIN_PX = 0.2
 
 
@@ -96,16 +97,19 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class _Push:
+    gain: float
     cost: float
     targets: list[Point]
 
 
 class Planner:
-    """Push by push: edge, direction and length that bring the corners closest to their goal, as the physics says.
+    """Push by push: place, direction and length that bring the corners closest to their goal, as the physics says.
+
+    The same T at the same place is pushed in the same way, so that there is something to imitate.
 
     Args:
         table: that it acts on.
-        seed: of the pushes that are tried.
+        seed: of what it does when no push helps.
     """
 
     def __init__(self, table: Table, seed: int) -> None:
@@ -117,34 +121,35 @@ class Planner:
         """The next target of the finger, ``(2,)``."""
         if not self._targets:
             outline = self._table.outline
-            pushes = [push for push in (self._try_one(outline) for _ in range(PUSHES_TRIED)) if push is not None]
-            best = min(pushes, key=lambda push: push.cost, default=_Push(0.0, [self._table.finger]))
-            self._targets = [*best.targets, best.targets[-1]]  # the finger lags behind: give it a step to arrive
+            first = outline.exterior.project(geometry.Point(self._table.corners[0]))
+            places = [self._start(outline, first + place) for place in np.arange(0.0, outline.exterior.length, PLACES_PX)]
+            pushes = [self._push(outline, *place, turn) for place in places if place is not None for turn in TURNS_RAD]
+            useful = [push for push in pushes if push.gain > LEAST_GAIN_PX]
+            chosen = min(useful, key=lambda push: push.cost) if useful else pushes[self._generator.integers(len(pushes))]
+            self._targets = [*chosen.targets, chosen.targets[-1]]  # the finger lags behind: give it a step to arrive
         return self._targets.pop(0)
 
-    def _try_one(self, outline: geometry.Polygon) -> _Push | None:
-        generator = self._generator
-        edge, along = outline.exterior, generator.uniform(0.0, outline.exterior.length)
+    def _start(self, outline: geometry.Polygon, along: float) -> tuple[Point, Point] | None:
+        """Where a push of that place begins, and its perpendicular direction; None if the finger does not fit there."""
+        edge = outline.exterior
         here, beside = (np.array(edge.interpolate((along + step) % edge.length).coords[0]) for step in (0.0, 0.5))
         outward = np.array([beside[1] - here[1], here[0] - beside[0]]) / max(float(np.linalg.norm(beside - here)), 1e-9)
         if outline.contains(geometry.Point(here + 2 * outward)):
             outward = -outward
         start = here + APPROACH_PX * outward
-        if outline.distance(geometry.Point(start)) < FINGER_PX + CLEAR_PX or not _on_table(start, 15.0):
-            return None
-        turn = generator.uniform(-LARGEST_TURN_RAD, LARGEST_TURN_RAD)
-        direction = -np.array(
-            [np.cos(turn) * outward[0] - np.sin(turn) * outward[1], np.sin(turn) * outward[0] + np.cos(turn) * outward[1]]
-        )
+        fits = outline.distance(geometry.Point(start)) >= FINGER_PX + CLEAR_PX and _on_table(start, FINGER_PX)
+        return (start, -outward) if fits else None
+
+    def _push(self, outline: geometry.Polygon, start: Point, inward: Point, turn: float) -> _Push:
+        cosine, sine = np.cos(turn), np.sin(turn)
+        direction = np.array([cosine * inward[0] - sine * inward[1], sine * inward[0] + cosine * inward[1]])
         distance, push = self._simulate(start, direction)
-        if distance > self._table.distance - LEAST_GAIN_PX:
-            return None
         targets = [*_steps(self._table.finger, _way_around(self._table.finger, start, outline)), *push]
-        return _Push(distance + STEP_COST_PX * len(targets), targets)
+        return _Push(self._table.distance - distance, distance + STEP_COST_PX * len(targets), targets)
 
     def _simulate(self, start: Point, direction: Point) -> tuple[float, list[Point]]:
         """The least distance that a push reaches, and its targets up to there."""
-        trial, best, length, targets = self._trial, np.inf, 0, list[Point]()
+        trial, best, length, targets = self._trial, np.inf, 1, list[Point]()
         trial.copy_from(self._table)
         trial.lift_to(start)
         for step in range(1, LONGEST_PUSH + 1):

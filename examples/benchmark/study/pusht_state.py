@@ -32,8 +32,8 @@ class PushtStateEnv(EnvConfig):
     task: str | None = "Push the T onto its outline"
     fps: int = 10
     episode_length: int = 200
-    start_distance_px: float = 60.0
-    start_angle_rad: float = 0.7
+    start_distance_px: float = 30.0
+    start_angle_rad: float = 0.35
     features: dict[str, PolicyFeature] = field(
         default_factory=lambda: {
             ACTION: PolicyFeature(type=FeatureType.ACTION, shape=(2,)),
@@ -74,7 +74,7 @@ class PushtState(gym.Env):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in gymnasium)
 
     def __init__(
-        self, episode_length: int = 200, start_distance_px: float = 60.0, start_angle_rad: float = 0.7, render_mode: str | None = None
+        self, episode_length: int = 200, start_distance_px: float = 30.0, start_angle_rad: float = 0.35, render_mode: str | None = None
     ) -> None:
         self.table = Table()
         self.render_mode, self._episode_length, self._n_steps = render_mode, episode_length, 0
