@@ -81,7 +81,6 @@ def test_the_target_equals_the_equation(act_directory):
     batch = make_batch(agent, terminal=True)
     loss, metrics = agent.critic_loss(batch, torch.Generator().manual_seed(0), None)
     q = agent.critic(batch.features, batch.chunk)
-    loss = loss - agent.config.critic.advantage_penalty * metrics["advantage_penalty"]
     assert loss.item() == pytest.approx((q - batch.reward).square().mean().item(), rel=1e-5)
     assert metrics["target_q"] == pytest.approx(batch.reward.mean().item(), rel=1e-5)
 
@@ -92,7 +91,6 @@ def test_what_marks_demonstrations_is_not_taken_for_a_good_edit(act_directory):
     for weight in (0.0, 0.1):
         torch.manual_seed(0)
         agent = make_agent(act_directory)
-        agent.config.critic.advantage_penalty = weight
         agent.grow_edits(1.0)
         with torch.no_grad():
             agent.actor.head.bias[:] = 0.55  # an actor that has found it: 0.2 tanh(0.55) = 0.1
@@ -104,7 +102,7 @@ def test_what_marks_demonstrations_is_not_taken_for_a_good_edit(act_directory):
         batch = Batch(features, base, chunk, reward, zeros, features, base, zeros.long() + 5, nobody, demo)
         optimizer = torch.optim.Adam(agent.critic.parameters(), 1e-3)
         for _ in range(200):
-            loss, metrics = agent.critic_loss(batch, generator, None)
+            loss, metrics = agent.critic_loss(batch, generator, None, weight)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

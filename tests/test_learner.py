@@ -332,6 +332,29 @@ def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), 0.07))
 
 
+def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations, tmp_path, monkeypatch):
+    """As a prior that is worth 6 recorded steps; the demonstrations count where there is nothing else."""
+    config = small_config(metrics_dir=str(tmp_path))
+    config.critic.prior_steps = 6
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    demonstrated, weights, critic_loss = len(learner.demonstrations), [], learner.agent.critic_loss
+
+    def spy(batch, generator, value_range, penalty_weight):
+        weights.append(penalty_weight)
+        return critic_loss(batch, generator, value_range, penalty_weight)
+
+    monkeypatch.setattr(learner.agent, "critic_loss", spy)
+    learner.loss()
+    learner.remember(annotate(learner.agent, make_recording(6), 64))
+    _, metrics = learner.loss()
+    assert weights == [pytest.approx(6 / (6 + demonstrated)), pytest.approx(6 / (6 + len(learner.online)))]
+    assert metrics["advantage_penalty"] > 0
+    config.critic.prior_steps = 0
+    _, metrics = learner.loss()
+    assert weights[2] == 0.0
+    assert metrics["advantage_penalty"] == 0.0
+
+
 class TwoEpisodes:
     """A source in the learner's own process."""
 

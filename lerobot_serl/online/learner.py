@@ -142,7 +142,7 @@ class Learner:
     def _losses(self, batch: Batch) -> tuple[Tensor, Metrics]:
         self.agent.grow_edits(self.progress.scale_fraction)
         batch = self.agent.look(batch)
-        loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range)
+        loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range, self._penalty_weight)
         if 0 < self.config.corrector.least_takeovers <= self.n_takeovers and (corrected := self.agent.corrector_loss(batch)):
             loss = loss + corrected[0]
             metrics |= corrected[1]
@@ -154,6 +154,12 @@ class Learner:
         if self.journal.due:
             metrics |= self.agent.advantage_metrics(batch)
         return loss, metrics
+
+    @property
+    def _penalty_weight(self) -> float:
+        """Of the advantage penalty: like a prior, it counts for less the more there is in the memory."""
+        prior = self.config.critic.prior_steps
+        return prior / (prior + (len(self.online) or len(self.demonstrations))) if prior else 0.0
 
     def _nothing(self) -> tuple[Tensor, Metrics]:
         """A loss that moves no weight: LeRobot makes its step, and comes to its decision whether to save."""

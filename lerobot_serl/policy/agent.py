@@ -182,8 +182,14 @@ class EditAgent(nn.Module):
         """Let the edits reach ``fraction`` of ``actor.edit_scale``; the scale never shrinks."""
         self.edit_scale.clamp_(min=fraction * self.edit_reach)
 
-    def critic_loss(self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None) -> tuple[Tensor, Metrics]:
-        """Loss of the critics on a batch, and what to log."""
+    def critic_loss(
+        self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None, penalty_weight: float = 0.0
+    ) -> tuple[Tensor, Metrics]:
+        """Loss of the critics on a batch, and what to log.
+
+        Args:
+            penalty_weight: kappa, of the advantage penalty.
+        """
         settings, alpha = self.config.critic, sac.temperature_of(self.raw_temperature).detach()
         members = torch.randperm(settings.members, generator=generator)[: settings.subset].to(batch.reward.device)
         with torch.no_grad():
@@ -202,7 +208,8 @@ class EditAgent(nn.Module):
             next_log_prob=log_prob / mean.shape[-1], value_range=value_range,
         )  # fmt: skip
         q = self.critic(batch.features, batch.chunk)
-        loss, penalty = sac.critic_loss(q, target), self._advantage_penalty(batch, generator)
+        loss = sac.critic_loss(q, target)
+        penalty = self._advantage_penalty(batch, generator) if penalty_weight else loss.new_zeros(())
         demo = batch.is_demo
         values = q.detach().mean(0)
         metrics = {
@@ -215,12 +222,10 @@ class EditAgent(nn.Module):
         }
         if demo.any() and not demo.all():
             metrics |= {"q_demo": values[demo].mean().item(), "q_online": values[~demo].mean().item()}
-        return loss + settings.advantage_penalty * penalty, metrics
+        return loss + penalty_weight * penalty, metrics
 
     def _advantage_penalty(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Over every fourth window: all of them would double what an update costs."""
-        if not self.config.critic.advantage_penalty:
-            return batch.reward.new_zeros(())
         features, base = batch.features[::4], batch.base[::4]
         with torch.no_grad():
             reference = self.reference(features, base)

@@ -97,16 +97,16 @@ class CriticConfig:
     activation: str = "relu"
     lr: float = 3e-4
     grad_clip_norm: float = 10.0
-    # Weight of the squared advantage that the critics see in the actor's edits: without it they promise much for edits that nobody tried,
-    # and all of them the same.
-    advantage_penalty: float = 0.1
+    # Penalty on the squared advantage that the critics see in the actor's edits: it weighs as much as so many recorded steps. Without it they
+    # promise much for edits that nobody tried, and all of them the same. 0 switches it off.
+    prior_steps: int = 300
     # Polyak rate of the target critics per update, tau.
     target_rate: float = 0.005
 
     def __post_init__(self) -> None:
         require(1 <= self.subset <= self.members, "policy.critic.subset", self.subset, f"1 to members, {self.members}")
         require_positive(self, "policy.critic.", "lr")
-        require_not_negative(self, "policy.critic.", "grad_clip_norm", "advantage_penalty")
+        require_not_negative(self, "policy.critic.", "grad_clip_norm", "prior_steps")
         require(0 < self.target_rate <= 1, "policy.critic.target_rate", self.target_rate, "a number from above 0 to 1")
         _check_network(self, "policy.critic.")
 

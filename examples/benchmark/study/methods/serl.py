@@ -22,7 +22,7 @@ FROM_SCRATCH: dict[str, Any] = {
         "edit_scale": 2.0, "candidates": False, "anchor": 0.0, "init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0,
         "explore": 1.0, "pessimism": 0.0,
     },
-    "critic": {"members": 10, "advantage_penalty": 0.0},
+    "critic": {"members": 10, "prior_steps": 0},
     "temperature": {"init": 0.1, "lr": 3e-4, "target_entropy": -0.5},
     "startup": {"collect_steps": 500, "critic_updates": 0, "ramp_updates": 0, "scale_fraction": 1.0, "scale_updates": 0},
     "guard": {"rollback": False},
