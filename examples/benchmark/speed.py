@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -48,7 +48,7 @@ STOCK_SAC = (
     "--policy.horizon=1",
     "--policy.policy_delay=1",
     "--policy.actor.candidates=false",
-    "--policy.critic.advantage_penalty=0",
+    "--policy.critic.prior_steps=0",
     "--policy.actor.pessimism=0",
 )
 
@@ -214,12 +214,36 @@ def main() -> None:
             print(f"{line.quantity}: {line.ours:,.1f} {line.unit}{beside}", flush=True)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     with settings.output.open("w", newline="", encoding="utf-8") as handle:
-        table = csv.writer(handle, lineterminator="\n")
-        table.writerow(("quantity", "ours", "lerobot", "ratio", "unit"))
-        for line in lines:
-            compared = ("", "") if line.lerobot is None else (round(line.lerobot, 2), round(line.ours / line.lerobot, 3))
-            table.writerow((line.quantity, round(line.ours, 2), *compared, line.unit))
+        rows = csv.writer(handle, lineterminator="\n")
+        rows.writerow(("quantity", "ours", "lerobot", "unit"))
+        rows.writerows(
+            (line.quantity, round(line.ours, 3), "" if line.lerobot is None else round(line.lerobot, 3), line.unit) for line in lines
+        )
     write_json(settings.output.with_name("meta.json"), {**describe_machine(REPOSITORY), "threads": settings.threads})
+    print(f"\n{table(read_lines(settings.output))}")
+
+
+def read_lines(path: Path) -> list[Line]:
+    """What an earlier run wrote."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        return [
+            Line(row["quantity"], float(row["ours"]), float(row["lerobot"]) if row["lerobot"] else None, row["unit"])
+            for row in csv.DictReader(handle)
+        ]
+
+
+def table(lines: Iterable[Line]) -> str:
+    """For the documentation."""
+    rows = ["| quantity | here | LeRobot | ratio | unit |", "|---|---|---|---|---|"]
+    for line in lines:
+        compared = ("", "") if line.lerobot is None else (_short(line.lerobot), f"{line.ours / line.lerobot:.2f}")
+        rows.append(f"| {line.quantity} | {_short(line.ours)} | {' | '.join(compared)} | {line.unit} |")
+    return "\n".join(rows)
+
+
+def _short(number: float) -> str:
+    """Three digits, more before the point if there are more."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 if __name__ == "__main__":

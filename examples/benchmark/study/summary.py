@@ -99,8 +99,9 @@ def table(directory: Path, act_from: str | None = None) -> str:
         missed = len(summary.seeds) - len(steps)
         soon = f"{sum(steps) / len(steps):,.0f}" if steps else "never"
         soon += f" ({missed} of {len(summary.seeds)} never)" if steps and missed else ""
-        lines.append(
-            f"| {summary.variant} | {len(summary.seeds)} | {100 * mean:.0f} ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f}) | "
-            f"{100 * gain:+.0f} ({100 * gain_low:+.0f} to {100 * gain_high:+.0f}) | {drop} | {soon if summary.worst else ''} |"
-        )
+        final, change = f"{100 * mean:.0f}", f"{100 * gain:+.0f}"
+        if len(summary.seeds) > 1:  # one seed has no interval
+            final += f" ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
+            change += f" ({100 * gain_low:+.0f} to {100 * gain_high:+.0f})"
+        lines.append(f"| {summary.variant} | {len(summary.seeds)} | {final} | {change} | {drop} | {soon if summary.worst else ''} |")
     return "\n".join(lines)
