@@ -319,12 +319,15 @@ def test_a_new_client_takes_over_from_one_that_was_killed(simulator):
 
 @pytest.mark.slow
 @needs_simulator
-def test_a_lost_arm_is_a_fault_and_clear_errors_connects_again():
+@pytest.mark.parametrize("watchdog_stop_s", [0.5, 5.0], ids=["tracking ends before the loss is known", "the loss is known first"])
+def test_a_lost_arm_is_a_fault_and_clear_errors_connects_again(watchdog_stop_s):
+    """Ending a tracker whose arm has just gone must not wait for ever."""
     simulator = Simulator(loopback_address())
     simulator.start()
     controller = None
     try:
-        controller = ArmController(FrankyArm(simulator.address, realtime="ignore"), None, ControllerSettings(state_timeout_s=2.0))
+        settings = ControllerSettings(state_timeout_s=2.0, watchdog_stop_s=watchdog_stop_s)
+        controller = ArmController(FrankyArm(simulator.address, realtime="ignore"), None, settings)
         controller.start()
         controller.start_impedance("joint")
         simulator.stop()

@@ -174,16 +174,18 @@ class FrankyArm:
         if self._robot is None or not (tracker or moving):
             return
         try:
-            if tracker is not None and self._robot.is_in_control:
-                tracker.stop()
-            elif moving and self._robot.is_in_control:
-                self._robot.move(self._franky.JointStopMotion())
-            else:
-                self._robot.join_motion(STOP_TIMEOUT_S)
+            # Not the tracker's own stop(), which waits without end where the connection is lost in that moment.
+            if self._robot.is_in_control:
+                stop = self._franky.TorqueStopMotion() if tracker is not None else self._franky.JointStopMotion()
+                self._robot.move(stop, asynchronous=True)
+            ended = self._robot.join_motion(STOP_TIMEOUT_S)
         except self._franky.ControlException as error:
             logger.debug("The motion had ended already: %s", error)
         except self._franky.Exception as error:
             raise explained(error, self._ip) from error.with_traceback(None)
+        else:
+            if not ended:
+                raise ArmFault(f"the arm at {self._ip} did not come to rest within {STOP_TIMEOUT_S:g} s; look at Desk, then POST /clearerr")
 
     def move_joints(self, q_rad: Vector, speed_fraction: float) -> None:
         """Begin a slow motion to (7,) joint positions; `read` says `in_control` until it ends."""
