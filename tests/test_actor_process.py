@@ -158,7 +158,7 @@ def person_at_the_keys(run, address):
         actor.press("f", "Episode 2: failure (person)")
         actor.press("r", "Episode discarded.")
         actor.press(" ", "The person takes over.")
-        time.sleep(1.0)
+        time.sleep(2.0)
         actor.press(" ", "The policy goes on.")
         time.sleep(0.5)
         actor.press("s", "Episode 3: success (person)")
@@ -290,7 +290,7 @@ def test_frames_of_the_person_are_marked_and_nothing_else(run):
     assert not any(first)
     assert not any(second)
     by_hand = np.flatnonzero(third)
-    assert len(by_hand) >= 2  # about a second, on a machine with time
+    assert len(by_hand) >= 5  # about two seconds
     assert np.all(np.diff(by_hand) == 1)
     assert by_hand[0] > 0
     assert by_hand[-1] < len(third) - 1
