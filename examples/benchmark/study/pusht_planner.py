@@ -51,9 +51,9 @@ class Table:
         return float(np.linalg.norm(self.corners - self.goal_corners, axis=1).mean())
 
     @property
-    def solved(self) -> bool:
-        """The T covers 95 % of its outline."""
-        return bool(self._env._get_coverage() > self._env.success_threshold)
+    def coverage(self) -> float:
+        """Share of its outline that the T covers."""
+        return float(self._env._get_coverage())
 
     @property
     def outline(self) -> geometry.Polygon:

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
-from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.configs import PolicyFeature
 from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from .demonstrate import record_solved
 from .pusht_planner import Planner, Table
+from .sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv, feature_sizes
 
 GYM_ID = "lerobot_serl/PushtState-v0"
 SIDE_PX = 512.0
@@ -20,86 +21,57 @@ gym.register(id=GYM_ID, entry_point=f"{__name__}:PushtState")
 
 @EnvConfig.register_subclass("pusht_state")
 @dataclass
-class PushtStateEnv(EnvConfig):
+class PushtStateEnv(SparseStateConfig):
     """Settings of :class:`PushtState`.
 
     Attributes:
+        task: in words.
         fps: control rate; gym-pusht's own.
-        episode_length: steps after which an attempt has failed.
         start_distance_px, start_angle_rad: the T begins at most so far from its goal, in x, in y and in its angle.
+        coverage: share of the outline that has to be covered; gym-pusht asks for 0.95.
     """
+
+    environment: ClassVar[str] = GYM_ID
 
     task: str | None = "Push the T onto its outline"
     fps: int = 10
     episode_length: int = 200
     start_distance_px: float = 30.0
     start_angle_rad: float = 0.35
-    features: dict[str, PolicyFeature] = field(
-        default_factory=lambda: {
-            ACTION: PolicyFeature(type=FeatureType.ACTION, shape=(2,)),
-            "agent_pos": PolicyFeature(type=FeatureType.STATE, shape=(2,)),
-            "environment_state": PolicyFeature(type=FeatureType.ENV, shape=(16,)),
-        }
-    )
-    features_map: dict[str, str] = field(
-        default_factory=lambda: {ACTION: ACTION, "agent_pos": OBS_STATE, "environment_state": OBS_ENV_STATE}
-    )
-
-    @property
-    def package_name(self) -> str:
-        """Module that holds the environment class."""
-        return __name__
-
-    @property
-    def gym_id(self) -> str:
-        """Id to pass to `gymnasium.make`."""
-        return GYM_ID
+    coverage: float = 0.95
+    features: dict[str, PolicyFeature] = field(default_factory=lambda: feature_sizes(action=2, state=2, things=16))
 
     @property
     def gym_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of the environment class."""
-        return {
-            "episode_length": self.episode_length,
-            "start_distance_px": self.start_distance_px,
-            "start_angle_rad": self.start_angle_rad,
-        }
+        names = ("task", "episode_length", "start_distance_px", "start_angle_rad", "coverage")
+        return {name: getattr(self, name) for name in names}
 
 
-class PushtState(gym.Env):
-    """gym-pusht's table: the action is the place in pixels to which the finger goes. Success (95 % of the outline covered) ends the episode.
+class PushtState(SparseStateEnv):
+    """gym-pusht's table: the action is the place in pixels to which the finger goes. Success: enough of the outline is covered.
 
     Observations: the finger, and the corners of the T, in pixels.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in gymnasium)
-
     def __init__(
-        self, episode_length: int = 200, start_distance_px: float = 30.0, start_angle_rad: float = 0.35, render_mode: str | None = None
-    ) -> None:
+        self, task: str = "", episode_length: int = 200, start_distance_px: float = 30.0, start_angle_rad: float = 0.35,
+        coverage: float = 0.95, render_mode: str | None = None,
+    ) -> None:  # fmt: skip
+        bounds = gym.spaces.Box(0.0, SIDE_PX, (2,), np.float32)
+        super().__init__(task, bounds, _pixels(2), _pixels(16), episode_length, render_mode)
         self.table = Table()
-        self.render_mode, self._episode_length, self._n_steps = render_mode, episode_length, 0
-        self._reach = np.array([start_distance_px, start_distance_px, start_angle_rad])
-        self.task = self.task_description = "Push the T onto its outline"
-        self._max_episode_steps = episode_length
-        self.action_space = gym.spaces.Box(0.0, SIDE_PX, (2,), np.float32)
-        self.observation_space = gym.spaces.Dict({"agent_pos": _pixels(2), "environment_state": _pixels(16)})
+        self._reach, self._coverage = np.array([start_distance_px, start_distance_px, start_angle_rad]), coverage
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        super().reset(seed=seed)
-        self._n_steps = 0
+    def _begin(self) -> None:
         self.table.place(self.np_random.uniform(-self._reach, self._reach), self.np_random)
-        return self._observe(), {"is_success": False}
 
-    def step(self, action: np.ndarray) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        executed = np.clip(action, 0.0, SIDE_PX).astype(np.float32)
-        self.table.move(executed)
-        self._n_steps += 1
-        success = self.table.solved
-        truncated = not success and self._n_steps >= self._episode_length
-        return self._observe(), float(success), success, truncated, {"is_success": success, "executed_action": executed}
+    def _move(self, action: np.ndarray) -> bool:
+        self.table.move(action)
+        return self.table.coverage > self._coverage
 
-    def _observe(self) -> dict[str, Any]:
-        return {"agent_pos": self.table.finger.astype(np.float32), "environment_state": self.table.corners.flatten().astype(np.float32)}
+    def _observe(self) -> dict[str, np.ndarray]:
+        return {STATE: self.table.finger.astype(np.float32), THINGS: self.table.corners.flatten().astype(np.float32)}
 
 
 def record_expert(config: PushtStateEnv, repo_id: str, root: Path, demonstrations: int, seed: int) -> None:
