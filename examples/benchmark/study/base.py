@@ -1,6 +1,7 @@
 """What all methods start from: demonstrations, and an ACT trained on them by stock `lerobot-train`."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -68,7 +69,7 @@ def make_base(root: Path, task: Task, seed: int) -> Base:
         (root / "recorded").touch()
     if not (root / "trained").is_file():
         shutil.rmtree(run, ignore_errors=True)
-        train_act(demonstrations, run, task, max(task.act_steps), seed, root / "train_act.log")
+        train_act(demonstrations, run, task, max(task.act_steps), seed, root / "train_act.log", save_freq=math.gcd(*task.act_steps))
         (root / "trained").touch()
     shares: dict[int, float] = {}
     for steps in task.act_steps:
@@ -90,7 +91,7 @@ def frozen_policy(act: Path, horizon: int) -> SerlSacPolicy:
     return SerlSacPolicy(SerlSacConfig(act_path=str(act), horizon=horizon, device="cpu", push_to_hub=False)).eval()
 
 
-def train_act(demonstrations: Path, run: Path, task: Task, steps: int, seed: int, log: Path, save_freq: int = 100) -> None:
+def train_act(demonstrations: Path, run: Path, task: Task, steps: int, seed: int, log: Path, save_freq: int) -> None:
     """Train ACT with stock `lerobot-train`.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lerobot.envs import EnvConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.record_expert import record_expert
 
-from . import metaworld_state
+from . import metaworld_state, pusht_state
 
 NORMALISED = '--policy.normalization_mapping={"VISUAL":"MEAN_STD","STATE":"MEAN_STD","ENV":"MEAN_STD","ACTION":"MEAN_STD"}'
 SMALL_ACT = (
@@ -72,6 +73,16 @@ def _metaworld(name: str, act_steps: tuple[int, ...], act_range: tuple[float, fl
     return Task(env, record, 20, flags, act_steps, act_range)
 
 
+def _pusht() -> Task:
+    env = partial(pusht_state.PushtStateEnv, coverage=0.9, episode_length=120)
+
+    def record(root: Path, demonstrations: int, seed: int) -> object:
+        return pusht_state.record_expert(env(), "local/pusht", root, demonstrations, seed)
+
+    flags = (*SMALL_ACT, "--policy.chunk_size=20", "--policy.n_action_steps=10")
+    return Task(env, record, 150, flags, (8000, 6000, 10000, 4000))
+
+
 TASKS: dict[str, Task] = {
     "pick_cube_ee": _pick_cube(20, SMALL_ACT, (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
     "pick_cube_joint": _pick_cube(20, SMALL_ACT, (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7), control_mode="joint"),
@@ -87,4 +98,5 @@ TASKS: dict[str, Task] = {
     ),
     "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000), (0.2, 0.65)),
     "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000), (0.2, 0.6)),
+    "pusht": _pusht(),
 }

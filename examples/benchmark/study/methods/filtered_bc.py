@@ -21,7 +21,7 @@ from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic
 from ..run import Run
 
 ROUNDS = 3
-TRAINING_STEPS, QUICK_TRAINING_STEPS = 3000, 100
+LEAST_TRAINING_STEPS, QUICK_TRAINING_STEPS = 3000, 100
 
 
 def filtered_bc(run: Run) -> None:
@@ -43,7 +43,7 @@ def filtered_bc(run: Run) -> None:
             if recording.success:
                 kept.append(recording)
         directory = run.directory / f"round{number}"
-        steps = QUICK_TRAINING_STEPS if run.plan.quick else TRAINING_STEPS
+        steps = QUICK_TRAINING_STEPS if run.plan.quick else max(LEAST_TRAINING_STEPS, *run.base.task.act_steps)
         shutil.rmtree(directory, ignore_errors=True)
         write_dataset(directory / "dataset", run.base.meta, kept)
         log = run.directory / f"train_act_{number}.log"
