@@ -50,7 +50,7 @@ def test_an_attempt_ends_after_its_steps_and_the_next_has_as_many(case):
     still = np.zeros(case.sizes[0], np.float32)
     for _ in range(2):
         env.reset(seed=0)
-        assert [env.step(still)[2:4] for _ in range(3)] == [(False, False), (False, False), (False, True)]
+        assert [env.step(still)[1:4] for _ in range(3)] == [(0.0, False, False), (0.0, False, False), (0.0, False, True)]
 
 
 def test_actions_are_executed_within_their_bounds(case):
