@@ -80,7 +80,7 @@ def _pusht() -> Task:
         return pusht_state.record_expert(env(), "local/pusht", root, demonstrations, seed)
 
     flags = (*SMALL_ACT, "--policy.chunk_size=20", "--policy.n_action_steps=10")
-    return Task(env, record, 150, flags, (8000, 6000, 10000, 4000))
+    return Task(env, record, 150, flags, (8000, 6000, 4000))
 
 
 TASKS: dict[str, Task] = {
