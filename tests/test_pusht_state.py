@@ -70,9 +70,19 @@ def test_the_planner_solves_nearly_everything():
 def test_success_is_the_share_of_the_outline_that_was_asked_for():
     ends = []
     for coverage in (0.5, 0.95):
-        env = PushtState(start_distance_px=20.0, start_angle_rad=0.1, coverage=coverage)
+        env = PushtState(coverage=coverage)
         env.reset(seed=0)
-        covered = env.table.coverage
-        assert 0.5 < covered < 0.95
+        env.table.place(np.array([15.0, 0.0, 0.0]), env.np_random)
+        assert 0.5 < env.table.coverage < 0.95
         ends.append(env.step(env.table.finger)[2])
     assert ends == [True, False]
+
+
+def test_no_attempt_begins_nearly_solved():
+    env = PushtState(coverage=0.7)
+    starts = []
+    for seed in range(40):
+        env.reset(seed=seed)
+        starts.append(env.table.coverage)
+    assert max(starts) < 0.6
+    assert max(starts) > 0.5

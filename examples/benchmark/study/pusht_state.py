@@ -16,6 +16,8 @@ from .sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv, feat
 
 GYM_ID = "lerobot_serl/PushtState-v0"
 SIDE_PX = 512.0
+# Share of the outline that an attempt has to win at least: nearer starts are not used.
+LEAST_MISSING = 0.1
 gym.register(id=GYM_ID, entry_point=f"{__name__}:PushtState")
 
 
@@ -64,7 +66,10 @@ class PushtState(SparseStateEnv):
         self._reach, self._coverage = np.array([start_distance_px, start_distance_px, start_angle_rad]), coverage
 
     def _begin(self) -> None:
-        self.table.place(self.np_random.uniform(-self._reach, self._reach), self.np_random)
+        while True:
+            self.table.place(self.np_random.uniform(-self._reach, self._reach), self.np_random)
+            if self.table.coverage < self._coverage - LEAST_MISSING:
+                return
 
     def _move(self, action: np.ndarray) -> bool:
         self.table.move(action)
