@@ -100,6 +100,7 @@ def test_a_killed_process_loses_nothing(tmp_path):
     journalled(root, RECORDINGS[2:], 2)
     process.request()  # the learner does not notice; it must not fail
     assert complete(settings_for(root)) == 4
+    process.finish()
     assert_dataset_holds(root, RECORDINGS)
 
 
