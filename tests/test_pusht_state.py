@@ -86,3 +86,8 @@ def test_no_attempt_begins_nearly_solved():
         starts.append(env.table.coverage)
     assert max(starts) < 0.6
     assert max(starts) > 0.5
+
+
+def test_starts_that_are_all_too_near_are_an_error_that_says_what_to_do():
+    with pytest.raises(ValueError, match=r"within 1 px and 0 rad covers less than 85% .*Raise start_distance_px"):
+        PushtState(start_distance_px=1.0, start_angle_rad=0.0).reset(seed=0)

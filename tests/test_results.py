@@ -40,6 +40,10 @@ def test_the_readme_says_what_the_benchmark_measured():
     words = " ".join(text.split())
     assert f"fall more than {100 * drop:.0f} points below ACT" in words
     push, place = (summarise(ROOT / "docs" / "results" / f"metaworld_{task}", "serl_sac") for task in ("push", "pick_place"))
+    joint = summarise(ROOT / "docs" / "results" / "pick_cube_joint", "serl_sac")
+    first, second, third = (round(100 * final) for final in joint.final)
+    act = 100 * sum(joint.act) / len(joint.act)
+    assert f"from {act:.0f} to {100 * joint.mean[0]:.0f} % (three seeds so far: {first}, {second} and {third})" in words
     assert len(push.seeds) == len(place.seeds) == 1
     assert f"push from {100 * push.act[0]:.0f} to {100 * push.final[0]:.0f} % and pick-place from {100 * place.act[0]:.0f} to" in words
     assert f"to {100 * place.final[0]:.0f} %. With two cameras" in words

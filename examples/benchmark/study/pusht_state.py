@@ -17,7 +17,7 @@ from .sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv, feat
 GYM_ID = "lerobot_serl/PushtState-v0"
 SIDE_PX = 512.0
 # Share of the outline that an attempt has to win at least: nearer starts are not used.
-LEAST_MISSING = 0.1
+LEAST_MISSING, MOST_DRAWS = 0.1, 1000
 gym.register(id=GYM_ID, entry_point=f"{__name__}:PushtState")
 
 
@@ -54,6 +54,9 @@ class PushtState(SparseStateEnv):
     """gym-pusht's table: the action is the place in pixels to which the finger goes. Success: enough of the outline is covered.
 
     Observations: the finger, and the corners of the T, in pixels.
+
+    Raises:
+        ValueError: at reset: the T cannot begin far enough from its goal.
     """
 
     def __init__(
@@ -66,10 +69,14 @@ class PushtState(SparseStateEnv):
         self._reach, self._coverage = np.array([start_distance_px, start_distance_px, start_angle_rad]), coverage
 
     def _begin(self) -> None:
-        while True:
+        for _ in range(MOST_DRAWS):
             self.table.place(self.np_random.uniform(-self._reach, self._reach), self.np_random)
             if self.table.coverage < self._coverage - LEAST_MISSING:
                 return
+        raise ValueError(
+            f"No start within {self._reach[0]:g} px and {self._reach[2]:g} rad covers less than {self._coverage - LEAST_MISSING:.0%} of the outline. "
+            "Raise start_distance_px, start_angle_rad or coverage."
+        )
 
     def _move(self, action: np.ndarray) -> bool:
         self.table.move(action)
