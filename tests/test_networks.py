@@ -48,6 +48,17 @@ def test_candidates_and_members_are_the_same_values(critic):
     torch.testing.assert_close(critic(features, chunks, torch.tensor([2, 0])), together[[2, 0]], atol=1e-5, rtol=1e-5)
 
 
+def test_critics_one_after_the_other_equal_all_at_once(critic):
+    """The way of the CPU, and that of other devices."""
+    features, chunks = torch.randn(5, 7), torch.randn(5, 4, 3, 2)
+    layers = (*critic.weights, *critic.biases, *critic.norm_weights, *critic.norm_biases, critic.head_weight, critic.head_bias)
+    together = critic._values(features, chunks.reshape(20, 6), *layers).unflatten(1, (5, 4))
+    torch.testing.assert_close(critic(features, chunks), together, atol=1e-5, rtol=1e-5)
+    expected = torch.autograd.grad(together.square().sum(), layers)
+    for actual, wanted in zip(torch.autograd.grad(critic(features, chunks).square().sum(), layers), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, atol=1e-4, rtol=1e-4)
+
+
 def test_members_begin_differently():
     q = CriticEnsemble(3, 4, (8,), 5)(torch.randn(6, 3), torch.randn(6, 2, 2))
     assert q.std(0).min() > 0

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from .affine import affine
 from .critic import ACTIVATIONS
 
 
@@ -39,6 +40,10 @@ class ChunkMlp(nn.Module):
         """``features (B, F)``, ``chunk (B, h, D)`` -> ``(B, outputs)``."""
         hidden = torch.cat([features, chunk.flatten(1)], dim=-1)
         for linear, norm in zip(self.linears, self.norms, strict=True):
-            hidden = self.activation(norm(linear(hidden)))
-        result: Tensor = self.head(hidden)
-        return result
+            hidden = self.activation(norm(_through(linear, hidden)))
+        return _through(self.head, hidden)
+
+
+def _through(linear: nn.Module, inputs: Tensor) -> Tensor:
+    assert isinstance(linear, nn.Linear)
+    return affine(inputs, linear.weight.t(), linear.bias)

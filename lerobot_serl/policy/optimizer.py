@@ -95,4 +95,4 @@ class PerNetworkAdamConfig(OptimizerConfig):
 
     def build(self, params: Any) -> PerNetworkAdam:
         """Build from ``SerlSacPolicy.get_optim_params()``."""
-        return PerNetworkAdam(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        return PerNetworkAdam(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay, fused=True)
