@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lerobot_serl.networks.action_space import ActionBox
 from lerobot_serl.networks.actor import interpolation
-from lerobot_serl.networks.critic import CriticEnsemble
+from lerobot_serl.networks.critic import LEAST_ROWS_ONE_BY_ONE, CriticEnsemble
 from lerobot_serl.networks.features import ObservationFeatures
 
 
@@ -33,26 +33,31 @@ def critic():
     return ensemble
 
 
-def test_the_ensemble_equals_separate_networks(critic):
-    features, chunk = torch.randn(5, 7), torch.randn(5, 3, 2)
+BOTH_WAYS = pytest.mark.parametrize("rows", [5, LEAST_ROWS_ONE_BY_ONE])
+
+
+@BOTH_WAYS
+def test_the_ensemble_equals_separate_networks(critic, rows):
+    features, chunk = torch.randn(rows, 7), torch.randn(rows, 3, 2)
     expected = torch.stack([plain_critic(critic, i, features, chunk) for i in range(3)])
     torch.testing.assert_close(critic(features, chunk), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_candidates_and_members_are_the_same_values(critic):
-    features, chunks = torch.randn(5, 7), torch.randn(5, 4, 3, 2)
+@BOTH_WAYS
+def test_candidates_and_members_are_the_same_values(critic, rows):
+    features, chunks = torch.randn(rows, 7), torch.randn(rows, 4, 3, 2)
     one_by_one = torch.stack([critic(features, chunks[:, c]) for c in range(4)], -1)
     together = critic(features, chunks)
-    assert together.shape == (3, 5, 4)
+    assert together.shape == (3, rows, 4)
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(critic(features, chunks, torch.tensor([2, 0])), together[[2, 0]], atol=1e-5, rtol=1e-5)
 
 
 def test_critics_one_after_the_other_equal_all_at_once(critic):
-    """The way of the CPU, and that of other devices."""
-    features, chunks = torch.randn(5, 7), torch.randn(5, 4, 3, 2)
+    rows = LEAST_ROWS_ONE_BY_ONE
+    features, chunks = torch.randn(rows, 7), torch.randn(rows, 4, 3, 2)
     layers = (*critic.weights, *critic.biases, *critic.norm_weights, *critic.norm_biases, critic.head_weight, critic.head_bias)
-    together = critic._values(features, chunks.reshape(20, 6), *layers).unflatten(1, (5, 4))
+    together = critic._values(features, chunks.reshape(4 * rows, 6), *layers).unflatten(1, (rows, 4))
     torch.testing.assert_close(critic(features, chunks), together, atol=1e-5, rtol=1e-5)
     expected = torch.autograd.grad(together.square().sum(), layers)
     for actual, wanted in zip(torch.autograd.grad(critic(features, chunks).square().sum(), layers), expected, strict=True):
@@ -64,9 +69,10 @@ def test_members_begin_differently():
     assert q.std(0).min() > 0
 
 
-def test_frozen_keeps_the_parameters_out_but_not_the_chunk(critic):
-    chunk = torch.randn(5, 3, 2, requires_grad=True)
-    critic(torch.randn(5, 7), chunk, frozen=True).sum().backward()
+@BOTH_WAYS
+def test_frozen_keeps_the_parameters_out_but_not_the_chunk(critic, rows):
+    chunk = torch.randn(rows, 3, 2, requires_grad=True)
+    critic(torch.randn(rows, 7), chunk, frozen=True).sum().backward()
     assert chunk.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in critic.parameters())
 
@@ -74,6 +80,7 @@ def test_frozen_keeps_the_parameters_out_but_not_the_chunk(critic):
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.floats(-100, 100), st.floats(0, 50)), min_size=1, max_size=6), st.floats(0, 1))
 @example([(0.0, 1e-45)], 0.0)  # a range that a float32 holds, but not half of it
+@example([(32.0, 1e-5)], 0.0)  # three numbers in 32 bits
 def test_the_box_contains_the_demonstrations_and_maps_there_and_back(dimensions, margin):
     low = torch.tensor([a for a, _ in dimensions])
     high = torch.tensor([a + width for a, width in dimensions])

@@ -5,13 +5,16 @@ from torch import Tensor, nn
 
 # Half a range below this is none: dividing by it would overflow.
 NO_RANGE = 1e-12
+# Half a range over the distance of its middle from 0: narrower ones would be rounded by more than a ten-thousandth of themselves.
+LEAST_RELATIVE_RANGE = 1e4 * torch.finfo(torch.float32).eps
 
 
 class ActionBox(nn.Module):
     """Exact affine map between raw actions and [-1, 1].
 
     ``lo, hi = mid -+ (1 + margin) * half`` with ``half = max((max - min) / 2, floor)``; a margin of 0.2 keeps the demonstrations within
-    +-0.83, so that an edit of 0.2 rarely meets the border (ResFiT's scaling). The floor keeps constant dimensions finite.
+    +-0.83, so that an edit of 0.2 rarely meets the border (ResFiT's scaling). The floor keeps constant dimensions finite, and none is
+    narrower than what 32 bits resolve.
 
     Args:
         action_dim: ``D``.
@@ -45,8 +48,9 @@ class ActionBox(nn.Module):
         half = (maximum - minimum) / 2
         widest = half.max().item()
         smallest = floor * widest if widest > NO_RANGE else 1.0
-        self.middle.copy_((maximum + minimum) / 2)
-        self.half_width.copy_((1 + margin) * half.clamp_min(smallest))
+        middle = (maximum + minimum) / 2
+        self.middle.copy_(middle)
+        self.half_width.copy_((1 + margin) * half.clamp_min(smallest).maximum(LEAST_RELATIVE_RANGE * middle.abs()))
 
     def normalize(self, raw: Tensor) -> Tensor:
         """Raw actions ``(..., D)`` -> action units; not clipped."""

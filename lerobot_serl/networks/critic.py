@@ -1,4 +1,4 @@
-"""Ensemble of LayerNorm critics ``Q_i(s, a_t .. a_{t+h-1})``: one after the other on a CPU, all in one matrix product a layer elsewhere."""
+"""Ensemble of LayerNorm critics ``Q_i(s, a_t .. a_{t+h-1})``: all in one matrix product a layer, or one after the other where that is faster."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from .affine import affine
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "silu": F.silu, "tanh": torch.tanh}
+# Chunks from which critics are faster one after the other, on a CPU: 1.3 times with 128 of them, twice with 512; with six half as fast.
+LEAST_ROWS_ONE_BY_ONE = 64
 
 
 class CriticEnsemble(nn.Module):
@@ -55,9 +57,8 @@ class CriticEnsemble(nn.Module):
         flat = chunk.reshape(len(features) * candidates, -1)
         layers = (*self.weights, *self.biases, *self.norm_weights, *self.norm_biases, self.head_weight, self.head_bias)
         chosen = [parameter.detach() if frozen else parameter for parameter in layers]
-        if flat.is_cpu:
-            # One critic's numbers fit the processor's cache, those of all do not: a fifth to a quarter faster, and nothing is copied to
-            # leave critics out.
+        if flat.is_cpu and len(flat) >= LEAST_ROWS_ONE_BY_ONE:
+            # One critic's numbers fit the processor's cache, those of all do not; and nothing is copied to leave critics out.
             each = list(zip(*(parameter.unbind() for parameter in chosen), strict=True))
             indices = range(self.members) if members is None else members.tolist()
             q = torch.stack([self._values(features, flat, *each[index]) for index in indices])
