@@ -121,7 +121,8 @@ def test_act_never_moves_and_never_drops_out(tmp_path):
     trained = {id(p) for group in policy.get_optim_params() for p in group["params"]}
     assert not trained & {id(p) for p in policy.agent.act.parameters()}
     assert not trained & {id(p) for p in policy.agent.critic_target.parameters()}
-    assert not policy.agent.act.training
+    assert not any(module.training for module in policy.agent.act.modules())
+    assert policy.agent.critic.training
     observation = random_observations(act_config, 4)
     assert torch.equal(policy.agent.annotate(observation)[1], policy.agent.annotate(observation)[1])
     names = [group["name"] for group in policy.get_optim_params()]

@@ -4,7 +4,8 @@
 
 "Equal sizes" is LeRobot's algorithm, SAC on single steps, in both: batch 256, two hidden layers of 256, four numbers an action, actor and
 temperature at every update; so ours goes without ACT's chunk as a second candidate in the target.
-Ours run inside `lerobot-train` with everything it does; LeRobot's training step is called in a loop, which leaves its own learner's work out.
+Once bare, as LeRobot's training step always is here: called in a loop, without what its own learner does around it; and once inside
+`lerobot-train`, with everything that does.
 """
 
 import argparse
@@ -14,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -26,6 +28,7 @@ from lerobot.rl.buffer import ReplayBuffer, random_shift
 from lerobot.utils.constants import OBS_STATE
 from study.base import Base, frozen_policy, make_base
 from study.methods.lerobot_sac import LeRobotSac
+from study.methods.serl import make_policy, merged, training_step
 from study.plan import Plan, Variant
 from study.practice import Logbook
 from study.results import describe_machine, write_json
@@ -44,13 +47,9 @@ BATCH_SIZE, UPDATES = 256, 1000
 CAMERAS = ("observation.images.front", "observation.images.wrist")
 SIZE_PX, FRAMES, EPISODE_FRAMES = 128, 1000, 100
 REPOSITORY = Path(__file__).parents[2]
-STOCK_SAC = (
-    "--policy.horizon=1",
-    "--policy.policy_delay=1",
-    "--policy.actor.candidates=false",
-    "--policy.critic.prior_steps=0",
-    "--policy.actor.pessimism=0",
-)
+STOCK_SAC: dict[str, Any] = {
+    "horizon": 1, "policy_delay": 1, "actor": {"candidates": False, "pessimism": 0.0}, "critic": {"prior_steps": 0},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,17 +90,39 @@ def lerobot_train(base: Base, run: Path, steps: int, *flags: str) -> None:
 def updates(base: Base, root: Path) -> Iterator[Line]:
     """Critic updates per second."""
     for members in (2, 10):
-        run = root / f"updates_{members}"
-        lerobot_train(base, run, UPDATES, *STOCK_SAC, f"--policy.critic.members={members}")
-        rates = sorted(float(rate) for rate in MetricsDirectory(run).load().learner["updates_per_s"])
+        settings = merged(STOCK_SAC, {"critic": {"members": members}})
         learner = LeRobotSac(_run_of(base, root), num_critics=members)
         learner.add(learner.demonstrated[0])
         theirs = 1.0 / median_s(learner.update, UPDATES // 10)
-        yield Line(f"updates with {members} critics, equal sizes", rates[len(rates) // 2], theirs, "1/s")
-    run = root / "updates_default"
-    lerobot_train(base, run, UPDATES)
+        yield Line(f"training steps, {members} critics, equal sizes", bare(base, root, settings), theirs, "1/s")
+        yield Line(f"the same inside lerobot-train, {members} critics", inside(base, root / f"updates_{members}", settings), theirs, "1/s")
+    yield Line("training steps with this project's defaults", bare(base, root, {}), None, "1/s")
+    yield Line("the same inside lerobot-train", inside(base, root / "updates_default", {}), None, "1/s")
+
+
+def bare(base: Base, root: Path, settings: Mapping[str, Any]) -> float:
+    """Training steps per second on the demonstrations, the actor included from the first one on."""
+    run = _run_of(base, root)
+    fixed = {"act_path": str(base.act), "online": {"repo_id": None}, "startup": {"critic_updates": 0}}
+    step = training_step(run, make_policy(run, merged(fixed, settings)))
+    # Two at a time: with the default the actor takes part in every second.
+    return 2.0 / median_s(lambda: (step(), step()), UPDATES // 10)
+
+
+def inside(base: Base, run: Path, settings: Mapping[str, Any]) -> float:
+    """Updates per second of an offline run of `lerobot-train`."""
+    lerobot_train(base, run, UPDATES, *(f"--policy.{name}={value}" for name, value in _flat(settings)))
     rates = sorted(float(rate) for rate in MetricsDirectory(run).load().learner["updates_per_s"])
-    yield Line("updates with this project's defaults", rates[len(rates) // 2], None, "1/s")
+    return rates[len(rates) // 2]
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """``{"critic": {"members": 2}}`` -> ``("critic.members", 2)``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{inner}", it) for inner, it in _flat(value))
+        else:
+            yield name, value
 
 
 def replay() -> Iterator[Line]:

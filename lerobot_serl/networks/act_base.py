@@ -72,11 +72,11 @@ class ActBase(nn.Module):
             self.statistics.register_buffer(_buffer(key, "offset"), torch.zeros(shape))
             self.statistics.register_buffer(_buffer(key, "scale"), torch.ones(shape))
         self.requires_grad_(False)
-        self.eval()
+        super().train(False)
 
     def train(self, mode: bool = True) -> "ActBase":
-        """Stays in eval mode: dropout in the reference policy would make it another policy."""
-        return super().train(False)
+        """Stays in eval mode: dropout in the reference policy would make it another policy. LeRobot asks at every update."""
+        return self
 
     @property
     def feature_size(self) -> int:

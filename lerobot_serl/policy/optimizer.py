@@ -65,9 +65,12 @@ class PerNetworkAdam(torch.optim.Adam):
         """Clip each group's gradient; whether all are finite."""
         norms: dict[int, float] = {}
         for index, group in enumerate(self.param_groups):
-            if any(parameter.grad is not None for parameter in group["params"]):
-                limit = group["max_grad_norm"] or float("inf")
-                norms[index] = float(torch.nn.utils.clip_grad_norm_(group["params"], limit))
+            gradients = [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+            if gradients:
+                total = torch.nn.utils.get_total_norm(gradients)
+                norms[index] = float(total)
+                if norms[index] > (group["max_grad_norm"] or float("inf")):
+                    torch.nn.utils.clip_grads_with_norm_(group["params"], group["max_grad_norm"], total)
         finite = all(math.isfinite(norm) for norm in norms.values())
         for index, control in enumerate(self.controls):
             norm = norms.get(index, 0.0)

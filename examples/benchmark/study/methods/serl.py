@@ -1,6 +1,6 @@
 """This project's own policy: as it is, on ACT, and from scratch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import draccus
@@ -63,20 +63,35 @@ def learn(run: Run, policy: SerlSacPolicy) -> None:
     config, act, progress = policy.config, deterministic(policy), policy.progress
     inputs, action_dim = config.input_features or {}, policy.agent.action_dim
     run.evaluate(act, inputs, action_dim, 0)
-    groups = policy.get_optim_params()
-    optimizer = config.get_optimizer_preset().build(groups)
     practice = Practice(policy.agent, progress, run.base.task.env(), run.logbook)
-    torch.manual_seed(run.seed)
-    learner = Learner(policy.agent, config, progress, run.base.meta, {group["name"]: group["control"] for group in groups}, practice)
+    update = training_step(run, policy, practice)
     while progress.env_steps < run.plan.env_steps or progress.may_update:
+        update()
+        step = int(progress.env_steps)
+        if run.due(step) and (step < run.plan.env_steps or not progress.may_update):
+            run.evaluate(act, inputs, action_dim, step)
+
+
+def training_step(run: Run, policy: SerlSacPolicy, practice: Practice | None = None) -> Callable[[], None]:
+    """What `lerobot-train` calls for each update.
+
+    Args:
+        practice: where episodes come from; None: learn from the demonstrations alone.
+    """
+    groups = policy.get_optim_params()
+    optimizer = policy.config.get_optimizer_preset().build(groups)
+    torch.manual_seed(run.seed)
+    controls = {group["name"]: group["control"] for group in groups}
+    learner = Learner(policy.agent, policy.config, policy.progress, run.base.meta, controls, practice)
+
+    def update() -> None:
         loss, _ = learner.loss()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         learner.after_update()
-        step = int(progress.env_steps)
-        if run.due(step) and (step < run.plan.env_steps or not progress.may_update):
-            run.evaluate(act, inputs, action_dim, step)
+
+    return update
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
