@@ -102,6 +102,6 @@ def table(directory: Path, act_from: str | None = None) -> str:
         final, change = f"{100 * mean:.0f}", f"{100 * gain:+.0f}"
         if len(summary.seeds) > 1:  # one seed has no interval
             final += f" ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
-            change += f" ({100 * gain_low:+.0f} to {100 * gain_high:+.0f})"
+            change += f" ({100 * max(gain_low, -1):+.0f} to {100 * min(gain_high, 1):+.0f})"
         lines.append(f"| {summary.variant} | {len(summary.seeds)} | {final} | {change} | {drop} | {soon if summary.worst else ''} |")
     return "\n".join(lines)
