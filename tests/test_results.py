@@ -86,6 +86,20 @@ def test_the_summary_follows_from_the_episodes():
         assert summary[seed]["worst_50_training_episodes"] >= summary[seed]["act"] - 0.15
 
 
+def test_what_was_tried_for_speed_is_the_result_file():
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    with (ROOT / "docs" / "results" / "speed" / "tried.csv").open(newline="") as handle:
+        tried = [(float(row["before"]), float(row["after"])) for row in csv.DictReader(handle)]
+    steps = re.findall(r"\| (?:all critics in one|one critic after)[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text)
+    assert [tuple(map(float, pair)) for pair in zip(*steps, strict=True)] == tried[:3]
+    (mkl, one_dnn), (usual, kept), (many, few), (linear, convolution) = tried[3:]
+    assert f"{mkl:g} GFLOP/s by MKL, {one_dnn:g} by oneDNN" in text
+    assert f"ten critics needed {kept:g} instead of {usual:g} ms" in text
+    assert (few, many) == (2, 7000)
+    assert "(two page faults an update instead of 7,000)" in text
+    assert f"({convolution:g} ms instead of {linear:g} for" in text
+
+
 def test_the_speed_table_is_the_result_file():
     lines = read_lines(ROOT / "docs" / "results" / "speed" / "speed.csv")
     assert len(lines) > 10
