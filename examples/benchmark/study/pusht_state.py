@@ -17,7 +17,9 @@ from .sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv, feat
 GYM_ID = "lerobot_serl/PushtState-v0"
 SIDE_PX = 512.0
 # Share of the outline that an attempt has to win at least: nearer starts are not used.
-LEAST_MISSING, MOST_DRAWS = 0.1, 1000
+LEAST_MISSING = 0.1
+# Starts to draw before giving up.
+MOST_DRAWS = 1000
 gym.register(id=GYM_ID, entry_point=f"{__name__}:PushtState")
 
 
