@@ -1,9 +1,13 @@
 """The actor process on a robot, as a command: a person at its terminal, Ctrl-C, and refusals, against a real learner."""
 
+import codecs
 import fcntl
+import io
 import json
 import os
 import pty
+import re
+import select
 import signal
 import socket
 import subprocess
@@ -88,17 +92,19 @@ class Terminal:
             os.setsid()
             fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
-        self.process = subprocess.Popen(
-            command, stdin=slave, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT,
-            preexec_fn=become_its_foreground,
-        )  # fmt: skip
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT, preexec_fn=become_its_foreground)
         self.output = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self):
-        for line in self.process.stdout:
-            self.output += line
+        decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors="replace"), translate=True)
+        while True:
+            ended = self.process.poll() is not None  # asked before looking, so that its last words are read
+            if select.select([self.master], [], [], 0.1)[0]:
+                self.output += decoder.decode(os.read(self.master, 65536))
+            elif ended:
+                return
 
     def wait_for(self, text, patience_s=PATIENCE_S, since=0):
         """Whether this is said in time, after the first ``since`` characters."""
@@ -117,6 +123,17 @@ class Terminal:
             if self.wait_for(expected, 4, since):
                 return
         raise AssertionError(f"{key!r} did not lead to {expected!r}:\n{self.output[-3000:]}")
+
+    def hold(self, shown, steps_s):
+        """Wait until the live line has shown this for so much of the robot's time, however long that takes here."""
+        deadline, pattern = time.monotonic() + PATIENCE_S, re.compile(r"Episode \d+, +([\d.]+) s: " + shown)
+        while True:
+            times_s = [float(found) for found in pattern.findall(self.output)]
+            if times_s and times_s[-1] - times_s[0] >= steps_s:
+                return
+            assert time.monotonic() < deadline, self.output[-3000:]
+            assert self.process.poll() is None, self.output[-3000:]
+            time.sleep(0.02)
 
     def end(self, patience_s=PATIENCE_S):
         """The exit code, and whether the terminal is as it was."""
@@ -158,9 +175,9 @@ def person_at_the_keys(run, address):
         actor.press("f", "Episode 2: failure (person)")
         actor.press("r", "Episode discarded.")
         actor.press(" ", "The person takes over.")
-        time.sleep(2.0)
+        actor.hold("YOU move the arm", 1.5)
         actor.press(" ", "The policy goes on.")
-        time.sleep(0.5)
+        actor.wait_for("the policy moves the arm", since=actor.output.rindex("The policy goes on."))
         actor.press("s", "Episode 3: success (person)")
         actor.press("q", "Stopping after this episode.")
         time.sleep(0.5)
@@ -290,7 +307,7 @@ def test_frames_of_the_person_are_marked_and_nothing_else(run):
     assert not any(first)
     assert not any(second)
     by_hand = np.flatnonzero(third)
-    assert len(by_hand) >= 5  # about two seconds
+    assert len(by_hand) >= 15  # the live line has shown 1.5 seconds of them, at 10 Hz
     assert np.all(np.diff(by_hand) == 1)
     assert by_hand[0] > 0
     assert by_hand[-1] < len(third) - 1
