@@ -185,6 +185,16 @@ def test_a_job_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys
     assert "no_such_task" in capsys.readouterr().out
 
 
+def test_what_another_schedule_has_done_meanwhile_is_left_alone(tmp_path):
+    root, path = tmp_path / "root", plan_file(tmp_path, seeds=[0], variants={"act": {"method": "frozen_act"}})
+    schedule = Schedule({path: load_plan(path)}, root, parallel=1, quick=False)
+    leave_run(root, "act", 0, evaluation(0, 0, 2))
+    schedule.run()
+    assert schedule.failed == []
+    assert read_rows(root / "example" / "act" / "seed0" / EVALUATIONS) == evaluation(0, 0, 2)
+    assert not (root / "bases").exists()
+
+
 @pytest.mark.slow
 def test_the_quick_form_runs_every_method_and_goes_on_where_it_stopped(tmp_path):
     """All methods on the real task; what is finished is not repeated."""

@@ -15,10 +15,10 @@ import torch
 
 from .base import load_base, make_base
 from .methods import METHODS
-from .plan import load_plan
+from .plan import Plan, Variant, load_plan
 from .practice import Logbook
-from .run import Run
-from .tasks import TASKS
+from .run import MARKER, Run
+from .tasks import TASKS, Task
 
 
 def main() -> None:
@@ -30,14 +30,22 @@ def main() -> None:
     variant, task = plan.variants[variant_name], TASKS[plan.task]
     if plan.quick:
         task = replace(task, demonstrations=5, act_steps=(100,), act_range=(0.0, 1.0))
+    directory = root / plan.name / variant.name / f"seed{seed}"
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another schedule with the same root may be at it, or have done it since ours began
+        if not (directory / MARKER).is_file():
+            carry_out(plan, variant, task, seed, root, directory)
+
+
+def carry_out(plan: Plan, variant: Variant, task: Task, seed: int, root: Path, directory: Path) -> None:
+    """The run, its base before it."""
     started = time.perf_counter()
     base_root = root / ("bases_quick" if plan.quick else "bases") / plan.task / f"seed{seed}"
     base_root.mkdir(parents=True, exist_ok=True)
     with (base_root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # runs of one seed share a base; the first one makes it
         base = load_base(base_root, task) or make_base(base_root, task, seed)
-    directory = root / plan.name / variant.name / f"seed{seed}"
-    directory.mkdir(parents=True, exist_ok=True)
     run = Run(plan, variant, base, directory, Logbook(seed))
     METHODS[variant.method](run)
     run.finish(time.perf_counter() - started)

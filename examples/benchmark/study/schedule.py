@@ -79,7 +79,7 @@ class Schedule:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [environment.get("PYTHONPATH")])])
         command = [sys.executable, "-m", "study.run_one", str(job.plan_path), job.variant.name, str(job.seed), str(self._root)]
-        with (job.directory / "run.log").open("wb") as log:
+        with (job.directory / "run.log").open("ab") as log:
             job.process = subprocess.Popen(
                 command + ["--quick"] * self._quick, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
             )

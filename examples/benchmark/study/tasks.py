@@ -97,6 +97,6 @@ TASKS: dict[str, Task] = {
         observation_width=96,
     ),
     "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000), (0.2, 0.65)),
-    "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000), (0.2, 0.6)),
+    "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000, 500, 400, 300, 200), (0.2, 0.6)),
     "pusht": _pusht(),
 }
