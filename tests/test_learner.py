@@ -301,9 +301,9 @@ def test_camera_policies_learn_too(tmp_path, features):
     )  # fmt: skip
     policy = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
     assert policy.progress.updates.item() == 10
-    # State, and from ACT decoder features and one token for each of two cameras.
-    assert policy.agent.features.size == 18 + (3 * 32 if features == "auto" else 0)
-    assert policy.agent.critic.feature_size == 18 + (3 * 32 if features == "auto" else 2 * LATENT_SIZE)
+    # State, and from ACT decoder features and the mean feature map of ResNet-18 for each of two cameras.
+    assert policy.agent.features.size == 18 + (32 + 2 * 512 if features == "auto" else 0)
+    assert policy.agent.critic.feature_size == 18 + (32 + 2 * 512 if features == "auto" else 2 * LATENT_SIZE)
     online = LeRobotDataset("local/pixels_online", root=tmp_path / "online")
     assert online.num_frames >= 12
     assert online[0]["observation.images.wrist"].std() > 0.01

@@ -76,6 +76,21 @@ def test_step_0_equals_act_also_after_saving_and_after_policy_path(tmp_path, cam
     assert_equal_to_1e5_of_the_range(serl_actions(continued, pre, post, observations), expected, continued)
 
 
+def test_features_are_what_acts_decoder_and_backbone_say_of_each_camera(tmp_path):
+    act_config = small_act_config(2)
+    act, act_pre, _ = save_act(tmp_path / "act", act_config)
+    policy = SerlSacPolicy(fresh(tmp_path / "act", horizon=7), dataset_stats=statistics_for(act_config)).eval()
+    observations = random_observations(act_config, 5)
+    maps, decoded = [], []
+    act.model.backbone.register_forward_hook(lambda _, __, out: maps.append(out["feature_map"].mean((2, 3))))
+    act.model.decoder.register_forward_hook(lambda _, __, out: decoded.append(out.transpose(0, 1)[:, :7].mean(1)))
+    act.predict_action_chunk(act_pre(dict(observations)))
+    _, features = policy.agent.act(observations, 7)
+    assert policy.agent.act.feature_sizes == (32, 512, 512)
+    torch.testing.assert_close(features, torch.cat([*decoded, *maps], dim=-1), rtol=1e-4, atol=1e-5)
+    assert (maps[0] - maps[1]).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("mode", [NormalizationMode.MIN_MAX, NormalizationMode.QUANTILES, NormalizationMode.IDENTITY])
 def test_step_0_equals_act_for_every_normalisation(tmp_path, mode):
     act_config = small_act_config(0, normalization_mapping=dict.fromkeys(("STATE", "ENV", "ACTION"), mode))

@@ -106,15 +106,16 @@ def test_margin_and_floor_of_the_box():
 
 
 def test_features_normalise_clamp_and_order():
-    features = ObservationFeatures({"observation.state": 2}, pooled_groups=2, group_size=4)
+    features = ObservationFeatures({"observation.state": 2}, pooled_sizes=(4, 3))
     features.set_statistics({"observation.state": {"mean": torch.tensor([1.0, 0.0]), "std": torch.tensor([2.0, 1e-9])}})
-    pooled = torch.randn(3, 8)
+    pooled = torch.randn(3, 7)
     state = torch.tensor([[3.0, 0.0], [1.0, 1e6], [-1.0, 0.0]])
     out = features({"observation.state": state}, pooled)
-    assert out.shape == (3, features.size) == (3, 10)
+    assert out.shape == (3, features.size) == (3, 9)
     torch.testing.assert_close(out[:, 0], torch.tensor([1.0, 0.0, -1.0]))
     assert out[1, 1] == 10.0  # a dimension that never moved in the demonstrations must not explode
     torch.testing.assert_close(out[:, 2:6], F.layer_norm(pooled[:, :4], (4,)))
+    torch.testing.assert_close(out[:, 6:], F.layer_norm(pooled[:, 4:], (3,)))
     with pytest.raises(ValueError, match=r"'mean' and 'std' of 'observation.state' are missing"):
         features.set_statistics({})
 

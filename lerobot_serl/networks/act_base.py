@@ -24,19 +24,11 @@ STATISTICS_OF_MODE = {
 }
 
 
-class _DecoderTap(nn.Module):
-    """ACT's decoder, its output followed by the mean encoder token of each camera: features without a hook or a second pass."""
+class _GivenMaps(nn.Module):
+    """In the place of ACT's backbone, where its feature maps are what comes in."""
 
-    def __init__(self, decoder: nn.Module, leading_tokens: int, cameras: int) -> None:
-        super().__init__()
-        self.decoder, self.leading_tokens, self.cameras = decoder, leading_tokens, cameras
-
-    def forward(self, x: Tensor, encoder_out: Tensor, **kwargs: Tensor) -> Tensor:
-        decoded: Tensor = self.decoder(x, encoder_out, **kwargs)
-        if self.cameras == 0:
-            return decoded
-        pooled = encoder_out[self.leading_tokens :].unflatten(0, (self.cameras, -1)).mean(1)
-        return torch.cat([decoded, pooled])
+    def forward(self, feature_map: Tensor) -> dict[str, Tensor]:
+        return {"feature_map": feature_map}
 
 
 class ActBase(nn.Module):
@@ -62,10 +54,10 @@ class ActBase(nn.Module):
             for key, feature in {**config.input_features, **config.output_features}.items()
         }
         self.model = ACT(config)
-        leading = 1 + bool(config.robot_state_feature) + bool(config.env_state_feature)
-        # The head is applied here, so that the model returns the decoder's features.
+        # Head and backbone are applied here, so that the decoder's features and the backbone's maps are at hand without a second pass.
         self.action_head, self.model.action_head = self.model.action_head, nn.Identity()
-        self.model.decoder = _DecoderTap(self.model.decoder, leading, len(self.cameras))
+        if self.cameras:
+            self.backbone, self.model.backbone = self.model.backbone, _GivenMaps()
         self.statistics = nn.Module()
         for key, feature in {**config.input_features, **config.output_features}.items():
             shape = (feature.shape[0], 1, 1) if feature.type is FeatureType.VISUAL else tuple(feature.shape)
@@ -79,9 +71,11 @@ class ActBase(nn.Module):
         return self
 
     @property
-    def feature_size(self) -> int:
-        """Size of the pooled features returned by :meth:`forward`."""
-        return self.config.dim_model * (1 + len(self.cameras))
+    def feature_sizes(self) -> tuple[int, ...]:
+        """Sizes of the groups of features that :meth:`forward` returns: of the decoder, then of each camera."""
+        if not self.cameras:
+            return (self.config.dim_model,)
+        return (self.config.dim_model, *[self.model.encoder_img_feat_input_proj.in_channels] * len(self.cameras))
 
     def load_act_weights(self, state: Mapping[str, Tensor]) -> None:
         """Load the tensors of a LeRobot ACT checkpoint (names ``model.*``).
@@ -90,7 +84,7 @@ class ActBase(nn.Module):
             ValueError: a tensor is missing, or left over and not of the VAE encoder; names are given.
         """
         renamed = {
-            name.replace("model.action_head.", "action_head.").replace("model.decoder.", "model.decoder.decoder."): tensor
+            name.replace("model.action_head.", "action_head.").replace("model.backbone.", "backbone."): tensor
             for name, tensor in state.items()
             if not name.startswith("model.vae_encoder")
         }
@@ -150,17 +144,18 @@ class ActBase(nn.Module):
             steps: how many steps of the chunk to return.
 
         Returns:
-            raw actions ``(B, steps, D)`` and features ``(B, feature_size)``: the mean decoder feature of those steps, then the mean
-            encoder token of each camera.
+            raw actions ``(B, steps, D)`` and features ``(B, sum(feature_sizes))``: the mean decoder feature of those steps, then the mean
+            of each camera's last feature map. (The backbone knows where things are twice as exactly as the encoder's tokens and the
+            decoder do: docs/algorithm.md.)
         """
         batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[key]) for key in self.input_features}
-        if self.cameras:
-            batch[OBS_IMAGES] = [batch[key] for key in self.cameras]  # type: ignore[misc]
-        tokens = self.model(batch)[0]
-        decoded, pooled = tokens[:, :steps], tokens[:, self.chunk_size :]
+        maps = [self.backbone(batch[key])["feature_map"] for key in self.cameras]
+        if maps:
+            batch[OBS_IMAGES] = maps
+        decoded = self.model(batch)[0][:, :steps]
         offset, scale = self._buffers_of(ACTION)
         actions = (self.action_head(decoded) + self._shift_of(ACTION)) * scale + offset
-        return actions, torch.cat([decoded.mean(1), pooled.flatten(1)], dim=-1)
+        return actions, torch.cat([decoded.mean(1), *[feature_map.mean((2, 3)) for feature_map in maps]], dim=-1)
 
     def _shift_of(self, key: str) -> float:
         """Range modes map the lower end to -1: ``x -> (x - low) / (span / 2) - 1``."""

@@ -1,6 +1,6 @@
 """What actor and critics see of an observation: normalised state vectors and, with cameras, pooled features of frozen ACT."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,13 @@ class ObservationFeatures(nn.Module):
 
     Args:
         state_sizes: key -> size of the state vectors to use.
-        pooled_groups: number of groups of ACT's pooled features to use, each layer-normalised on its own; 0 to leave them out.
-        group_size: size of each group (ACT's ``dim_model``).
+        pooled_sizes: of the groups of ACT's pooled features, each layer-normalised on its own; empty to leave them out.
     """
 
-    def __init__(self, state_sizes: Mapping[str, int], pooled_groups: int, group_size: int) -> None:
+    def __init__(self, state_sizes: Mapping[str, int], pooled_sizes: Sequence[int]) -> None:
         super().__init__()
         self.state_keys = list(state_sizes)
-        self.pooled_groups, self.group_size = pooled_groups, group_size
+        self.pooled_sizes = list(pooled_sizes)
         total = sum(state_sizes.values())
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("std", torch.ones(total))
@@ -32,7 +31,7 @@ class ObservationFeatures(nn.Module):
     @property
     def size(self) -> int:
         """``F``."""
-        return self.mean.numel() + self.pooled_groups * self.group_size
+        return self.mean.numel() + sum(self.pooled_sizes)
 
     def set_statistics(self, statistics: Statistics, floor: float = 1e-2) -> None:
         """Take mean and standard deviation of the state vectors from dataset statistics.
@@ -56,13 +55,12 @@ class ObservationFeatures(nn.Module):
             self.std.copy_(torch.cat(stds))
 
     def forward(self, observation: Mapping[str, Tensor], pooled: Tensor) -> Tensor:
-        """Raw observation ``(B, ...)`` and ACT's pooled features ``(B, G * group_size)`` -> ``(B, F)``."""
+        """Raw observation ``(B, ...)`` and ACT's pooled features ``(B, sum(pooled_sizes))`` -> ``(B, F)``."""
         parts = []
         if self.state_keys:
             states = torch.cat([observation[key].flatten(1) for key in self.state_keys], dim=-1)
             # Clamped: far outside the demonstrations the value of a feature should not grow without limit.
             parts.append(((states - self.mean) / self.std).clamp(-10.0, 10.0))
-        if self.pooled_groups:
-            groups = pooled.unflatten(-1, (self.pooled_groups, self.group_size))
-            parts.append(F.layer_norm(groups, (self.group_size,)).flatten(1))
+        if self.pooled_sizes:
+            parts.extend(F.layer_norm(group, group.shape[-1:]) for group in pooled.split(self.pooled_sizes, dim=-1))
         return torch.cat(parts, dim=-1)

@@ -61,8 +61,7 @@ class EditAgent(nn.Module):
         self.act = ActBase(_act_config(config))
         use_state, use_act = _feature_choice(config)
         states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
-        groups = self.act.feature_size // config.act.dim_model
-        self.features = ObservationFeatures(states if use_state else {}, groups if use_act else 0, config.act.dim_model)
+        self.features = ObservationFeatures(states if use_state else {}, self.act.feature_sizes if use_act else ())
         self.encoder = ImageEncoder(_cameras(config)) if config.features == "cnn" else None
         feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
         self.box = ActionBox(self.action_dim)
