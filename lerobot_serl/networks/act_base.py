@@ -145,8 +145,7 @@ class ActBase(nn.Module):
 
         Returns:
             raw actions ``(B, steps, D)`` and features ``(B, sum(feature_sizes))``: the mean decoder feature of those steps, then the mean
-            of each camera's last feature map. (The backbone knows where things are twice as exactly as the encoder's tokens and the
-            decoder do: docs/algorithm.md.)
+            of each camera's last feature map. (They say more exactly where things are than the encoder's tokens: docs/algorithm.md.)
         """
         batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[key]) for key in self.input_features}
         maps = [self.backbone(batch[key])["feature_map"] for key in self.cameras]
