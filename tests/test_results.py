@@ -141,6 +141,18 @@ def _both(seeds):
     return " and ".join(seeds)
 
 
+def test_what_cameras_features_are_worth_is_in_the_result_files():
+    text = " ".join((ROOT / "docs" / "algorithm.md").read_text().split())
+    for row in rows_of("camera_features/cube_error.csv"):
+        assert f"| {row['features']} | {row['size']} | {row['places']} | {row['error_mm']} |" in text
+    shares: dict[str, list[str]] = {}
+    for row in rows_of("camera_features/evaluations.csv"):
+        shares.setdefault(row["features"], []).append(f"{100 * int(row['successes']) / int(row['episodes']):.0f}")
+    tokens, backbone, where = (", ".join(values) for values in shares.values())
+    assert f"with the encoder's tokens, which were the features before, {tokens} %; with the backbone's map {backbone} %;" in text
+    assert f"stopped after 6,000 steps, {where} %." in text
+
+
 STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/summary.md"))
 
 

@@ -91,7 +91,7 @@ class SerlSacConfig(PreTrainedConfig):
     action_margin: float = 0.2
     # Smallest half range of an action dimension, as a fraction of the largest.
     action_range_floor: float = 0.02
-    # Observation features of actor and critics: "state", "act" (pooled ACT features), "both", or "auto": state vectors, and ACT's
+    # Observation features of actor and critics: "state", "act" (frozen ACT's decoder and backbone), "both", or "auto": state vectors, and ACT's
     # features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each camera, trained with
     # random shifts; the replay memory then keeps the images.
     features: str = "auto"
