@@ -16,7 +16,7 @@ from study.plan import PlanError, load_plan
 from study.results import COLUMNS, Row, read_rows, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
 from study.schedule import Schedule
-from study.summary import summarise, table, variants_in
+from study.summary import dip_by_chance, summarise, table, variants_in
 
 ROOT = Path(__file__).parents[1]
 BENCHMARK = ROOT / "examples" / "benchmark"
@@ -76,6 +76,14 @@ def test_the_worst_window_is_the_lowest_mean(successes):
     practice = [Row(i, i, success, 0.0, 1, 0, 0.0) for i, success in enumerate(successes)]
     size = min(50, len(successes))
     assert worst_window(practice, 0) == min(sum(successes[i : i + size]) / size for i in range(len(successes) - size + 1))
+
+
+def test_a_policy_that_never_changes_dips_by_chance_and_more_the_longer_it_practises():
+    assert dip_by_chance(1.0, 200) == (0.0, 0.0)
+    median, twentieth = dip_by_chance(0.5, 50)  # one window: as often below as above
+    assert abs(median) <= 0.02
+    assert twentieth == pytest.approx(1.645 * (0.5 * 0.5 / 50) ** 0.5, abs=0.025)
+    assert dip_by_chance(0.5, 500)[0] > 0.1 > median
 
 
 def test_a_plan_lists_its_runs_seed_by_seed(tmp_path):

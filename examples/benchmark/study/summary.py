@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from lerobot_serl.report.interval import mean_interval
 
 from .collect import evaluations_of, training_of
@@ -65,6 +67,23 @@ def summarise(directory: Path, variant: str, act: dict[int, float] | None = None
         tuple(worst_window(practice, seed, WINDOW) for seed in seeds) if practice else (),
         reached,
     )
+
+
+def dip_by_chance(success: float, episodes: int, runs: int = 4000) -> tuple[float, float]:
+    """How far below its own success the worst 50 episodes in a row lie, of a policy that never changes: chance alone.
+
+    Args:
+        success: of each episode, independently.
+        episodes: of a run, at least 50.
+        runs: to draw.
+
+    Returns:
+        median, and what one run in twenty reaches.
+    """
+    successes = np.random.default_rng(0).random((runs, episodes)) < success
+    sums = np.cumsum(np.pad(successes, ((0, 0), (1, 0))), axis=1)
+    dips = success - (sums[:, WINDOW:] - sums[:, :-WINDOW]).min(axis=1) / WINDOW
+    return float(np.median(dips)), float(np.quantile(dips, 0.95))
 
 
 def variants_in(directory: Path) -> list[str]:
