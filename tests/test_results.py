@@ -151,9 +151,9 @@ def test_the_deepest_dip_of_pick_place_and_what_chance_would_make_of_it():
     text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
     act, worst, others = 100 * result.act[deepest], 100 * result.worst[deepest], sorted(dips)[-2]
     sentence = (
-        f"Practice of seed {result.seeds[deepest]} fell to {worst:.0f} % over 50 episodes, {act - worst:.0f} points below its ACT, before it rose; the "
-        f"other seeds' practice stayed within {others:.0f}. Chance is a part of that: of a policy that always succeeds in {act:.0f} % the worst 50 of "
-        f"{episodes} episodes lie {median:.0f} points below in the median, and {twentieth:.0f} or more in one run of twenty."
+        f"Practice of seed {result.seeds[deepest]} fell to {worst:.0f} % over 50 episodes, {act - worst:.0f} points below its ACT, before it rose; "
+        f"the other seeds' practice stayed within {others:.0f}. Chance is a part of that: of a policy that always succeeds in {act:.0f} % the "
+        f"worst 50 of {episodes} episodes lie {median:.0f} points below in the median, and {twentieth:.0f} or more in one run of twenty."
     )
     assert sentence in text
 
