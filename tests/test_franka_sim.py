@@ -223,6 +223,15 @@ print("checked")
 """
 
 
+UNCLOSED = """
+import gymnasium
+import lerobot_serl.envs.franka_sim
+environment = gymnasium.make("lerobot_serl/FrankaSim-pick_cube-v0", obs_type="pixels", observation_height=16, observation_width=16)
+environment.reset(seed=0)
+print("rendered")
+"""
+
+
 def opengl_platform() -> str:
     """Return a platform that renders without a display; osmesa first, as it is the one with traps. Else skip."""
     for platform in ("osmesa", "egl"):
@@ -235,6 +244,13 @@ def opengl_platform() -> str:
 def test_images_show_the_scene_and_survive_another_closing() -> None:
     result = in_subprocess(PIXELS, MUJOCO_GL=opengl_platform())
     assert "checked" in result.stdout, result.stderr
+
+
+def test_a_script_that_forgets_to_close_ends_without_a_word() -> None:
+    result = in_subprocess(UNCLOSED, MUJOCO_GL=opengl_platform())
+    assert (result.returncode, result.stdout.strip()) == (0, "rendered"), result.stderr
+    assert "Exception" not in result.stderr
+    assert "Error" not in result.stderr
 
 
 def test_lerobot_makes_the_vectorised_environment() -> None:

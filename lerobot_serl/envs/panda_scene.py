@@ -4,6 +4,7 @@ The scene file and its meshes come from the gym_hil wheel and are edited in memo
 position servos and the arm carries its own weight, so one control period is a single call into MuJoCo.
 """
 
+import atexit
 import importlib.util
 import math
 import threading
@@ -277,12 +278,16 @@ class PandaScene:
         except Exception as error:  # each OpenGL platform raises its own type
             _no_gl.set()
             raise RuntimeError(NO_GL) from error
+        if not self._renderers:
+            # MuJoCo ends EGL at exit, and weakref.finalize would come after it: what is registered now comes before.
+            atexit.register(self._close)
         self._renderers[height_px, width_px] = renderer
         return renderer
 
     def close(self) -> None:
         """Free the OpenGL contexts; calling it again does nothing."""
         self._close()
+        atexit.unregister(self._close)
 
 
 def _cross(a: FloatArray, b: FloatArray) -> FloatArray:
