@@ -177,7 +177,7 @@ def person_at_the_keys(run, address):
         actor.press(" ", "The person takes over.")
         actor.hold("YOU move the arm", 1.5)
         actor.press(" ", "The policy goes on.")
-        actor.wait_for("the policy moves the arm", since=actor.output.rindex("The policy goes on."))
+        assert actor.wait_for("the policy moves the arm", since=actor.output.rindex("The policy goes on."))
         actor.press("s", "Episode 3: success (person)")
         actor.press("q", "Stopping after this episode.")
         time.sleep(0.5)

@@ -48,7 +48,6 @@ class ActBase(nn.Module):
         self.config = config
         self.input_features: dict[str, PolicyFeature] = dict(config.input_features)
         self.cameras = list(config.image_features)
-        self.chunk_size = config.chunk_size
         self.modes = {
             key: NormalizationMode(config.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY))
             for key, feature in {**config.input_features, **config.output_features}.items()
