@@ -5,6 +5,7 @@ import pty
 import select
 import struct
 import threading
+import time
 import tty
 
 PRESENT_POSITION, OPERATING_MODE, TORQUE_ENABLE = 132, 11, 64
@@ -22,12 +23,15 @@ class DynamixelChain:
     Attributes:
         port: of the chain, to be opened as a serial port.
         dead: ids of motors that do not answer.
+        late_s: the next question to all motors is answered so much later.
     """
 
     def __init__(self, models):
         self._models = models
         self._registers = {motor_id: bytearray(256) for motor_id in models}
         self.dead = set()
+        self.late_s = 0.0
+        self._answering = threading.Lock()
         self._master, self._slave = pty.openpty()
         tty.setraw(self._master)
         tty.setraw(self._slave)
@@ -37,9 +41,14 @@ class DynamixelChain:
         self._thread.start()
 
     def turn_to(self, counts_by_id):
-        """Put motors at signed counts."""
-        for motor_id, counts in counts_by_id.items():
-            struct.pack_into("<i", self._registers[motor_id], PRESENT_POSITION, int(counts))
+        """Put motors at signed counts, after what has been asked so far was answered."""
+        while True:
+            with self._answering:
+                if not select.select([self._master], [], [], 0)[0]:
+                    for motor_id, counts in counts_by_id.items():
+                        struct.pack_into("<i", self._registers[motor_id], PRESENT_POSITION, int(counts))
+                    return
+            time.sleep(0.001)
 
     def register(self, motor_id, address):
         """One byte of a motor's control table."""
@@ -57,10 +66,12 @@ class DynamixelChain:
     def _serve(self):
         received = bytearray()
         while not self._is_closing.is_set():
-            if select.select([self._master], [], [], 0.02)[0]:
-                received += os.read(self._master, 4096)
-            while (packet := self._take_packet(received)) is not None:
-                self._answer(packet)
+            is_asked = select.select([self._master], [], [], 0.02)[0]
+            with self._answering:
+                if is_asked:
+                    received += os.read(self._master, 4096)
+                while (packet := self._take_packet(received)) is not None:
+                    self._answer(packet)
 
     def _take_packet(self, received):
         start = received.find(HEADER)
@@ -77,6 +88,8 @@ class DynamixelChain:
     def _answer(self, packet):
         motor_id, instruction, parameters = packet[4], packet[7], packet[8:-2]
         if instruction == SYNC_READ:
+            late_s, self.late_s = self.late_s, 0.0
+            time.sleep(late_s)
             address, length = struct.unpack_from("<HH", parameters)
             for each in parameters[4:]:
                 self._send(each, self._registers[each][address : address + length])

@@ -3,9 +3,11 @@
 import csv
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from conftest import make_recording
 from restartable_learner import RestartableLearner, uuids
 
 from lerobot_serl.actor import client as client_module
-from lerobot_serl.actor.answers import LearnerSilent
+from lerobot_serl.actor.answers import CONNECTIONS_BELIEVED, LearnerRefused, LearnerSilent
 from lerobot_serl.actor.client import LearnerClient
 from lerobot_serl.replay.recording_message import encode_recording
 
@@ -59,6 +61,60 @@ def test_a_connection_that_has_gone_silent_is_replaced(script, tmp_path, monkeyp
         client.send("two", encode_recording(make_recording(), "two"), False)
         assert network.n_connections > before
         assert uuids(tmp_path / "learner") == ["one", "two"]
+    finally:
+        client.close()
+        learner.server.stop()
+
+
+class ChangedHeads:
+    """Cuts every connection that is open at a moment, and changes the session's number on the first ones that are opened after it."""
+
+    def __init__(self):
+        self._seen, self._cut, self.n_left, self.n_changed = set(), set(), 0, 0
+
+    def begin(self, connections):
+        self._cut, self.n_left = set(self._seen), connections
+
+    def of(self, block):
+        connection = threading.current_thread()
+        self._seen.add(connection)
+        if connection in self._cut:
+            return [], False
+        head = re.search(rb"[0-9a-f]{32}", block)
+        if head is not None and self.n_left:
+            self.n_left, self.n_changed = self.n_left - 1, self.n_changed + 1
+            return [block[: head.start()] + b"#" * 32 + block[head.end() :]], True
+        return [block], True
+
+
+def check_for(client, seconds):
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s:
+        client.check()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("connections", "is_believed"), [(CONNECTIONS_BELIEVED - 1, False), (10**6, True)])
+def test_who_was_let_in_once_does_not_believe_one_refusal(script, tmp_path, connections, is_believed):
+    """A head that was changed on the way is refused like one that was wrong from the beginning, and the same connection would repeat it."""
+    learner, harm = RestartableLearner(tmp_path / "learner"), ChangedHeads()
+    network = script.FaultyNetwork(learner.port, harm)
+    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
+    lost, back = threading.Event(), threading.Event()
+    client.on_lost, client.on_back = lambda reason: lost.set(), back.set
+    try:
+        client.connect()
+        harm.begin(connections)
+        assert lost.wait(20)
+        if is_believed:
+            with pytest.raises(LearnerRefused, match=r"session '#{32}': expected 32 hexadecimal digits"):
+                check_for(client, 20)
+        else:
+            assert back.wait(20)
+            client.check()
+            client.send("one", encode_recording(make_recording(), "one"), False)
+            assert uuids(tmp_path / "learner") == ["one"]
+        assert harm.n_changed == (CONNECTIONS_BELIEVED if is_believed else connections)
     finally:
         client.close()
         learner.server.stop()

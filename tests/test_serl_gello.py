@@ -13,6 +13,7 @@ from lerobot_serl.teleoperators.config_serl_gello import SerlGelloConfig
 pytest.importorskip("dynamixel_sdk")
 
 from dynamixel_chain import OPERATING_MODE, TORQUE_ENABLE, DynamixelChain
+from dynamixel_sdk import port_handler
 
 from lerobot_serl.teleoperators.serl_gello import SerlGello
 
@@ -21,8 +22,13 @@ HOME = {i: 1000 + 300 * i for i in range(1, 8)}
 OPEN, CLOSED = 2000, 1400  # closed is the smaller
 
 
+# The SDK gives a question up after twice this and 2 ms. A simulated chain on a computer that does much else answers later than motors do.
+LATENCY_MS = 250
+
+
 @pytest.fixture
-def chain():
+def chain(monkeypatch):
+    monkeypatch.setattr(port_handler, "LATENCY_TIMER", LATENCY_MS)
     chain = DynamixelChain({**dict.fromkeys(range(1, 8), "xl330-m288"), 8: "xl330-m077"})
     yield chain
     chain.close()
@@ -96,6 +102,16 @@ def test_calibration_gives_home_and_survives_in_lerobots_file(chain, make, perso
     assert again.get_action() == pytest.approx(eighth | {"gripper.pos": 0.0})
     chain.turn_to({1: HOME[1] + TURN // 8 - 2 * TURN + TURN})  # and a whole turn after that is a turn
     assert again.get_action()["joint_1.pos"] == pytest.approx(eighth["joint_1.pos"] + 2 * math.pi)
+
+
+def test_a_late_answer_is_not_taken_for_that_to_the_next_question(chain, make, person):
+    """What still comes after a second question, since the first was given up, would be read as the answer to the third."""
+    teleop = make(gripper_id=None)
+    teleop.connect()
+    for quarter_turns in (0, 1, 2):
+        chain.turn_to({i: HOME[i] + quarter_turns * TURN // 4 for i in HOME})
+        chain.late_s = (2 * LATENCY_MS + 10) / 1000
+        assert teleop.get_action()["joint_1.pos"] == pytest.approx(teleop.config.signs[0] * quarter_turns * math.pi / 2)
 
 
 def test_order_sign_offset_keys_and_flip_are_configurable(chain, make, person):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from study.base import MARKER as BASE
 from study.collect import collect, finished
 from study.methods import METHODS
 from study.plan import PlanError, load_plan
@@ -201,6 +202,25 @@ def test_what_another_schedule_has_done_meanwhile_is_left_alone(tmp_path):
     assert schedule.failed == []
     assert read_rows(root / "example" / "act" / "seed0" / EVALUATIONS) == evaluation(0, 0, 2)
     assert not (root / "bases").exists()
+
+
+def test_while_one_run_makes_a_base_the_next_one_has_another(tmp_path):
+    """Two of one seed side by side: the second would wait for minutes until the first has trained their ACT."""
+    path = plan_file(tmp_path, task="no_such_task", variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
+    plan, root = load_plan(path), tmp_path / "root"
+    Schedule({path: plan}, root, parallel=2, quick=False).run()
+    begun = {(name, seed): (root / "example" / name / f"seed{seed}").stat().st_mtime_ns for name in ("one", "two") for seed in (0, 1)}
+    assert sorted(begun, key=begun.__getitem__)[:2] == [("one", 0), ("one", 1)]
+
+
+def test_runs_whose_base_is_there_are_begun_in_the_order_of_the_plan(tmp_path):
+    path = plan_file(tmp_path, task="no_such_task", variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
+    plan, root = load_plan(path), tmp_path / "root"
+    for seed in plan.seeds:
+        write_json(plan.base_root(root, seed) / BASE, {})
+    Schedule({path: plan}, root, parallel=2, quick=False).run()
+    begun = {(name, seed): (root / "example" / name / f"seed{seed}").stat().st_mtime_ns for name in ("one", "two") for seed in (0, 1)}
+    assert sorted(begun, key=begun.__getitem__) == [("one", 0), ("two", 0), ("one", 1), ("two", 1)]
 
 
 @pytest.mark.slow

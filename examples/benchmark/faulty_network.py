@@ -114,15 +114,18 @@ def measure(root: Path, episodes: int, rate: float, seed: int, output: Path) -> 
     network = FaultyNetwork(ground.port, harm)
     ground.robots_port = network.port
     ground.prepare()
-    ground.start()
-    ground.wait_for_episodes(1)  # a whole policy is hundreds of blocks, and would not come through in one piece
-    harm.rate = rate
-    with tqdm(total=episodes, desc="Episodes", unit="episode") as bar:
-        while ground.n_acknowledged < episodes:
-            ground.wait_for_episodes(1)
-            bar.update(min(ground.n_acknowledged, episodes) - bar.n)
-    harm.rate = 0.0
-    acknowledged, lost, doubled = ground.finish()
+    try:
+        ground.start()
+        ground.wait_for_episodes(1)  # a whole policy is hundreds of blocks, and would not come through in one piece
+        harm.rate = rate
+        with tqdm(total=episodes, desc="Episodes", unit="episode") as bar:
+            while ground.n_acknowledged < episodes:
+                ground.wait_for_episodes(1)
+                bar.update(min(ground.n_acknowledged, episodes) - bar.n)
+        harm.rate = 0.0
+        acknowledged, lost, doubled = ground.finish()
+    finally:
+        ground.kill_all()
     refused = len(list(root.glob("*/spool/*/refused/*"))) + len(list(root.glob("online.journal/damaged/*")))
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8", newline="") as file:

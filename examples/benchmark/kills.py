@@ -154,6 +154,14 @@ class Ground:
             _kill(self._actor)
             self._actor = None
 
+    def kill_all(self) -> None:
+        """Whatever still runs, so that nothing is left behind where a measurement failed."""
+        for process in (self._learner, self._actor):
+            if process is not None:
+                _kill(process)
+        for number in self.processes("lerobot_serl.replay.completion"):
+            _signal(number, signal.SIGKILL)
+
     def opens(self) -> bool:
         """Whether stock LeRobot opens the online dataset, if there is one yet, and it is consistent."""
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -282,13 +290,16 @@ def measure(root: Path, kills: int, seed: int, output: Path) -> bool:
     """All kills, or until Ctrl-C; whether nothing was lost or doubled and the dataset always opened."""
     ground, counts, failures = Ground(root, seed), Counter[str](), Counter[str]()
     ground.prepare()
-    with suppress(KeyboardInterrupt):  # Ctrl-C: count what has been done
-        for number in tqdm(range(kills), desc="Kills", unit="kill"):
-            kind = KINDS[number % len(KINDS)]
-            ground.kill(kind)
-            counts[kind] += 1
-            failures[kind] += not ground.opens()
-    acknowledged, lost, doubled = ground.finish()
+    try:
+        with suppress(KeyboardInterrupt):  # Ctrl-C: count what has been done
+            for number in tqdm(range(kills), desc="Kills", unit="kill"):
+                kind = KINDS[number % len(KINDS)]
+                ground.kill(kind)
+                counts[kind] += 1
+                failures[kind] += not ground.opens()
+        acknowledged, lost, doubled = ground.finish()
+    finally:
+        ground.kill_all()
     output.parent.mkdir(parents=True, exist_ok=True)
     with output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -10,6 +10,8 @@ from ..transport import FINISHED
 # A killed predecessor's session expires on the learner's side; a name that is taken for longer is taken.
 NAME_PATIENCE_S = 15.0
 POLICY_TIMEOUT_S, LONGEST_POLICY_TIMEOUT_S = 20.0, 600.0
+# A refusal of somebody who was let in before is believed when so many connections in a row have brought it.
+CONNECTIONS_BELIEVED = 3
 # At least this often what the last policy took.
 POLICY_MARGIN = 4.0
 _TRY_AGAIN = (
@@ -33,6 +35,10 @@ class LearnerAway(ConnectionError):  # noqa: N818
 
 class LearnerSilent(LearnerAway):
     """A call came to no end in time."""
+
+
+class LearnerDoubted(LearnerAway):
+    """Refused, perhaps because the call was changed on the way: ask again on another connection."""
 
 
 class NameTaken(LearnerAway):
@@ -68,6 +74,33 @@ def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return LearnerRefused(f"{said}. Give the learner's token: --token_file=FILE, or the environment variable {TOKEN_VARIABLE}.")
     return LearnerRefused(said)
+
+
+class RefusalDoubt:
+    """Whether to believe a refusal.
+
+    Episodes and weights have a checksum, the head of a call has none; and HTTP/2 sends it once, so that what was changed on the way to the
+    learner (name, session, token, protocol) stays changed until the connection ends. Before the first call that went well a refusal
+    is believed at once.
+    """
+
+    def __init__(self) -> None:
+        self._was_let_in = False
+        self._refused_by: list[object] = []
+
+    def after(self, said: LearnerAway | LearnerRefused | None, connection: object) -> LearnerAway | LearnerRefused | None:
+        """Told the outcome of each call (None: it went well); returns what to make of it."""
+        if said is None or isinstance(said, LearnerSilent):
+            self._was_let_in |= said is None
+            self._refused_by = []
+            return said
+        if not isinstance(said, LearnerRefused) or isinstance(said, EpisodeRefused | LearnerFinished):
+            return said
+        if connection not in self._refused_by:
+            self._refused_by = [*self._refused_by, connection]
+        if not self._was_let_in or len(self._refused_by) >= CONNECTIONS_BELIEVED:
+            return said
+        return LearnerDoubted(f"{said} (asking again on another connection)")
 
 
 class NamePatience:

@@ -30,7 +30,18 @@ from ..transport import (
     join,
     split,
 )
-from .answers import LearnerAway, LearnerFinished, LearnerRefused, LearnerSilent, LearnerUnreachable, NamePatience, PolicyPatience, answer
+from .answers import (
+    LearnerAway,
+    LearnerDoubted,
+    LearnerFinished,
+    LearnerRefused,
+    LearnerSilent,
+    LearnerUnreachable,
+    NamePatience,
+    PolicyPatience,
+    RefusalDoubt,
+    answer,
+)
 from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
@@ -73,7 +84,7 @@ class LearnerClient:
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
         self._open_channel = lambda: open_channel(address, token, certificate)
         self._channel = self._open_channel()
-        self._policy_patience = PolicyPatience()
+        self._policy_patience, self._doubt = PolicyPatience(), RefusalDoubt()
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
@@ -143,18 +154,21 @@ class LearnerClient:
         """
         metadata = (*self._metadata(), (THROTTLE_KEY, "1" if wait_for_learner else "0"))
         timeout_s = (THROTTLED_TIMEOUT_S if wait_for_learner else EPISODE_TIMEOUT_S) + len(data) / SLOWEST_BYTES_PER_S
+        channel = self._channel
         try:
-            call = self._stub().SendTransitions.with_call
+            call = _stub(channel).SendTransitions.with_call
             _, done = call(split(data, services_pb2.Transition), metadata=metadata, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self._answer(error) from error
+            raise self._made_of(answer(error), channel) from error
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
         receipt = str(dict(done.trailing_metadata()).get(RECEIPT_KEY))
         if not _names(receipt, uuid):
-            raise LearnerRefused(
+            said = LearnerRefused(
                 f"the learner acknowledged {receipt[:200]}, expected episode {uuid}; it has another version of lerobot_serl"
             )
+            raise self._made_of(said, channel)
+        self._doubt.after(None, channel)
 
     def close(self) -> None:
         """End the connection; may be called twice."""
@@ -217,43 +231,42 @@ class LearnerClient:
         self._run, self._version = run, version
 
     def _greet(self) -> None:
+        channel = self._channel
         try:
-            self._stub().Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S)
+            _stub(channel).Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise self._answer(error) from error
+            raise self._made_of(answer(error), channel) from error
+        self._doubt.after(None, channel)
 
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
         # Whoever has weights gets an answer within a second or so; a learner that was lost may come back with a whole policy.
         patience, started_s = None if self.reachable else self._policy_patience, time.monotonic()
-        timeout_s = CALL_TIMEOUT_S if patience is None else patience.timeout_s
+        timeout_s, channel = CALL_TIMEOUT_S if patience is None else patience.timeout_s, self._channel
         try:
-            parts = self._stub().StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
+            parts = _stub(channel).StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
             data = next(join(parts), None)
         except grpc.RpcError as error:
-            said = self._answer(error)
+            said = self._made_of(answer(error), channel)
             if patience is not None and isinstance(said, LearnerSilent):
                 patience.after(None)
             raise said from error
         except DamagedMessage as error:
             raise LearnerAway(str(error)) from error
+        self._doubt.after(None, channel)
         if patience is not None:
             patience.after(time.monotonic() - started_s)
         return None if data is None else decode(data)
 
-    def _stub(self) -> Any:
-        return services_pb2_grpc.LearnerServiceStub(self._channel)
-
-    def _answer(self, error: grpc.RpcError) -> LearnerAway | LearnerRefused:
-        """What a failed call means. One that came to no end: on a connection that lost bytes on the way nothing else may; begin another."""
-        said = answer(error)
-        if isinstance(said, LearnerSilent):
+    def _made_of(self, said: LearnerAway | LearnerRefused, channel: Any) -> LearnerAway | LearnerRefused:
+        """What follows from a failed call. On a connection that lost or changed bytes on the way nothing else may arrive; begin another."""
+        made = self._doubt.after(said, channel) or said
+        if isinstance(made, LearnerSilent | LearnerDoubted):
             with self._lock:
-                old = self._channel
-                if not self._closed.is_set():
+                if not self._closed.is_set() and self._channel is channel:
                     self._channel = self._open_channel()
-            old.close()  # calls in progress on it end, and are made again
-        return said
+            channel.close()  # calls in progress on it end, and are made again
+        return made
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Repeat a call while nobody answers, for as long as the patience lasts."""
@@ -277,6 +290,10 @@ class LearnerClient:
 
     def _metadata(self) -> tuple[tuple[str, str], ...]:
         return ((PROTOCOL_KEY, str(PROTOCOL)), *self._identity)
+
+
+def _stub(channel: Any) -> Any:
+    return services_pb2_grpc.LearnerServiceStub(channel)
 
 
 def _names(receipt: str, uuid: str) -> bool:

@@ -4,6 +4,7 @@ It only reads: the motors stay without torque. A takeover needs a key or pedal, 
 """
 
 import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .joint_mapping import COUNTS_PER_TURN, GripperMapping, JointMapping
 
 GRIPPER = "gripper"
 _READ_RETRIES = 2
+_LATE_ANSWER_S = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +152,20 @@ class SerlGello(Teleoperator):
         self.bus.disconnect(disable_torque=False)
 
     def _read(self) -> dict[str, int]:
-        """Counts of every motor, over several turns."""
-        counts = self.bus.sync_read("Present_Position", normalize=False, num_retry=_READ_RETRIES)
+        """Counts of every motor, over several turns.
+
+        Answers carry no number of the question, and the SDK throws nothing away: after one late answer all readings would be those of the
+        question before. So the line is emptied before each question, and a question that was given up has time to be answered first.
+        """
+        for attempt in range(_READ_RETRIES + 1):
+            self.bus.port_handler.ser.reset_input_buffer()
+            try:
+                counts = self.bus.sync_read("Present_Position", normalize=False)
+                break
+            except ConnectionError:
+                if attempt == _READ_RETRIES:
+                    raise
+                time.sleep(_LATE_ANSWER_S)
         return {motor: int(value) for motor, value in counts.items()}
 
     def _resume(self) -> None:

@@ -76,6 +76,10 @@ class Plan:
             quick=True,
         )
 
+    def base_root(self, root: Path, seed: int) -> Path:
+        """Where the demonstrations and the ACT of a seed are, the same for all plans of a task."""
+        return root / ("bases_quick" if self.quick else "bases") / self.task / f"seed{seed}"
+
     def seeds_of(self, variant: Variant) -> tuple[int, ...]:
         """The variant's seeds."""
         return self.seeds if variant.seeds is None else variant.seeds

@@ -41,7 +41,7 @@ def main() -> None:
 def carry_out(plan: Plan, variant: Variant, task: Task, seed: int, root: Path, directory: Path) -> None:
     """The run, its base before it."""
     started = time.perf_counter()
-    base_root = root / ("bases_quick" if plan.quick else "bases") / plan.task / f"seed{seed}"
+    base_root = plan.base_root(root, seed)
     base_root.mkdir(parents=True, exist_ok=True)
     with (base_root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # runs of one seed share a base; the first one makes it

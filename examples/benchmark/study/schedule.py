@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .base import MARKER as BASE_MARKER
 from .collect import finished
 from .plan import Plan, Variant
 from .run import MARKER
@@ -25,6 +26,7 @@ class _Job:
     variant: Variant
     seed: int
     directory: Path
+    base_root: Path
     process: subprocess.Popen[bytes] | None = None
     started_s: float = 0.0
 
@@ -46,7 +48,7 @@ class Schedule:
     def __init__(self, plans: dict[Path, Plan], root: Path, parallel: int, quick: bool) -> None:
         self._root, self._parallel, self._quick = root, parallel, quick
         jobs = [
-            _Job(path, plan, variant, seed, root / plan.name / variant.name / f"seed{seed}")
+            _Job(path, plan, variant, seed, root / plan.name / variant.name / f"seed{seed}", plan.base_root(root, seed))
             for path, plan in plans.items()
             for variant, seed in plan.jobs()
         ]
@@ -59,7 +61,7 @@ class Schedule:
         try:
             while self._waiting or self._running:
                 while self._waiting and len(self._running) < self._parallel:
-                    self._start(self._waiting.pop(0))
+                    self._start(self._waiting.pop(self._next()))
                 time.sleep(POLL_S)
                 for job in [job for job in self._running if job.process is not None and job.process.poll() is not None]:
                     self._running.remove(job)
@@ -73,6 +75,11 @@ class Schedule:
                     job.process.wait()
             if sys.stderr.isatty():
                 print(file=sys.stderr)
+
+    def _next(self) -> int:
+        """Which of the waiting jobs: the first that need not wait for a base that another one is making."""
+        in_the_making = {job.base_root for job in self._running if not (job.base_root / BASE_MARKER).is_file()}
+        return next((index for index, job in enumerate(self._waiting) if job.base_root not in in_the_making), 0)
 
     def _start(self, job: _Job) -> None:
         job.directory.mkdir(parents=True, exist_ok=True)

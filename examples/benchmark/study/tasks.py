@@ -89,7 +89,7 @@ TASKS: dict[str, Task] = {
     "pick_cube_camera": _pick_cube(
         60,
         CAMERA_ACT,
-        (1500, 1200, 1800, 900, 2100, 600),
+        (1500, 1200, 1800, 900, 2100, 600, 2700, 3300, 3900),
         (0.2, 0.7),
         obs_type="pixels",
         cameras=("front",),
