@@ -39,10 +39,12 @@ class RestartableLearner:
     """Keeps the UUID of every episode in ``directory``, each once and before its acknowledgement, as the learner does.
 
     While ``directory/hold`` exists, episodes wait in front of the disk. ``failures`` are raised, one for each call, instead of keeping.
+    Acknowledgements name ``acknowledged(uuid)``.
     """
 
     def __init__(self, directory: Path, port: int = 0, dataset: str = "one", **changes):
         self.directory, self.failures, self.calls, self._keeping = directory, [], [], threading.Lock()
+        self.acknowledged = str
         directory.mkdir(parents=True, exist_ok=True)
         self.config = small_config(**changes)
         self.agent = EditAgent(self.config)
@@ -72,7 +74,7 @@ class RestartableLearner:
                     os.fsync(handle.fileno())
         if is_new:
             self.server.progressed(False)  # there is no training thread that could lag behind
-        return EpisodeReceipt(uuid, len(recording), is_new)
+        return EpisodeReceipt(self.acknowledged(uuid), len(recording), is_new)
 
 
 def uuids(directory: Path) -> list[str]:

@@ -137,6 +137,24 @@ def test_a_learner_that_can_not_write_gets_the_episode_again(tmp_path, learners,
     side.close()
 
 
+def test_wrong_acknowledgements_end_sending_while_weights_come(tmp_path, learners, received):
+    learner = learners()
+    side = Side(tmp_path / "spool", learner.port)
+    side.connect()
+    side.keep("first")
+    assert side.sender.wait_for("first", lambda: True)
+    learner.acknowledged = str.upper
+    side.keep("second")
+    eventually(lambda: side.sender.problem is not None)
+    assert type(side.sender.problem) is LearnerRefused
+    assert 'acknowledged {"uuid": "SECOND"' in str(side.sender.problem)
+    assert learner.calls == ["first"] + ["second"] * answers.CONNECTIONS_BELIEVED
+    learner.publisher.publish("actor", 7, 8)
+    eventually(lambda: side.client._version == 2)
+    side.client.check()
+    side.close()
+
+
 def test_episodes_for_another_dataset_stay(side, received):
     side.keep("theirs", dataset=TWO)
     side.keep("ours")

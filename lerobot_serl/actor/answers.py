@@ -77,28 +77,28 @@ def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
 
 
 class RefusalDoubt:
-    """Whether to believe a refusal.
+    """Whether to believe a refusal of one kind of call of somebody who was let in.
 
     Episodes and weights have a checksum, the head of a call has none; and HTTP/2 sends it once, so that what was changed on the way to the
-    learner (name, session, token, protocol) stays changed until the connection ends. Before the first call that went well a refusal
-    is believed at once.
+    learner (name, session, token, protocol) stays changed until the connection ends.
     """
 
     def __init__(self) -> None:
-        self._was_let_in = False
-        self._refused_by: list[object] = []
+        self._refused_on: list[object] = []
 
-    def after(self, said: LearnerAway | LearnerRefused | None, connection: object) -> LearnerAway | LearnerRefused | None:
-        """Told the outcome of each call (None: it went well); returns what to make of it."""
-        if said is None or isinstance(said, LearnerSilent):
-            self._was_let_in |= said is None
-            self._refused_by = []
-            return said
+    def went_well(self) -> None:
+        """Told that a call was not refused."""
+        self._refused_on = []
+
+    def of(self, said: LearnerAway | LearnerRefused, connection: object) -> LearnerAway | LearnerRefused:
+        """Told what a failed call came to; returns what to make of it. Silence shows that bytes are lost: what was refused before says less."""
+        if isinstance(said, LearnerSilent | EpisodeRefused):
+            self.went_well()
         if not isinstance(said, LearnerRefused) or isinstance(said, EpisodeRefused | LearnerFinished):
             return said
-        if connection not in self._refused_by:
-            self._refused_by = [*self._refused_by, connection]
-        if not self._was_let_in or len(self._refused_by) >= CONNECTIONS_BELIEVED:
+        if connection not in self._refused_on:
+            self._refused_on = [*self._refused_on, connection]
+        if len(self._refused_on) >= CONNECTIONS_BELIEVED:
             return said
         return LearnerDoubted(f"{said} (asking again on another connection)")
 

@@ -84,7 +84,7 @@ class LearnerClient:
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
         self._open_channel = lambda: open_channel(address, token, certificate)
         self._channel = self._open_channel()
-        self._policy_patience, self._doubt = PolicyPatience(), RefusalDoubt()
+        self._policy_patience, self._fetch_doubt, self._send_doubt = PolicyPatience(), RefusalDoubt(), RefusalDoubt()
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
@@ -159,7 +159,7 @@ class LearnerClient:
             call = _stub(channel).SendTransitions.with_call
             _, done = call(split(data, services_pb2.Transition), metadata=metadata, timeout=timeout_s)
         except grpc.RpcError as error:
-            raise self._made_of(answer(error), channel) from error
+            raise self._after(self._send_doubt.of(answer(error), channel), channel) from error
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
         receipt = str(dict(done.trailing_metadata()).get(RECEIPT_KEY))
@@ -167,8 +167,8 @@ class LearnerClient:
             said = LearnerRefused(
                 f"the learner acknowledged {receipt[:200]}, expected episode {uuid}; it has another version of lerobot_serl"
             )
-            raise self._made_of(said, channel)
-        self._doubt.after(None, channel)
+            raise self._after(self._send_doubt.of(said, channel), channel)
+        self._send_doubt.went_well()
 
     def close(self) -> None:
         """End the connection; may be called twice."""
@@ -235,8 +235,7 @@ class LearnerClient:
         try:
             _stub(channel).Ready(services_pb2.Empty(), metadata=self._metadata(), timeout=CALL_TIMEOUT_S)
         except grpc.RpcError as error:
-            raise self._made_of(answer(error), channel) from error
-        self._doubt.after(None, channel)
+            raise self._after(answer(error), channel) from error
 
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
@@ -247,26 +246,25 @@ class LearnerClient:
             parts = _stub(channel).StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
             data = next(join(parts), None)
         except grpc.RpcError as error:
-            said = self._made_of(answer(error), channel)
+            said = self._after(self._fetch_doubt.of(answer(error), channel), channel)
             if patience is not None and isinstance(said, LearnerSilent):
                 patience.after(None)
             raise said from error
         except DamagedMessage as error:
             raise LearnerAway(str(error)) from error
-        self._doubt.after(None, channel)
+        self._fetch_doubt.went_well()
         if patience is not None:
             patience.after(time.monotonic() - started_s)
         return None if data is None else decode(data)
 
-    def _made_of(self, said: LearnerAway | LearnerRefused, channel: Any) -> LearnerAway | LearnerRefused:
-        """What follows from a failed call. On a connection that lost or changed bytes on the way nothing else may arrive; begin another."""
-        made = self._doubt.after(said, channel) or said
-        if isinstance(made, LearnerSilent | LearnerDoubted):
+    def _after(self, said: LearnerAway | LearnerRefused, channel: Any) -> LearnerAway | LearnerRefused:
+        """What to raise. On a connection that lost or changed bytes on the way nothing else may arrive; begin another."""
+        if isinstance(said, LearnerSilent | LearnerDoubted):
             with self._lock:
                 if not self._closed.is_set() and self._channel is channel:
                     self._channel = self._open_channel()
             channel.close()  # calls in progress on it end, and are made again
-        return made
+        return said
 
     def _patiently(self, call: Callable[[], Any]) -> Any:
         """Repeat a call while nobody answers, for as long as the patience lasts."""
