@@ -8,12 +8,13 @@ import grpc
 
 from .access_token import AUTHORIZATION_KEY, bearer
 from .tls import client_context, read_pem
-from .transport import CHUNK_BYTES
+from .transport import LARGEST_PART_BYTES
 
 # A learner that comes back is noticed within a second; the defaults back off to two minutes.
 BACKOFF_MS = {"initial": 200, "min": 1000, "max": 1000}
-# A learner whose machine is gone says nothing more: ask every few seconds while a call is open.
-KEEPALIVE_S, KEEPALIVE_TIMEOUT_S = 5, 4
+# A learner whose machine is gone says nothing more: ask every few seconds while a call is open. What gRPC calls the keepalive's timeout has no
+# effect (github.com/grpc/grpc/pull/39239: "never triggered"); the ping's has, and is a minute by itself.
+KEEPALIVE_S, PING_TIMEOUT_S = 5, 10
 
 
 def open_channel(address: str, token: str | None, certificate: Path | None) -> grpc.Channel:
@@ -29,14 +30,14 @@ def open_channel(address: str, token: str | None, certificate: Path | None) -> g
         OSError: it cannot be read.
     """
     options: list[tuple[str, Any]] = [
-        ("grpc.max_receive_message_length", 2 * CHUNK_BYTES),
-        ("grpc.max_send_message_length", 2 * CHUNK_BYTES),
+        ("grpc.max_receive_message_length", LARGEST_PART_BYTES),
+        ("grpc.max_send_message_length", LARGEST_PART_BYTES),
         ("grpc.enable_http_proxy", 0),
         # gRPC 1.85's own retry of a call that a learner's end cut off can leave it without an end, deadline or not. We call again ourselves.
         ("grpc.enable_retries", 0),
         ("grpc.use_local_subchannel_pool", 1),  # a connection of its own, also beside another channel to the same learner
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_S * 1000),
         ("grpc.http2.max_pings_without_data", 0),
         *((f"grpc.{name}_reconnect_backoff_ms", value) for name, value in BACKOFF_MS.items()),
     ]

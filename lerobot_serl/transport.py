@@ -27,7 +27,8 @@ FINISHED = "the learner has finished"
 # Details of the status UNAVAILABLE when the learner was stopped by SIGTERM, as a restart does.
 STOPPED = "the learner was stopped, and may be started again"
 MAX_MESSAGE_BYTES = 1 << 30
-CHUNK_BYTES = 2 * 1024 * 1024
+# Of a message's parts: a slow network moves one every few seconds; and the most that a part from elsewhere may have.
+CHUNK_BYTES, LARGEST_PART_BYTES = 256 * 1024, 4 * 1024 * 1024
 DIGEST_BYTES = 32
 
 Header = dict[str, Any]

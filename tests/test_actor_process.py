@@ -156,6 +156,7 @@ class Run:
     codes: dict = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)
     restored: dict = field(default_factory=dict)
+    seconds_to_start: dict = field(default_factory=dict)
     seconds_to_stop: dict = field(default_factory=dict)
     online: LeRobotDataset | None = None
 
@@ -190,9 +191,11 @@ def person_at_the_keys(run, address):
 
 def stopped(run, name, address, stop):
     """An actor that is stopped while the arm moves."""
+    launched = time.monotonic()
     actor = Terminal(*ACTOR, f"--learner={address}", f"--name={name}", *REAL_TIME)
     try:
         assert actor.wait_for("Robot franka_sim at 10 Hz"), actor.output[-3000:]
+        run.seconds_to_start[name] = time.monotonic() - launched
         time.sleep(1.5)
         began = time.monotonic()
         os.write(actor.master, b"\x03") if stop is None else actor.process.send_signal(stop)
@@ -326,7 +329,8 @@ def test_what_is_recorded_has_the_demonstrations_names_and_the_executed_actions(
 def test_a_stop_is_quick_drops_the_episode_and_reaches_disconnect(run, name):
     output = run.outputs[name]
     assert run.codes[name] == 0, output[-3000:]
-    assert run.seconds_to_stop[name] < 20
+    # An episode lasts 300 s. How fast this machine is just now, the start tells, which is 60 s where the stop is 5.
+    assert run.seconds_to_stop[name] < max(run.seconds_to_start.values())
     assert "Traceback" not in output
     _, _, after = output.partition("Interrupted; the unfinished episode is dropped.")
     assert "Attempt " in after  # the simulated arm reports its attempt when it is disconnected

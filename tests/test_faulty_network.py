@@ -2,24 +2,30 @@
 
 import csv
 import importlib.util
+import math
 import os
 import re
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import make_recording
 from restartable_learner import RestartableLearner, uuids
 
+from lerobot_serl import transport
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor.answers import CONNECTIONS_BELIEVED, LearnerRefused, LearnerSilent
 from lerobot_serl.actor.client import LearnerClient
+from lerobot_serl.actor.sender import Sender
+from lerobot_serl.actor.spool import Spool
 from lerobot_serl.replay.recording_message import encode_recording
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "benchmark" / "faulty_network.py"
+PATIENCE_S = 60
 FAULTS = ("changed", "cut", "delayed", "dropped", "reordered", "repeated")
 
 
@@ -47,7 +53,7 @@ class Silence:
 
 
 def test_a_connection_that_has_gone_silent_is_replaced(script, tmp_path, monkeypatch):
-    monkeypatch.setattr(client_module, "EPISODE_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(client_module, "ACKNOWLEDGEMENT_TIMEOUT_S", 1.0)
     learner, harm = RestartableLearner(tmp_path / "learner"), Silence()
     network = script.FaultyNetwork(learner.port, harm)
     client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
@@ -63,6 +69,81 @@ def test_a_connection_that_has_gone_silent_is_replaced(script, tmp_path, monkeyp
         assert uuids(tmp_path / "learner") == ["one", "two"]
     finally:
         client.close()
+        learner.server.stop()
+
+
+class Slow:
+    """Every block needs its time."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def of(self, block):
+        time.sleep(self.seconds)
+        return [block], True
+
+
+def test_a_network_may_be_slow_as_long_as_something_moves(script, tmp_path, monkeypatch):
+    for name in ("CALL_TIMEOUT_S", "POLICY_TIMEOUT_S", "PART_TIMEOUT_S"):
+        monkeypatch.setattr(client_module, name, 3.0)
+    monkeypatch.setattr(transport, "CHUNK_BYTES", 2**14)
+    learner, harm = RestartableLearner(tmp_path / "learner"), Slow(0.0)
+    network = script.FaultyNetwork(learner.port, harm)
+    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=1.0, name="arm")
+    lost = []
+    client.on_lost = lost.append
+    harm.seconds = 0.05  # for 2 kB; the policy has over 300
+    began = time.monotonic()
+    try:
+        client.connect()
+        assert time.monotonic() - began > 2 * 3.0
+        learner.publisher.publish("actor", 1, 2)
+        until = time.monotonic() + PATIENCE_S
+        while client._version < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert (client._version, lost, network.n_connections) == (2, [], 1)
+    finally:
+        client.close()
+        learner.server.stop()
+
+
+class NothingLong:
+    """Ends connections on which more than so many bytes have come, in either direction."""
+
+    def __init__(self):
+        self.limit, self._n_bytes = math.inf, Counter()
+
+    def of(self, block):
+        connection = threading.current_thread()
+        self._n_bytes[connection] += len(block)
+        return [block], self._n_bytes[connection] < self.limit
+
+
+def test_episodes_arrive_where_weights_do_not(script, tmp_path):
+    """Weights are the largest thing that passes; an arm goes on with those that it has."""
+    learner, harm = RestartableLearner(tmp_path / "learner"), NothingLong()
+    network = script.FaultyNetwork(learner.port, harm)
+    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
+    sender = Sender(Spool(tmp_path / "spool", 10**9), client, throttled=False)
+    try:
+        client.connect()
+        sender.start()
+        harm.limit = 100_000  # a third of the weights
+        learner.publisher.publish("actor", 1, 2)
+        for uuid in ("one", "two", "three"):
+            sender.keep(client.dataset, uuid, encode_recording(make_recording(), uuid))
+            until = time.monotonic() + PATIENCE_S
+            assert sender.wait_for(uuid, lambda until=until: time.monotonic() < until)
+        assert (uuids(tmp_path / "learner"), client._version) == (["one", "two", "three"], 1)
+        harm.limit = math.inf
+        until = time.monotonic() + PATIENCE_S
+        while client._version < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        assert client._version == 2
+    finally:
+        sender.finish(0.0, 0.0)
+        client.close()
+        sender.join(10)
         learner.server.stop()
 
 

@@ -299,14 +299,6 @@ def test_what_a_status_means(code, details, meaning):
     assert type(answer(Failed(grpc.StatusCode[code], details))) is meaning
 
 
-def test_the_patience_for_a_whole_policy_grows_while_it_is_not_enough():
-    patience, seen = answers.PolicyPatience(), []
-    for took_s in (None, None, None, 1.0, 100.0, None, None, None, 300.0, 1.0):
-        patience.after(took_s)
-        seen.append(patience.timeout_s)
-    assert seen == [40, 80, 160, 20, 400, 600, 600, 600, 1200, 20]
-
-
 def test_without_the_token_it_says_where_to_put_it():
     assert "--token_file=FILE" in str(answer(Failed(grpc.StatusCode.UNAUTHENTICATED, "no token")))
 

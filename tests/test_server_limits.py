@@ -2,6 +2,7 @@
 
 import errno
 import queue
+import socket
 import threading
 import time
 
@@ -236,6 +237,19 @@ def test_bad_messages_in_a_row_close_the_ear_for_a_while():
 def is_beyond_the_streams(end):
     """More streams than the connection may have, begun before its settings came: REFUSED_STREAM of HTTP/2."""
     return end.code().name == "UNAVAILABLE" and "RST_STREAM with error code 7" in end.details()
+
+
+def test_a_connection_whose_machine_is_gone_is_closed():
+    """It answers no ping any more. gRPC's own limit is a minute, whatever is asked of its keepalive."""
+    with SmallLearner(limits=ServerLimits(keepalive_s=0.5, ping_s=0.5)) as learner:
+        host, _, port = learner.address.rpartition(":")
+        settings, acknowledged = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), bytes((0, 0, 0, 4, 1, 0, 0, 0, 0))
+        with socket.create_connection((host, int(port)), timeout=30) as gone:
+            gone.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + acknowledged)
+            received = b""
+            while block := gone.recv(4096):
+                received += block
+        assert b"ping_timeout" in received
 
 
 def test_a_flood_without_a_token_is_survived_by_who_has_it():

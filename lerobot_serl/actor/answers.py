@@ -9,11 +9,8 @@ from ..transport import FINISHED
 
 # A killed predecessor's session expires on the learner's side; a name that is taken for longer is taken.
 NAME_PATIENCE_S = 15.0
-POLICY_TIMEOUT_S, LONGEST_POLICY_TIMEOUT_S = 20.0, 600.0
 # A refusal of somebody who was let in before is believed when so many connections in a row have brought it.
 CONNECTIONS_BELIEVED = 3
-# At least this often what the last policy took.
-POLICY_MARGIN = 4.0
 _TRY_AGAIN = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -39,6 +36,10 @@ class LearnerSilent(LearnerAway):
 
 class LearnerDoubted(LearnerAway):
     """Refused, perhaps because the call was changed on the way: ask again on another connection."""
+
+
+class WeightsLost(LearnerAway):
+    """The learner whose weights are here is there, but its newest did not come through: go on with those, and ask again."""
 
 
 class NameTaken(LearnerAway):
@@ -118,21 +119,3 @@ class NamePatience:
         elif time.monotonic() > self._until_s:
             return LearnerRefused(str(error))
         return None
-
-
-class PolicyPatience:
-    """How long a call for a whole policy may take, which is megabytes over any network: doubled while that is not enough.
-
-    Attributes:
-        timeout_s: of the next call.
-    """
-
-    def __init__(self) -> None:
-        self.timeout_s = POLICY_TIMEOUT_S
-
-    def after(self, took_s: float | None) -> None:
-        """Told what the call took; None: it came to no end in time."""
-        if took_s is None:
-            self.timeout_s = min(2 * self.timeout_s, LONGEST_POLICY_TIMEOUT_S)
-        else:
-            self.timeout_s = max(POLICY_TIMEOUT_S, POLICY_MARGIN * took_s)

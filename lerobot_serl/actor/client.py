@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,22 @@ from .answers import (
     LearnerSilent,
     LearnerUnreachable,
     NamePatience,
-    PolicyPatience,
     RefusalDoubt,
+    WeightsLost,
     answer,
 )
+from .silence import SilenceWatch
 from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
 POLICY = "policy"
 RETRY_S = 0.25
-CALL_TIMEOUT_S = 10.0
-# Of an episode: a learner may hold a simulated one back for so long; a slow network gets a second for each megabyte more.
-THROTTLED_TIMEOUT_S = 600.0
-EPISODE_TIMEOUT_S = 20.0
+# Until an answer begins; a learner that comes back may have to put a whole policy together first.
+CALL_TIMEOUT_S, POLICY_TIMEOUT_S = 10.0, 60.0
+# Between two parts of a message, either way: 26 kB/s are enough.
+PART_TIMEOUT_S = 10.0
+# From an episode's last part to its acknowledgement: a simulated one may be held back; what the system has buffered goes at least so fast.
+ACKNOWLEDGEMENT_TIMEOUT_S, THROTTLED_TIMEOUT_S = 20.0, 600.0
 SLOWEST_BYTES_PER_S = 1e6
 
 
@@ -68,7 +71,7 @@ class LearnerClient:
         finished: the learner has said that it is done.
         dataset: that the learner collects for now.
         on_lost: called when the learner does not answer any more, with the reason.
-        on_back: called when it answers again; the newest weights are here by then.
+        on_back: called when it answers again; if it is another one, its policy is here by then.
 
     Raises:
         ValueError: the address is none.
@@ -84,7 +87,7 @@ class LearnerClient:
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
         self._open_channel = lambda: open_channel(address, token, certificate)
         self._channel = self._open_channel()
-        self._policy_patience, self._fetch_doubt, self._send_doubt = PolicyPatience(), RefusalDoubt(), RefusalDoubt()
+        self._fetch_doubt, self._send_doubt = RefusalDoubt(), RefusalDoubt()
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
@@ -153,16 +156,21 @@ class LearnerClient:
             LearnerRefused: as :meth:`connect`; EpisodeRefused: this episode is bad; LearnerFinished: no learner will take it any more.
         """
         metadata = (*self._metadata(), (THROTTLE_KEY, "1" if wait_for_learner else "0"))
-        timeout_s = (THROTTLED_TIMEOUT_S if wait_for_learner else EPISODE_TIMEOUT_S) + len(data) / SLOWEST_BYTES_PER_S
-        channel = self._channel
+        acknowledged_s = (THROTTLED_TIMEOUT_S if wait_for_learner else ACKNOWLEDGEMENT_TIMEOUT_S) + len(data) / SLOWEST_BYTES_PER_S
+        channel, watch = self._channel, SilenceWatch(PART_TIMEOUT_S)
+
+        def parts() -> Iterator[Any]:
+            yield from watch.over(split(data, services_pb2.Transition), PART_TIMEOUT_S)
+            watch.expect(acknowledged_s)
+
         try:
-            call = _stub(channel).SendTransitions.with_call
-            _, done = call(split(data, services_pb2.Transition), metadata=metadata, timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise self._after(self._send_doubt.of(answer(error), channel), channel) from error
+            with watch.of(_stub(channel).SendTransitions.future(parts(), metadata=metadata)) as call:
+                call.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            raise self._after(self._send_doubt.of(_said(error, watch), channel), channel) from error
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
-        receipt = str(dict(done.trailing_metadata()).get(RECEIPT_KEY))
+        receipt = str(dict(call.trailing_metadata()).get(RECEIPT_KEY))
         if not _names(receipt, uuid):
             said = LearnerRefused(
                 f"the learner acknowledged {receipt[:200]}, expected episode {uuid}; it has another version of lerobot_serl"
@@ -186,6 +194,10 @@ class LearnerClient:
             except LearnerRefused as error:
                 self._stopped(error)
                 return
+            except WeightsLost as error:
+                logging.debug(str(error))
+                self._back()
+                self._closed.wait(RETRY_S)
             except (LearnerAway, MessageError, ValueError) as error:  # ValueError: the channel was closed
                 if self._closed.is_set():
                     return
@@ -239,23 +251,23 @@ class LearnerClient:
 
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
-        # Whoever has weights gets an answer within a second or so; a learner that was lost may come back with a whole policy.
-        patience, started_s = None if self.reachable else self._policy_patience, time.monotonic()
-        timeout_s, channel = CALL_TIMEOUT_S if patience is None else patience.timeout_s, self._channel
+        # Whoever has weights gets an answer within a second or so.
+        channel, watch = self._channel, SilenceWatch(CALL_TIMEOUT_S if self.reachable else POLICY_TIMEOUT_S)
         try:
-            parts = _stub(channel).StreamParameters(services_pb2.Empty(), metadata=metadata, timeout=timeout_s)
-            data = next(join(parts), None)
+            with watch.of(_stub(channel).StreamParameters(services_pb2.Empty(), metadata=metadata)) as parts:
+                data = next(join(watch.over(parts, PART_TIMEOUT_S)), None)
         except grpc.RpcError as error:
-            said = self._after(self._fetch_doubt.of(answer(error), channel), channel)
-            if patience is not None and isinstance(said, LearnerSilent):
-                patience.after(None)
-            raise said from error
+            said = self._after(self._fetch_doubt.of(_said(error, watch), channel), channel)
+            raise self._but_there(said, parts) from error
         except DamagedMessage as error:
-            raise LearnerAway(str(error)) from error
+            raise self._but_there(LearnerAway(str(error)), parts) from error
         self._fetch_doubt.went_well()
-        if patience is not None:
-            patience.after(time.monotonic() - started_s)
         return None if data is None else decode(data)
+
+    def _but_there(self, said: LearnerAway | LearnerRefused, parts: Any) -> LearnerAway | LearnerRefused:
+        """What to raise of a failed call for weights, which begins with the learner's run: is it the one whose weights are here?"""
+        is_there = bool(self._run) and dict(parts.initial_metadata() or ()).get(RUN_KEY) == self._run
+        return WeightsLost(str(said)) if is_there and isinstance(said, LearnerAway) else said
 
     def _after(self, said: LearnerAway | LearnerRefused, channel: Any) -> LearnerAway | LearnerRefused:
         """What to raise. On a connection that lost or changed bytes on the way nothing else may arrive; begin another."""
@@ -292,6 +304,12 @@ class LearnerClient:
 
 def _stub(channel: Any) -> Any:
     return services_pb2_grpc.LearnerServiceStub(channel)
+
+
+def _said(error: grpc.RpcError | grpc.FutureCancelledError, watch: SilenceWatch) -> LearnerAway | LearnerRefused:
+    if watch.was_silent:
+        return LearnerSilent("nothing came or went for too long")
+    return answer(error) if isinstance(error, grpc.RpcError) else LearnerAway("the call was cancelled")
 
 
 def _names(receipt: str, uuid: str) -> bool:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from ..transport import CHUNK_BYTES
+from ..secure_channel import PING_TIMEOUT_S
+from ..transport import LARGEST_PART_BYTES
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class ServerLimits:
         metadata_bytes: of one call.
         handshake_s: a connection has to be established within so long.
         idle_s: a connection without calls is closed after so long.
-        keepalive_s: a silent connection is asked after so long whether it lives, and closed if it does not answer within as long.
+        keepalive_s: a silent connection is asked after so long whether it lives, ...
+        ping_s: ... and closed if it does not answer within this.
     """
 
     actors: int = 24
@@ -45,6 +47,7 @@ class ServerLimits:
     handshake_s: float = 10.0
     idle_s: float = 60.0
     keepalive_s: float = 4.0
+    ping_s: float = PING_TIMEOUT_S
 
     @property
     def threads(self) -> int:
@@ -55,14 +58,14 @@ class ServerLimits:
         """Those that gRPC itself watches over."""
         return [
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", 2 * CHUNK_BYTES),
+            ("grpc.max_receive_message_length", LARGEST_PART_BYTES),
             ("grpc.max_concurrent_streams", 2 * self.calls_per_connection),
             ("grpc.max_metadata_size", self.metadata_bytes),
             ("grpc.absolute_max_metadata_size", self.metadata_bytes),
             ("grpc.server_handshake_timeout_ms", int(self.handshake_s * 1000)),
             ("grpc.max_connection_idle_ms", int(self.idle_s * 1000)),
             ("grpc.keepalive_time_ms", int(self.keepalive_s * 1000)),
-            ("grpc.keepalive_timeout_ms", int(self.keepalive_s * 1000)),
+            ("grpc.http2.ping_timeout_ms", int(self.ping_s * 1000)),
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 2000),
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 2000),

@@ -143,6 +143,7 @@ class LearnerServer:
         known = int(version) if metadata.get(RUN_KEY) == self._publisher.run and version.isascii() and version.isdigit() else 0
         snapshot = self._publisher.wait_for_newer(known, POLL_S)
         self._end_if_closing(context)
+        context.send_initial_metadata(((RUN_KEY, self._publisher.run),))
         if snapshot is None:
             return
         transfer = self._begin(self._policies if known == 0 else self._updates, context, peer)

@@ -1,0 +1,57 @@
+"""The end of a call in which nothing happens any more."""
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+
+class SilenceWatch:
+    """Cancels a call in which nothing has moved for too long. A limit on the whole call would have to know how fast the network is.
+
+    A context around the call, with a thread of its own meanwhile.
+
+    Args:
+        patience_s: for the first thing that moves.
+
+    Attributes:
+        was_silent: the call was cancelled.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self.was_silent = False
+        self._due_s = time.monotonic() + patience_s
+        self._ended = threading.Event()
+        self._call: Any = None
+        self._thread = threading.Thread(target=self._watch, name="silence", daemon=True)
+
+    def of(self, call: Any) -> Self:
+        """Which call, of those of gRPC, to cancel."""
+        self._call = call
+        return self
+
+    def __enter__(self) -> Any:
+        """The call."""
+        self._thread.start()
+        return self._call
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+
+    def expect(self, patience_s: float) -> None:
+        """Something has moved, and the next thing does within so long."""
+        self._due_s = time.monotonic() + patience_s
+
+    def over(self, parts: Iterable[Any], patience_s: float) -> Iterator[Any]:
+        """The parts as they pass, each of which moves the call."""
+        for part in parts:
+            self.expect(patience_s)
+            yield part
+
+    def _watch(self) -> None:
+        while not self._ended.wait(max(0.0, self._due_s - time.monotonic())):
+            if time.monotonic() >= self._due_s:
+                self.was_silent = True
+                self._call.cancel()
+                return
