@@ -72,6 +72,12 @@ def test_a_connection_that_has_gone_silent_is_replaced(script, tmp_path, monkeyp
         learner.server.stop()
 
 
+def wait_for_weights(client, version):
+    until = time.monotonic() + PATIENCE_S
+    while client._version < version and time.monotonic() < until:
+        time.sleep(0.1)
+
+
 class Slow:
     """Every block needs its time."""
 
@@ -98,9 +104,7 @@ def test_a_network_may_be_slow_as_long_as_something_moves(script, tmp_path, monk
         client.connect()
         assert time.monotonic() - began > 2 * 3.0
         learner.publisher.publish("actor", 1, 2)
-        until = time.monotonic() + PATIENCE_S
-        while client._version < 2 and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_for_weights(client, 2)
         assert (client._version, lost, network.n_connections) == (2, [], 1)
     finally:
         client.close()
@@ -136,9 +140,7 @@ def test_episodes_arrive_where_weights_do_not(script, tmp_path):
             assert sender.wait_for(uuid, lambda until=until: time.monotonic() < until)
         assert (uuids(tmp_path / "learner"), client._version) == (["one", "two", "three"], 1)
         harm.limit = math.inf
-        until = time.monotonic() + PATIENCE_S
-        while client._version < 2 and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_for_weights(client, 2)
         assert client._version == 2
     finally:
         sender.finish(0.0, 0.0)
