@@ -1,4 +1,4 @@
-"""Learning benchmarks: run the plans, write tables, figures and a summary under docs/results.
+"""Learning benchmarks: run the plans, write tables, figures and a summary under docs/results, and the tables of docs/benchmarks.md.
 
     python examples/benchmark/learn.py examples/benchmark/plans/pick_cube_ee.yaml
     python examples/benchmark/learn.py examples/benchmark/plans/*.yaml --jobs=2
@@ -14,12 +14,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from study.collect import collect
+from study.document import with_results
 from study.figures import draw_curves
 from study.plan import Plan, load_plan
 from study.schedule import Schedule
 from study.summary import table, variants_in
 
 REPOSITORY = Path(__file__).parents[2]
+RESULTS, DOCUMENT = REPOSITORY / "docs" / "results", REPOSITORY / "docs" / "benchmarks.md"
 
 
 def publish(plan: Plan, root: Path, results: Path) -> None:
@@ -36,6 +38,8 @@ def publish(plan: Plan, root: Path, results: Path) -> None:
     practised = [name for name in plan.variants if name in variants and plan.variants[name].method != "frozen_act"]
     if practised:
         draw_curves(directory, practised, directory / "success.png", plan.name.replace("_", " "), act_from)
+    if results == RESULTS:
+        DOCUMENT.write_text(with_results(DOCUMENT.read_text(encoding="utf-8"), plan, results), encoding="utf-8")
 
 
 def main() -> int:
@@ -44,12 +48,12 @@ def main() -> int:
     command.add_argument("plans", type=Path, nargs="+", help="YAML files")
     command.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
     command.add_argument("--root", type=Path, default=REPOSITORY / "outputs" / "benchmark", help="for everything that runs leave")
-    command.add_argument("--results", type=Path, default=REPOSITORY / "docs" / "results", help="for tables and figures")
+    command.add_argument("--results", type=Path, default=RESULTS, help="for tables and figures")
     command.add_argument("--quick", action="store_true", help="one seed and a few hundred steps: does everything run?")
     command.add_argument("--collect_only", action="store_true", help="run nothing; write tables and figures of the runs that are finished")
     settings = command.parse_args()
     plans = {path.resolve(): load_plan(path, settings.quick) for path in settings.plans}
-    if settings.quick and settings.results == REPOSITORY / "docs" / "results":
+    if settings.quick and settings.results == RESULTS:
         command.error("--quick: these numbers mean nothing; name another directory with --results")
     root = settings.root.resolve()
     schedule = Schedule(plans, root, settings.jobs, settings.quick)
