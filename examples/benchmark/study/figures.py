@@ -1,7 +1,9 @@
 """Figures, drawn from the committed tables and nothing else."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lerobot_serl.report.interval import mean_interval
 
@@ -9,39 +11,87 @@ from .collect import evaluations_of
 from .results import read_rows, success_by_step
 from .summary import summarise
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUCCESS = "success, % (mean and 95 % interval over seeds)"
+COLUMNS = 4
 COLOURS = ("#0b5394", "#cc4125", "#6aa84f", "#8e7cc3", "#e69138", "#45818e", "#a64d79", "#7f6000")
 
 
 def draw_curves(directory: Path, variants: Sequence[str], path: Path, title: str, act_from: str | None = None) -> None:
+    """:func:`curves_of` as a file."""
+    curves_of(directory, variants, title, act_from).savefig(path, dpi=120, metadata={"Software": None})
+
+
+def curves_of(directory: Path, variants: Sequence[str], title: str, act_from: str | None = None) -> "Figure":
     """Mean success over seeds against environment steps, with 95 % intervals; ACT as a dashed line.
+
+    More variants than there are colours get a panel each, beside the first of them over the same seeds.
 
     Args:
         directory: ``docs/results/<study>``.
         act_from: variant whose evaluations at step 0 are ACT's; the first one by default.
     """
     from matplotlib import rc_context
+
+    act = summarise(directory, act_from or variants[0])
+    act_of = dict(zip(act.seeds, act.act, strict=True))
+    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        return (_panels if len(variants) > len(COLOURS) else _together)(directory, variants, title, act_of)
+
+
+def _together(directory: Path, variants: Sequence[str], title: str, act_of: dict[int, float]) -> "Figure":
     from matplotlib.figure import Figure
 
-    with rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
-        act = summarise(directory, act_from or variants[0]).act
-        axes.axhline(100 * sum(act) / len(act), color="0.4", linestyle="--", linewidth=1, label="ACT")
-        for variant, colour in zip(variants, COLOURS, strict=False):
-            steps, middle, low, high = curve(directory, variant)
-            axes.plot(steps, middle, color=colour, label=variant.replace("_", " "), marker="o", markersize=3)
-            axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.set(
-            xlabel="environment steps", ylabel="success, % (mean and 95 % interval over seeds)", title=title, ylim=(-2, 102), xlim=(0, None)
-        )
-        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        figure.savefig(path, dpi=120, metadata={"Software": None})
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    _draw_act(axes, list(act_of.values()), label="ACT")
+    for variant, colour in zip(variants, COLOURS, strict=False):
+        _draw(axes, directory, variant, colour)
+    axes.set(xlabel="environment steps", ylabel=SUCCESS, title=title)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
 
 
-def curve(directory: Path, variant: str) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Steps, mean success and interval in percent; the n-th evaluation of every seed makes the n-th point."""
+def _panels(directory: Path, variants: Sequence[str], title: str, act_of: dict[int, float]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    first, *others = variants
+    n_rows = math.ceil(len(others) / COLUMNS)
+    figure = Figure(figsize=(2.2 * COLUMNS, 1.8 * n_rows + 0.6), layout="constrained")
+    panels = figure.subplots(n_rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flatten()
+    for axes, variant in zip(panels, others, strict=False):
+        seeds = sorted({row.seed for row in read_rows(evaluations_of(directory, variant))})
+        _draw_act(axes, [act_of[seed] for seed in seeds])
+        _draw(axes, directory, first, "0.6", seeds)
+        _draw(axes, directory, variant, COLOURS[1])
+        axes.set_title(f"{variant.replace('_', ' ')} ({len(seeds)} seed{'s' * (len(seeds) > 1)})", fontsize=9)
+    for axes in panels[len(others) :]:
+        axes.set_visible(False)
+    for axes in panels[: len(others)][-COLUMNS:]:
+        axes.tick_params(labelbottom=True)
+    figure.suptitle(f"{title}: each variant (red) and {first} (grey) over the same seeds, ACT dashed")
+    figure.supxlabel("environment steps")
+    figure.supylabel(SUCCESS)
+    return figure
+
+
+def _draw_act(axes: Any, act: Sequence[float], label: str | None = None) -> None:
+    axes.axhline(100 * sum(act) / len(act), color="0.4", linestyle="--", linewidth=1, label=label)
+
+
+def _draw(axes: Any, directory: Path, variant: str, colour: str, seeds: Sequence[int] | None = None) -> None:
+    steps, middle, low, high = curve(directory, variant, seeds)
+    axes.plot(steps, middle, color=colour, label=variant.replace("_", " "), marker="o", markersize=3)
+    axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.set(ylim=(-2, 102), xlim=(0, None))
+
+
+def curve(directory: Path, variant: str, seeds: Sequence[int] | None = None) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Steps, mean success and interval in percent; the n-th evaluation of every seed makes the n-th point. ``seeds``: all by default."""
     rows = read_rows(evaluations_of(directory, variant))
-    runs = [success_by_step(rows, seed) for seed in sorted({row.seed for row in rows})]
+    runs = [success_by_step(rows, seed) for seed in seeds or sorted({row.seed for row in rows})]
     count = min(len(run) for run in runs)
     points = [mean_interval([list(run.values())[index] for run in runs]) for index in range(count)]
     steps = [sum(list(run)[index] for run in runs) / len(runs) for index in range(count)]

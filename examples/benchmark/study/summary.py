@@ -12,6 +12,8 @@ from .results import read_rows, success_by_step, worst_window
 
 WINDOW = 50
 GAIN = 0.25
+# Of an ablation: the variant that the others differ from in one setting. It has all seeds that they have.
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def variants_in(directory: Path) -> list[str]:
 
 
 def table(directory: Path, act_from: str | None = None) -> str:
-    """A Markdown table of a study, best first.
+    """A Markdown table of a study, best first; of an ablation with each variant's difference to the default.
 
     Args:
         act_from: variant whose first evaluation is ACT's success, for those that do not start from ACT.
@@ -105,22 +107,34 @@ def table(directory: Path, act_from: str | None = None) -> str:
     )
     every = [summarise(directory, name, act) for name in names]
     summaries = sorted((summary for summary in every if summary.seeds), key=lambda summary: -summary.mean[0])
-    lines = [
-        "| variant | seeds | success at the end | difference to ACT | worst 50 of practice, below ACT | steps to ACT + 25 points |",
-        "|---|---|---|---|---|---|",
-    ]
-    for summary in summaries:
-        own = dict(zip(summary.seeds, summary.act, strict=True))
-        mean, low, high = summary.mean
-        gain, gain_low, gain_high = summary.gain_over(own)
-        drop = f"{100 * max(a - w for a, w in zip(summary.act, summary.worst, strict=True)):.0f}" if summary.worst else ""
-        steps = [step for step in summary.steps_to_gain if step is not None]
-        missed = len(summary.seeds) - len(steps)
-        soon = f"{sum(steps) / len(steps):,.0f}" if steps else "never"
-        soon += f" ({missed} of {len(summary.seeds)} never)" if steps and missed else ""
-        final, change = f"{100 * mean:.0f}", f"{100 * gain:+.0f}"
-        if len(summary.seeds) > 1:  # one seed has no interval
-            final += f" ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
-            change += f" ({100 * max(gain_low, -1):+.0f} to {100 * min(gain_high, 1):+.0f})"
-        lines.append(f"| {summary.variant} | {len(summary.seeds)} | {final} | {change} | {drop} | {soon if summary.worst else ''} |")
-    return "\n".join(lines)
+    default = next((dict(zip(summary.seeds, summary.final, strict=True)) for summary in summaries if summary.variant == DEFAULT), None)
+    columns = ["variant", "seeds", "success at the end", "difference to ACT"]
+    columns += [f"difference to {DEFAULT}, same seeds"] * (default is not None)
+    columns += ["worst 50 of practice, below ACT", "steps to ACT + 25 points"]
+    rows = [columns, *(_cells(summary, default) for summary in summaries)]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])
+
+
+def _cells(summary: Summary, default: dict[int, float] | None) -> list[str]:
+    mean, low, high = summary.mean
+    final = f"{100 * mean:.0f}"
+    if len(summary.seeds) > 1:  # one seed has no interval
+        final += f" ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
+    cells = [summary.variant, str(len(summary.seeds)), final, _difference(summary, dict(zip(summary.seeds, summary.act, strict=True)))]
+    if default is not None:
+        cells.append("" if summary.variant == DEFAULT else _difference(summary, default))
+    if not summary.worst:
+        return [*cells, "", ""]
+    drop = max(act - worst for act, worst in zip(summary.act, summary.worst, strict=True))
+    steps = [step for step in summary.steps_to_gain if step is not None]
+    missed = len(summary.seeds) - len(steps)
+    soon = f"{sum(steps) / len(steps):,.0f}" if steps else "never"
+    soon += f" ({missed} of {len(summary.seeds)} never)" if steps and missed else ""
+    return [*cells, f"{100 * drop:.0f}", soon]
+
+
+def _difference(summary: Summary, to: dict[int, float]) -> str:
+    mean, low, high = summary.gain_over(to)
+    interval = f" ({100 * max(low, -1):+.0f} to {100 * min(high, 1):+.0f})" if len(summary.seeds) > 1 else ""
+    return f"{100 * mean:+.0f}{interval}"

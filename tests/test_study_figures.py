@@ -1,0 +1,43 @@
+"""Figures of studies."""
+
+import pytest
+from study.collect import evaluations_of
+from study.figures import COLOURS, curves_of
+from study.results import Row, write_rows
+
+
+def study(tmp_path, count):
+    """Variants of which the n-th has seeds 0 to n and ends at n successes of 20."""
+    names = [f"variant_{number}" for number in range(count)]
+    for number, name in enumerate(names):
+        seeds = range(len(names) if number == 0 else number + 1)
+        rows = [
+            Row(step=step, episode=episode, success=int(episode < (number if step else 2)), ret=0.0, length=1, seed=seed, wall_s=0.0)
+            for seed in seeds
+            for step in (0, 100)
+            for episode in range(20)
+        ]
+        write_rows(evaluations_of(tmp_path, name), rows)
+    return names
+
+
+def ends(axes):
+    """Where the curves end, in percent."""
+    return [round(line.get_ydata()[-1]) for line in axes.get_lines() if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+
+
+@pytest.mark.parametrize("count", [2, len(COLOURS)])
+def test_a_few_variants_share_a_panel(tmp_path, count):
+    names = study(tmp_path, count)
+    (axes,) = curves_of(tmp_path, names, "a study").axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ACT", *(name.replace("_", " ") for name in names)]
+    assert ends(axes) == [5 * number for number in range(count)]
+
+
+def test_none_of_many_variants_is_left_out(tmp_path):
+    names = study(tmp_path, len(COLOURS) + 2)
+    shown = [axes for axes in curves_of(tmp_path, names, "a study").axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == [f"{name.replace('_', ' ')} ({number + 1} seeds)" for number, name in enumerate(names)][
+        1:
+    ]
+    assert [ends(axes) for axes in shown] == [[0, 5 * number] for number in range(1, len(names))]
