@@ -54,3 +54,11 @@ def test_one_thing_may_be_given_more_time():
         watch.expect(60.0)
         assert not call.cancelled.wait(0.6)
     assert not watch.was_silent
+
+
+def test_the_next_thing_may_have_to_come_sooner():
+    call, watch = Call(), SilenceWatch(300.0)
+    with watch.of(call):
+        watch.expect(0.2)
+        assert call.cancelled.wait(30)
+    assert watch.was_silent

@@ -22,7 +22,7 @@ class SilenceWatch:
     def __init__(self, patience_s: float) -> None:
         self.was_silent = False
         self._due_s = time.monotonic() + patience_s
-        self._ended = threading.Event()
+        self._changed, self._has_ended = threading.Condition(), False
         self._call: Any = None
         self._thread = threading.Thread(target=self._watch, name="silence", daemon=True)
 
@@ -37,11 +37,15 @@ class SilenceWatch:
         return self._call
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ended.set()
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify()
 
     def expect(self, patience_s: float) -> None:
         """Something has moved, and the next thing does within so long."""
-        self._due_s = time.monotonic() + patience_s
+        with self._changed:
+            self._due_s = time.monotonic() + patience_s
+            self._changed.notify()  # it may be sooner than before
 
     def over(self, parts: Iterable[Any], patience_s: float) -> Iterator[Any]:
         """The parts as they pass, each of which moves the call."""
@@ -50,8 +54,9 @@ class SilenceWatch:
             yield part
 
     def _watch(self) -> None:
-        while not self._ended.wait(max(0.0, self._due_s - time.monotonic())):
-            if time.monotonic() >= self._due_s:
-                self.was_silent = True
-                self._call.cancel()
-                return
+        with self._changed:
+            while not self._has_ended and (left_s := self._due_s - time.monotonic()) > 0:
+                self._changed.wait(left_s)
+            self.was_silent = not self._has_ended
+        if self.was_silent:
+            self._call.cancel()
