@@ -55,6 +55,8 @@ PART_TIMEOUT_S = 10.0
 # From an episode's last part to its acknowledgement: a simulated one may be held back; what the system has buffered goes at least so fast.
 ACKNOWLEDGEMENT_TIMEOUT_S, THROTTLED_TIMEOUT_S = 20.0, 600.0
 SLOWEST_BYTES_PER_S = 1e6
+# To read weights that have just come.
+THREAD_PATIENCE_S = 10.0
 
 
 class LearnerClient:
@@ -179,10 +181,13 @@ class LearnerClient:
         self._send_doubt.went_well()
 
     def close(self) -> None:
-        """End the connection; may be called twice."""
+        """End the connection, and following; may be called twice."""
         with self._lock:
             self._closed.set()
         self._channel.close()
+        # A thread that is in PyTorch when the interpreter exits aborts the process ("terminate called without an active exception").
+        if self._thread.is_alive():
+            self._thread.join(THREAD_PATIENCE_S)
 
     def _follow(self) -> None:
         name = NamePatience()
