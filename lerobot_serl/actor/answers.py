@@ -31,7 +31,7 @@ class LearnerAway(ConnectionError):  # noqa: N818
 
 
 class LearnerSilent(LearnerAway):
-    """A call came to no end in time."""
+    """Nothing of a call moved for too long."""
 
 
 class LearnerDoubted(LearnerAway):
