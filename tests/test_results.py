@@ -12,7 +12,7 @@ from speed import table as speed_table
 from study.document import with_results
 from study.plan import load_plan
 from study.results import read_rows, success_by_step
-from study.summary import dip_by_chance, summarise, table, variants_in
+from study.summary import dip_by_chance, mean_difference, summarise, table, variants_in
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "quickstart"
@@ -35,7 +35,7 @@ def test_the_readme_says_what_the_benchmark_measured():
     assert [tuple(map(int, row)) for row in rows] == [
         (seed, round(50 * act), round(50 * final)) for seed, act, final in zip(summary.seeds, summary.act, summary.final, strict=True)
     ]
-    _, low, high = summary.gain_over(dict(zip(summary.seeds, summary.act, strict=True)))
+    _, low, high = mean_difference(summary.by_seed(summary.final), summary.by_seed(summary.act))
     drop = max(0.0, *(act - worst for act, worst in zip(summary.act, summary.worst, strict=True)))
     assert f"On average {100 * sum(summary.act) / len(summary.act):.0f} % became {100 * summary.mean[0]:.0f} %" in text
     assert f"difference {100 * low:+.0f} to {100 * high:+.0f} points" in text

@@ -177,6 +177,19 @@ def test_the_summary_says_what_the_tables_say(tmp_path):
     assert lines[3] == "| bad | 1 | 0 | -25 | -25 | never |"
 
 
+def test_an_ablation_is_compared_with_the_default_of_its_own_seeds_at_the_end_and_on_the_way(tmp_path):
+    both = [(1, 2, 4), (2, 4, 4)]
+    write_rows(
+        tmp_path / "default.csv", [row for s, run in enumerate(both) for i, n in enumerate(run) for row in evaluation(s, 500 * i, n)]
+    )
+    write_rows(tmp_path / "other.csv", evaluation(1, 0, 2) + evaluation(1, 500, 1) + evaluation(1, 1000, 4))
+    heads, _, *lines = table(tmp_path, act_from="default").splitlines()
+    assert heads.split(" | ")[4:6] == ["difference to default, same seeds", "the same over all evaluations"]
+    cells = {line.split(" | ")[0]: line.split(" | ")[3:6] for line in lines}
+    # Seed 1 alone: 4 and 4 of 4 at the end; 4 and 4 of 4 against 1 and 4 of 4 on the way to it. ACT's own evaluation does not count.
+    assert cells == {"| other": ["+50", "+0", "-38"], "| default": ["+62 (-96 to +100)", "", ""]}
+
+
 def test_runs_whose_act_was_not_measured_yet_wait(tmp_path):
     """While a study runs, a variant may have seeds that the one with ACT's success does not have yet."""
     write_rows(tmp_path / "act.csv", evaluation(0, 0, 1))
@@ -206,19 +219,19 @@ def test_what_another_schedule_has_done_meanwhile_is_left_alone(tmp_path):
 
 def test_while_one_run_makes_a_base_the_next_one_has_another(tmp_path):
     """Two of one seed side by side: the second would wait for minutes until the first has trained their ACT."""
-    path = plan_file(tmp_path, task="no_such_task", variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
+    path = plan_file(tmp_path, variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
     plan, root = load_plan(path), tmp_path / "root"
-    Schedule({path: plan}, root, parallel=2, quick=False).run()
+    Schedule({path: plan}, root, parallel=2, quick=False, program=("false",)).run()
     begun = {(name, seed): (root / "example" / name / f"seed{seed}").stat().st_mtime_ns for name in ("one", "two") for seed in (0, 1)}
     assert sorted(begun, key=begun.__getitem__)[:2] == [("one", 0), ("one", 1)]
 
 
 def test_runs_whose_base_is_there_are_begun_in_the_order_of_the_plan(tmp_path):
-    path = plan_file(tmp_path, task="no_such_task", variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
+    path = plan_file(tmp_path, variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
     plan, root = load_plan(path), tmp_path / "root"
     for seed in plan.seeds:
         write_json(plan.base_root(root, seed) / BASE, {})
-    Schedule({path: plan}, root, parallel=2, quick=False).run()
+    Schedule({path: plan}, root, parallel=2, quick=False, program=("false",)).run()
     begun = {(name, seed): (root / "example" / name / f"seed{seed}").stat().st_mtime_ns for name in ("one", "two") for seed in (0, 1)}
     assert sorted(begun, key=begun.__getitem__) == [("one", 0), ("two", 0), ("one", 1), ("two", 1)]
 

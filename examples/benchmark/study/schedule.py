@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from .run import MARKER
 
 POLL_S = 2.0
 TAIL_LINES = 15
+RUN_ONE = (sys.executable, "-m", "study.run_one")
 
 
 @dataclass
@@ -43,10 +44,11 @@ class Schedule:
         root: of everything that runs leave.
         parallel: jobs at a time.
         quick: see :meth:`Plan.quick`.
+        program: that carries a job out, given plan, variant, seed and root.
     """
 
-    def __init__(self, plans: dict[Path, Plan], root: Path, parallel: int, quick: bool) -> None:
-        self._root, self._parallel, self._quick = root, parallel, quick
+    def __init__(self, plans: dict[Path, Plan], root: Path, parallel: int, quick: bool, program: Sequence[str] = RUN_ONE) -> None:
+        self._root, self._parallel, self._quick, self._program = root, parallel, quick, program
         jobs = [
             _Job(path, plan, variant, seed, root / plan.name / variant.name / f"seed{seed}", plan.base_root(root, seed))
             for path, plan in plans.items()
@@ -85,7 +87,7 @@ class Schedule:
         job.directory.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [environment.get("PYTHONPATH")])])
-        command = [sys.executable, "-m", "study.run_one", str(job.plan_path), job.variant.name, str(job.seed), str(self._root)]
+        command = [*self._program, str(job.plan_path), job.variant.name, str(job.seed), str(self._root)]
         with (job.directory / "run.log").open("ab") as log:
             job.process = subprocess.Popen(
                 command + ["--quick"] * self._quick, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment

@@ -25,6 +25,7 @@ class Summary:
         seeds: of the runs.
         act: success at step 0, each seed.
         final: success at the end, each seed.
+        throughout: mean success of the evaluations after ACT's own, each seed: how soon and how far together, of more episodes than the end has.
         worst: lowest success over 50 practice episodes in a row, each seed; empty where nothing was practised.
         steps_to_gain: environment steps until an evaluation is 25 points above ACT's, each seed; None: never.
     """
@@ -33,6 +34,7 @@ class Summary:
     seeds: tuple[int, ...]
     act: tuple[float, ...]
     final: tuple[float, ...]
+    throughout: tuple[float, ...]
     worst: tuple[float, ...]
     steps_to_gain: tuple[int | None, ...]
 
@@ -41,9 +43,9 @@ class Summary:
         """Of the final success: mean and 95 % interval over seeds."""
         return mean_interval(self.final)
 
-    def gain_over(self, act: dict[int, float]) -> tuple[float, float, float]:
-        """Mean and 95 % interval of the final success's difference to ACT's, seed by seed."""
-        return mean_interval([final - act[seed] for seed, final in zip(self.seeds, self.final, strict=True)])
+    def by_seed(self, values: tuple[float, ...]) -> dict[int, float]:
+        """Values of the seeds, such as :attr:`final`, by seed."""
+        return dict(zip(self.seeds, values, strict=True))
 
 
 def summarise(directory: Path, variant: str, act: dict[int, float] | None = None) -> Summary:
@@ -66,6 +68,7 @@ def summarise(directory: Path, variant: str, act: dict[int, float] | None = None
         seeds,
         tuple(first[seed] for seed in seeds),
         tuple(list(curves[seed].values())[-1] for seed in seeds),
+        tuple(float(np.mean(list(curves[seed].values())[min(1, len(curves[seed]) - 1) :])) for seed in seeds),
         tuple(worst_window(practice, seed, WINDOW) for seed in seeds) if practice else (),
         reached,
     )
@@ -94,36 +97,36 @@ def variants_in(directory: Path) -> list[str]:
 
 
 def table(directory: Path, act_from: str | None = None) -> str:
-    """A Markdown table of a study, best first; of an ablation with each variant's difference to the default.
+    """A Markdown table of a study, best first; of an ablation with each variant's difference to the default, at the end and throughout.
 
     Args:
         act_from: variant whose first evaluation is ACT's success, for those that do not start from ACT.
     """
     names = variants_in(directory)
-    act = (
-        {s: a for summary in [summarise(directory, act_from)] for s, a in zip(summary.seeds, summary.act, strict=True)}
-        if act_from
-        else None
-    )
+    reference = summarise(directory, act_from) if act_from else None
+    act = reference.by_seed(reference.act) if reference else None
     every = [summarise(directory, name, act) for name in names]
     summaries = sorted((summary for summary in every if summary.seeds), key=lambda summary: -summary.mean[0])
-    default = next((dict(zip(summary.seeds, summary.final, strict=True)) for summary in summaries if summary.variant == DEFAULT), None)
+    default = next((summary for summary in summaries if summary.variant == DEFAULT), None)
     columns = ["variant", "seeds", "success at the end", "difference to ACT"]
-    columns += [f"difference to {DEFAULT}, same seeds"] * (default is not None)
+    columns += [f"difference to {DEFAULT}, same seeds", "the same over all evaluations"] * (default is not None)
     columns += ["worst 50 of practice, below ACT", "steps to ACT + 25 points"]
     rows = [columns, *(_cells(summary, default) for summary in summaries)]
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])
 
 
-def _cells(summary: Summary, default: dict[int, float] | None) -> list[str]:
+def _cells(summary: Summary, default: Summary | None) -> list[str]:
     mean, low, high = summary.mean
     final = f"{100 * mean:.0f}"
     if len(summary.seeds) > 1:  # one seed has no interval
         final += f" ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
-    cells = [summary.variant, str(len(summary.seeds)), final, _difference(summary, dict(zip(summary.seeds, summary.act, strict=True)))]
-    if default is not None:
-        cells.append("" if summary.variant == DEFAULT else _difference(summary, default))
+    at_the_end, throughout = summary.by_seed(summary.final), summary.by_seed(summary.throughout)
+    cells = [summary.variant, str(len(summary.seeds)), final, _difference(at_the_end, summary.by_seed(summary.act))]
+    if default is summary:
+        cells += ["", ""]
+    elif default is not None:
+        cells += [_difference(at_the_end, default.by_seed(default.final)), _difference(throughout, default.by_seed(default.throughout))]
     if not summary.worst:
         return [*cells, "", ""]
     drop = max(act - worst for act, worst in zip(summary.act, summary.worst, strict=True))
@@ -134,7 +137,12 @@ def _cells(summary: Summary, default: dict[int, float] | None) -> list[str]:
     return [*cells, f"{100 * drop:.0f}", soon]
 
 
-def _difference(summary: Summary, to: dict[int, float]) -> str:
-    mean, low, high = summary.gain_over(to)
-    interval = f" ({100 * max(low, -1):+.0f} to {100 * min(high, 1):+.0f})" if len(summary.seeds) > 1 else ""
+def mean_difference(values: dict[int, float], others: dict[int, float]) -> tuple[float, float, float]:
+    """Mean and 95 % interval over the seeds of ``values``, each beside the other value of the same seed."""
+    return mean_interval([value - others[seed] for seed, value in values.items()])
+
+
+def _difference(values: dict[int, float], others: dict[int, float]) -> str:
+    mean, low, high = mean_difference(values, others)
+    interval = f" ({100 * max(low, -1):+.0f} to {100 * min(high, 1):+.0f})" if len(values) > 1 else ""
     return f"{100 * mean:+.0f}{interval}"
