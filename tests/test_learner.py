@@ -45,7 +45,7 @@ def command(module, *flags, check=True):
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True, env=environment, timeout=300)
     if check:
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 
 

@@ -20,7 +20,7 @@ from ..base import REPO_ID, frozen_policy, train_act
 from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic
 from ..run import Run
 
-ROUNDS = 3
+ROUNDS, QUICK_ROUNDS = 3, 2
 LEAST_TRAINING_STEPS, QUICK_TRAINING_STEPS = 3000, 100
 
 
@@ -32,10 +32,10 @@ def filtered_bc(run: Run) -> None:
     reader = EpisodeReader(LeRobotDataset(REPO_ID, root=run.base.demonstrations), list(inputs))
     kept = [reader.read(index) for index in range(len(reader))]
     world = run.base.world(inputs, action_dim, TRAINING_SEED + SEEDS_OF_A_RUN * run.seed)
-    step = 0
-    for number in range(1, ROUNDS + 1):
+    step, rounds = 0, QUICK_ROUNDS if run.plan.quick else ROUNDS
+    for number in range(1, rounds + 1):
         session = Session(world, deterministic(policy))
-        while step < run.plan.env_steps * number / ROUNDS:
+        while step < run.plan.env_steps * number / rounds:
             recording = session.run_episode()
             assert recording is not None
             step += len(recording)
