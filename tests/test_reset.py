@@ -52,7 +52,7 @@ def run(arm, settings, pose=None, drive=lambda measured: None, controls=None, pa
     pose = pose or {}
     reset = Reset(
         settings,
-        arm,
+        arm.reset,
         pose,
         dict.fromkeys(pose, tolerance / TOLERANCE),
         drive,

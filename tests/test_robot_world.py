@@ -11,10 +11,12 @@ from small_robots import CAMERA, KEYS, TwoArms, TwoArmsConfig, slow
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.judges import RobotJudge, Verdict
 from lerobot_serl.actor.pace import Pace
+from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.safety import Guard, Limits
 from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.settings import ResetConfig
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 from lerobot_serl.replay.recording import Decider
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
@@ -194,6 +196,47 @@ def test_closing_holds_and_disconnects_once():
     assert world.robot.calls[-2:] == ["send", "disconnect"]
     assert world.robot.calls.count("disconnect") == 1
     assert set(still(world).values()) == {0.5}
+
+
+class Homing(TwoArms):
+    """Moves home by itself, past `send_action`; `on_home` is called half way."""
+
+    on_home = staticmethod(lambda: None)
+
+    def reset(self):
+        self.positions = {key: value / 2 for key, value in self.positions.items()}
+        self.on_home()
+        self.positions = dict.fromkeys(KEYS, 0.0)
+
+
+def test_after_the_robots_own_reset_the_arm_is_held_at_home_and_not_where_it_was():
+    world = make_world(Homing())
+    procedure = Reset(
+        ResetConfig(mode="robot", pause_s=0.05), world.go_home, {}, {}, lambda measured: None, world.send, world.read, Pace(100), Controls()
+    )
+    world.reset_scene = lambda: procedure.run(world.hold)
+    world.reset()
+    for _ in range(2):  # from where the first episode began, and from where the last one ended
+        world.step(np.full(4, 0.8))
+        world.hold()
+        sent = len(world.robot.sent)
+        observation = world.reset()
+        assert world.robot.sent[sent:]  # during the pause
+        assert all(set(action.values()) == {0.0} for action in world.robot.sent[sent:])
+        assert observation["observation.state"].tolist() == [0.0] * 4
+
+
+def test_stopped_on_the_way_home_the_arm_stays_where_it_is():
+    world = make_world(Homing())
+    world.reset()
+    world.step(np.full(4, 0.8))
+    world.hold()
+    world.robot.on_home = fail(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        world.go_home()
+    world.close()
+    assert list(still(world).values()) == pytest.approx([0.4] * 4)
+    assert world.robot.calls[-2:] == ["send", "disconnect"]
 
 
 def fail(error):

@@ -4,7 +4,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from .controls import GO, QUIT, Controls
 from .pace import Pace
@@ -23,7 +22,7 @@ class Reset:
 
     Args:
         settings: mode, already decided ("auto" no more).
-        robot: LeRobot's robot; asked for its own `reset` in mode "robot".
+        go_home: the robot's own way back, for mode "robot".
         pose: action key -> position, for mode "pose".
         ranges: action key -> width of its range in the demonstrations, from which an automatic speed and the tolerance come.
         drive: what the person with the teleoperator asks for now, for mode "teleop"; None while there is nothing.
@@ -36,7 +35,7 @@ class Reset:
     def __init__(
         self,
         settings: ResetConfig,
-        robot: Any,
+        go_home: Callable[[], None],
         pose: Mapping[str, float],
         ranges: Mapping[str, float],
         drive: Callable[[Mapping[str, float]], Mapping[str, float] | None],
@@ -45,7 +44,7 @@ class Reset:
         pace: Pace,
         controls: Controls,
     ) -> None:
-        self._settings, self._robot, self._drive = settings, robot, drive
+        self._settings, self._go_home, self._drive = settings, go_home, drive
         self._pose = dict(pose)
         # An arm's own steady-state error must fit into the tolerance.
         self._tolerance = {key: TOLERANCE * ranges[key] for key in pose}
@@ -62,7 +61,7 @@ class Reset:
             WorldError: the pose was not reached.
         """
         if self._settings.mode == "robot":
-            self._robot.reset()
+            self._go_home()
         elif self._settings.mode == "pose":
             self._move()
         if self._settings.pause_s:

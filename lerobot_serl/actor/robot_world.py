@@ -142,6 +142,15 @@ class RobotWorld:
                 self._held[key] = 0.0 if key.endswith(VELOCITY) else self._numbers.get(key, 0.0)
         self.robot.send_action(dict(self._held))
 
+    def go_home(self) -> None:
+        """The robot's own `reset`.
+
+        What was measured and held before is forgotten first: whoever holds the arm afterwards, or stops it on the way, must not bring it back there.
+        """
+        self._numbers, self._held, self._last = {}, {}, {}
+        self.robot.reset()  # only robots that have it get here
+        self.read()
+
     def report(self) -> Mapping[str, float | int | str]:
         steps = max(self._steps, 1)
         facts: dict[str, float | int | str] = {"own_ms": 1000 * self._timing.own_s / steps, "clamps": sum(self.guard.clamped.values())}
@@ -154,6 +163,8 @@ class RobotWorld:
             return
         self._closed = True
         try:
+            if not self._numbers:  # stopped on its way home
+                self.read()
             self.hold()
         except Exception as error:
             logging.warning(f"{self.robot.name} could not be told to hold still: {error}")
