@@ -6,18 +6,25 @@ import subprocess
 import sys
 from pathlib import Path
 
+import draccus
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from lerobot.configs import FeatureType, PolicyFeature
 from study.base import MARKER as BASE
 from study.collect import collect, finished
 from study.methods import METHODS
+from study.methods.serl import FROM_SCRATCH, DirectAgent
 from study.plan import PlanError, load_plan
 from study.results import COLUMNS, Row, read_rows, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
 from study.schedule import Schedule
 from study.summary import dip_by_chance, summarise, table, variants_in
+
+from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 
 ROOT = Path(__file__).parents[1]
 BENCHMARK = ROOT / "examples" / "benchmark"
@@ -197,6 +204,26 @@ def test_runs_whose_act_was_not_measured_yet_wait(tmp_path):
     write_rows(tmp_path / "later.csv", evaluation(1, 500, 4))
     lines = table(tmp_path, act_from="act").splitlines()[2:]
     assert lines == ["| early | 1 | 75 | +50 |  |  |", "| act | 1 | 25 | +0 |  |  |"]
+
+
+def test_from_scratch_the_actors_output_is_the_action():
+    """No ACT in it: with its edits around a random ACT, half of the first actions lay at the bounds."""
+    inputs = {
+        "observation.state": PolicyFeature(FeatureType.STATE, (5,)),
+        "observation.environment_state": PolicyFeature(FeatureType.ENV, (3,)),
+    }
+    config = draccus.decode(SerlSacConfig, FROM_SCRATCH | {"device": "cpu", "push_to_hub": False})
+    config.input_features, config.output_features = inputs, {"action": PolicyFeature(FeatureType.ACTION, (4,))}
+    torch.manual_seed(0)
+    agent = EditAgent(config)
+    agent.__class__ = DirectAgent
+    features, base = torch.randn(2000, 8), torch.rand(2000, 1, 4) * 2 - 1
+    mean, std = agent.actor(features, base)
+    executed = agent.explore(features, base, learning=True, generator=torch.Generator().manual_seed(1)).chunk
+    assert (mean.abs().max(), std.mean().item()) == (0.0, 1.0)
+    assert torch.corrcoef(torch.stack([executed.flatten(), base.flatten()]))[0, 1].abs() < 0.05
+    assert executed.std().item() == pytest.approx(torch.randn(100_000).tanh().std().item(), abs=0.02)
+    assert executed.abs().max() < 1.0
 
 
 def test_a_job_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys):

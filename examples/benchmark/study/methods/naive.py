@@ -15,7 +15,7 @@ from lerobot_serl.networks.act_base import ActBase
 from lerobot_serl.policy.agent import EditAgent
 
 from ..run import Run
-from .serl import learn, make_policy
+from .serl import DirectAgent, learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
     "actor": {"edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "pessimism": 0.0, "knots": None},
@@ -60,17 +60,10 @@ class ActActor(nn.Module):
         return edit.unflatten(-1, (self.knots, -1))
 
 
-class NaiveAgent(EditAgent):
-    """The actor's output is the action."""
-
-    def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
-        return edit.unflatten(-1, base.shape[-2:])
-
-
 def naive(run: Run) -> None:
     """Stock SAC on ACT's weights."""
     policy = make_policy(run, {"act_path": str(run.base.act), "horizon": run.base.task.horizon, **STOCK_SAC})
     agent = policy.agent
-    agent.__class__ = NaiveAgent
+    agent.__class__ = DirectAgent
     agent.actor = ActActor(agent)  # type: ignore[assignment]
     learn(run, policy)
