@@ -127,6 +127,20 @@ def test_an_episode_of_one_frame_is_refused_with_the_command_that_removes_it(mak
     assert '--operation.type=delete_episodes --operation.episode_indices="[1]"' in str(caught.value)
 
 
+def test_an_episode_that_ended_in_its_first_step_was_learnt_from_and_is_read_again(make_dataset):
+    """Otherwise a run that has taken one in could not be resumed."""
+    ends = [
+        frames_of(3, 1, next_reward=[0.0, 0.0, 1.0], next_terminated=flags(3, 2)),
+        frames_of(1, 2, next_reward=[0.0], next_terminated=[True]),
+    ]
+    reader = EpisodeReader(make_dataset(ends), KEYS)
+    assert reader.lengths == [3, 1]
+    assert reader.read(1).terminated
+    ends[1] = frames_of(1, 2, next_reward=[0.0], next_terminated=[False])
+    with pytest.raises(ValueError, match="episode 1 has 1 frame"):
+        EpisodeReader(make_dataset(ends), KEYS)
+
+
 def test_vectors_of_one_number_keep_their_dimension(make_dataset):
     """LeRobot stores features of shape (1,) as plain numbers."""
     feature = {"dtype": "float32", "shape": (1,), "names": ["force"]}

@@ -2,6 +2,7 @@
 
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -193,6 +194,24 @@ def test_everything_in_the_spool_counts_against_its_limit(directory):
                 handle.truncate(FLOOR_BYTES // 2)
         with pytest.raises(SpoolFullError, match="Nothing is lost"):
             spool.check_room()
+
+
+def test_what_is_sent_while_the_room_is_counted_takes_none(directory, monkeypatch):
+    """The sender deletes what the learner has, in a thread of its own; the actor process ended with "No such file"."""
+    with opened(directory) as spool:
+        spool.write(ONE, "a", bytes(4000))
+        [sent] = spool.pending(ONE)
+        listed = Path.rglob
+
+        def while_it_is_sent(self, pattern):
+            found = list(listed(self, pattern))
+            assert sent in found
+            spool.acknowledge(sent)
+            return found
+
+        monkeypatch.setattr(Path, "rglob", while_it_is_sent)
+        spool.check_room()
+        assert not sent.exists()
 
 
 def test_where_nothing_can_be_written_it_says_so_at_once(tmp_path):

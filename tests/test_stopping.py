@@ -76,6 +76,21 @@ def test_a_signal_ends_the_loop_after_a_checkpoint_of_the_update_in_progress(tmp
     assert type(run.config.save_freq) is int
 
 
+def test_a_signal_after_the_decision_to_save_waits_for_the_next_update(tmp_path, monkeypatch):
+    """It ended without a checkpoint: the signal had come after LeRobot was told to save, or not to, and before that was noted."""
+    run, signals = Run(tmp_path), [signal.SIGTERM]
+
+    def last_step(loop):
+        if signals:
+            signal.raise_signal(signals.pop())
+        return False
+
+    monkeypatch.setattr(TrainLoop, "last_step", property(last_step))
+    with pytest.raises(SystemExit):
+        run.train({}, step=3)
+    assert [step for step, _ in run.saved] == [5]
+
+
 def test_without_checkpoints_it_just_ends(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     run = Run(tmp_path, save_checkpoint=False)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -136,7 +137,7 @@ class Spool:
             SpoolFullError: perhaps not; the message says what to do.
         """
         needed = max(FLOOR_BYTES, 2 * self._largest_bytes)
-        used = sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+        used = sum(_file_bytes(path) for path in self.directory.rglob("*"))
         if used + needed > self._limit_bytes:
             raise SpoolFullError(
                 f"The spool {self.directory} holds {_mb(used)} and the next episode may take {_mb(needed)}; --spool_limit_gb="
@@ -198,3 +199,12 @@ def _name_of(directory: Path) -> str:
 
 def _mb(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.0f} MB"
+
+
+def _file_bytes(path: Path) -> int:
+    """0 for what is no file, or has been sent and deleted meanwhile."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0

@@ -53,13 +53,14 @@ class Stopping:
 
     def after_update(self) -> None:
         """LeRobot decides next whether it saves."""
+        asked = self.asked  # once: a signal that comes in between waits for the next update
         if self._loop is not None:
             self._loop.stepped()
-            if self.asked:
+            if asked:
                 self._loop.save_after_this_step()
             if self._loop.last_step:
                 self._release()  # the loop ends, and saves, by itself
-        self._saved = self.asked
+        self._saved = asked
 
     def end_if_saved(self) -> None:
         """Before each update.

@@ -33,7 +33,7 @@ class EpisodeReader:
         observation_keys: features to read.
 
     Raises:
-        ValueError: an episode of fewer than two frames, a NaN or infinite number (episode, frame and key are named), or labels without
+        ValueError: an episode of one frame (unless it was recorded as terminated there: that is a transition), a NaN or infinite number (episode, frame and key are named), or labels without
             any success.
     """
 
@@ -48,8 +48,8 @@ class EpisodeReader:
             self._columns[key] = self._columns[key].reshape(-1, *dataset.features[key]["shape"])
         self._labels = {key: self._columns[key].reshape(len(self._columns[key])) for key in labels}
         self.spans = list(_spans(self._columns[EPISODE_INDEX]))
-        self._check()
         self.rule: LabelRule = choose_rule(self._labels, dataset.repo_id)
+        self._check()
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -111,7 +111,8 @@ class EpisodeReader:
 
     def _check(self) -> None:
         for span in self.spans:
-            if span.stop - span.start < 2:
+            recorded_end = self.rule is LabelRule.RECORDED and self._labelled(span).terminated
+            if span.stop - span.start < 2 and not recorded_end:
                 raise ValueError(
                     f"Dataset {self._dataset.repo_id}: episode {span.episode} has {span.stop - span.start} frame; expected at least two. "
                     f"Remove it: lerobot-edit-dataset --repo_id={self._dataset.repo_id} --operation.type=delete_episodes "
