@@ -49,7 +49,12 @@ def test_nested_keys_become_flags(load):
         "steps": "100",
         "output_dir": "out",
     }
-    assert as_dict(recipe.actor_flags) == {"learner": "127.0.0.1:50999", "spool_dir": "out_spool", "env.type": "franka_sim"}
+    assert as_dict(recipe.actor_flags) == {
+        "learner": "127.0.0.1:50999",
+        "spool_dir": "out_spool",
+        "patience_s": "600",
+        "env.type": "franka_sim",
+    }
 
 
 def test_what_lets_the_actor_in_is_said_once(load):
@@ -88,7 +93,7 @@ def test_overrides_win_in_order(load):
     assert recipe.output_dir == Path("elsewhere/a=b")
     assert learner["policy.metrics_dir"] == "elsewhere/a=b"
     actor = as_dict(recipe.actor_flags) | {"learner": ""}
-    assert actor == {"learner": "", "spool_dir": "elsewhere/a=b_spool", "env.type": "pusht", "seed": "3"}
+    assert actor == {"learner": "", "spool_dir": "elsewhere/a=b_spool", "patience_s": "600", "env.type": "pusht", "seed": "3"}
 
 
 @pytest.mark.parametrize("given", [(), ("--train.policy.online.port=0",)])

@@ -20,6 +20,7 @@ from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, online_features
 from .access import Access
+from .episode_source import WAITS_FOR_THE_ROBOT
 from .progress import Phase, Progress
 from .server import Busy, EpisodeReceipt, LearnerServer
 from .weights import WeightPublisher
@@ -152,7 +153,7 @@ class Collection:
             self._reminded = time.perf_counter()
             steps, wanted = self._progress.env_steps.item(), self._config.startup.collect_steps
             goal = f"{steps} of {wanted} start-up steps" if self._progress.phase is Phase.COLLECT else f"{steps} steps so far"
-            logging.info(f"Waiting for the robot ({goal}). Is lerobot-serl-actor --learner={self.address} running?")
+            logging.info(f"{WAITS_FOR_THE_ROBOT} ({goal}). Is lerobot-serl-actor --learner={self.address} running?")
 
     def _finish(self) -> None:
         """When the server has stopped."""

@@ -33,8 +33,8 @@ class EpisodeReader:
         observation_keys: features to read.
 
     Raises:
-        ValueError: an episode of one frame (unless it was recorded as terminated there: that is a transition), a NaN or infinite number (episode, frame and key are named), or labels without
-            any success.
+        ValueError: an episode of one frame (unless it was recorded as terminated there: that is a transition), a NaN or infinite number
+            (episode, frame and key are named), or labels without any success.
     """
 
     def __init__(self, dataset: LeRobotDataset, observation_keys: Sequence[str]) -> None:

@@ -12,6 +12,8 @@ import yaml
 SECTIONS = ("train", "actor")
 EVERY_ADDRESS = "0.0.0.0"
 # The dataloader's batch is only the step clock of the learner.
+# The actor starts together with the learner, which reads the demonstrations first.
+START_PATIENCE_S = "600"
 TRAIN_DEFAULTS = {"batch_size": 1, "num_workers": 0}
 
 
@@ -91,7 +93,7 @@ def _compose(path: Path, output_dir: Path, train: dict[str, str], actor: dict[st
     train = {name: str(value) for name, value in TRAIN_DEFAULTS.items()} | train
     address = f"{'127.0.0.1' if host == EVERY_ADDRESS else host}:{port}"
     # Runs on one machine have a spool each, so that nobody has to find names for their actors; lerobot-train makes output_dir itself.
-    defaults = {"learner": address, "spool_dir": str(output_dir.with_name(f"{output_dir.name}_spool"))}
+    defaults = {"learner": address, "spool_dir": str(output_dir.with_name(f"{output_dir.name}_spool")), "patience_s": START_PATIENCE_S}
     defaults |= {name: train[f"policy.online.{name}"] for name in ("token_file", "certificate") if train.get(f"policy.online.{name}")}
     return Recipe(output_dir, _as_flags(train), _as_flags(defaults | actor), address)
 

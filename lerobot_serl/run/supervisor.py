@@ -1,16 +1,20 @@
 """Starts learner and actor, shows the live line, and stops both cleanly."""
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TextIO
 
+from ..online.episode_source import WAITS_FOR_THE_ROBOT
 from .live_view import live_line
 from .recipe import Recipe
 
+LEARNER, ACTOR = "lerobot.scripts.lerobot_train", "lerobot_serl.scripts.lerobot_serl_actor"
 POLL_S = 0.5
 TERMINAL_PERIOD_S = 1.0
 LOG_PERIOD_S = 15.0
@@ -18,6 +22,7 @@ LOG_PERIOD_S = 15.0
 ACTOR_GRACE_S = 15.0
 LEARNER_GRACE_S = 60.0
 LAST_LINES = 15
+AGAIN = b"\nAlready stopping: the arm first, then the learner, which writes its checkpoint.\n"
 
 
 @dataclass
@@ -27,39 +32,61 @@ class _Child:
     log: Path
 
 
+class _StopRequest:
+    """Ctrl-C, SIGTERM, and the end of the terminal. A handler that raised could do so within the stopping, and leave a child behind."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # A job in a shell's background ignores SIGINT; who sends it by hand means it. nohup ignores SIGHUP, and means that.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number != signal.SIGHUP:  # after which there is nobody to tell
+            os.write(2, AGAIN)
+        self.asked = True
+
+
 def supervise(recipe: Recipe, log_dir: Path, out: TextIO = sys.stdout) -> int:
-    """Run until the learner has finished, one of the two fails, or Ctrl-C; returns the exit code.
+    """Run until the learner has finished or has used up what an actor left that is done, one of the two fails, or Ctrl-C; returns the exit code.
 
     Args:
         log_dir: for learner.log and actor.log.
         out: where the live line goes; on a terminal it stays on one line.
     """
-    # A job in a shell's background ignores SIGINT, and so would its children; SIGTERM stops both just as cleanly.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = _StopRequest()
     log_dir.mkdir(parents=True, exist_ok=True)
-    learner = _start("learner", ["lerobot.scripts.lerobot_train", *recipe.learner_flags], log_dir)
-    actor = _start("actor", ["lerobot_serl.scripts.lerobot_serl_actor", *recipe.actor_flags, "--patience_s=600"], log_dir)
-    print(f"Learner at {recipe.address}; full output in {learner.log} and {actor.log}. Ctrl-C stops both.", file=out, flush=True)
+    started: list[_Child] = []
     try:
-        return _watch(learner, actor, recipe, out)
-    except KeyboardInterrupt:
-        print("\nStopping the actor, then the learner ...", file=out, flush=True)
-        return 130
+        started.append(learner := _start("learner", [LEARNER, *recipe.learner_flags], log_dir))
+        started.append(actor := _start("actor", [ACTOR, *recipe.actor_flags], log_dir))
+        print(f"Learner at {recipe.address}; full output in {learner.log} and {actor.log}. Ctrl-C stops both.", file=out, flush=True)
+        return _watch(learner, actor, stop, recipe, out)
     finally:
-        _stop(actor, ACTOR_GRACE_S)
-        _stop(learner, LEARNER_GRACE_S)
+        for child in reversed(started):  # the arm first
+            _stop(child, ACTOR_GRACE_S if child.name == "actor" else LEARNER_GRACE_S)
         _show(live_line(recipe.output_dir, _steps(recipe)), out, final=True)
 
 
-def _watch(learner: _Child, actor: _Child, recipe: Recipe, out: TextIO) -> int:
+def _watch(learner: _Child, actor: _Child, stop: _StopRequest, recipe: Recipe, out: TextIO) -> int:
     steps, shown = _steps(recipe), 0.0
+    said: int | None = None  # size of the learner's log when the actor had ended
     period_s = TERMINAL_PERIOD_S if out.isatty() else LOG_PERIOD_S
     while True:
+        if stop.asked:
+            print("\nStopping the actor, then the learner ...", file=out, flush=True)
+            return 130
         if learner.process.poll() is not None:
             return _outcome(learner, out)
         if actor.process.poll() not in (None, 0):
             return _outcome(actor, out)
+        if actor.process.poll() == 0 and said is None:
+            said = learner.log.stat().st_size
+            print("\nThe actor has ended; the learner goes on with what there is.", file=out, flush=True)
+        if said is not None and WAITS_FOR_THE_ROBOT in learner.log.read_bytes()[said:].decode(errors="replace"):
+            print("\nThe learner has used up what the robot gave it: stopping it.", file=out, flush=True)
+            return 0
         if time.monotonic() - shown > period_s:
             _show(live_line(recipe.output_dir, steps), out)
             shown = time.monotonic()

@@ -154,6 +154,8 @@ def main() -> None:
     # A job in a shell's background ignores SIGINT; SIGTERM stops the arm just as cleanly.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal has gone; nohup means to go on
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     register_third_party_plugins()
     sys.exit(run())
 
