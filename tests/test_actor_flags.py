@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from lerobot_serl.actor.settings import RewardConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.scripts import lerobot_serl_actor as script
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, machine_name
@@ -35,3 +36,9 @@ def test_numbers_have_limits(flags):
     ((flag, value),) = flags.items()
     with pytest.raises(ValueError, match=f"--{flag}={value}: expected"):
         config(**flags)
+
+
+@pytest.mark.parametrize("reward", [{"path": "somewhere/a_model"}, {"function": "module:function"}])
+def test_a_judge_that_an_environment_would_never_ask_is_refused(reward):
+    with pytest.raises(ValueError, match="are for robots; with --env.type the environment says what succeeded"):
+        config(reward=RewardConfig(**reward))

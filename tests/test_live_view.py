@@ -1,5 +1,8 @@
 """The one line on a run in progress, from metric files written as the learner writes them."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import make_recording, small_config
@@ -74,6 +77,19 @@ def test_unreadable_metrics_are_said_so_and_do_not_stop_the_run(tmp_path):
     path = MetricsDirectory(tmp_path).learner
     path.write_text(path.read_text().replace("10,", "ten,"))
     assert live_line(tmp_path, None).startswith("metrics unreadable: ")
+
+
+def test_what_an_actor_reports_in_another_type_is_left_out(tmp_path):
+    """It has been acknowledged by then: nothing that it says of itself may end the learner."""
+    config = small_config(online=OnlineConfig(repo_id="test/online"))
+    journal = RunJournal(tmp_path, config, Progress(config), resumed=False)
+    reported = {"clamps": "three", "own_ms": 2.5, "decided_by": 7, "actor": "left", "success": "yes", "unheard of": 1}
+    alone = make_recording(12, intervention=torch.zeros(12, dtype=torch.bool))
+    journal.episode(replace(alone, info=reported), Phase.COLLECT)
+    episodes = MetricsDirectory(tmp_path).load().episodes
+    assert (episodes["own_ms"], episodes["actor"], episodes["success"]) == ([2.5], ["left"], [1.0])
+    assert math.isnan(episodes["clamps"][0])
+    assert episodes["decided_by"] == [""]
 
 
 @pytest.mark.parametrize(("by_hand", "shown"), [(False, 100), (True, 0)])

@@ -482,6 +482,18 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     assert later.arrived(0.0) is None
 
 
+def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged(tmp_path, demonstrations):
+    """Afterwards it ended the learner, at each start again."""
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0), buffer_capacity=20)
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    assert collection._receive(encode_recording(make_recording(20), "fits")).frames == 20
+    with pytest.raises(MessageError, match=r"episode of 21 steps, expected at most policy.buffer_capacity=20; raise it"):
+        collection._receive(encode_recording(make_recording(21), "does-not"))
+    assert journal_of(tmp_path / "online").uuids() == {"fits"}
+    collection._completion.finish = lambda: None
+    collection._server.stop()
+
+
 def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)

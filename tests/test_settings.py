@@ -21,6 +21,12 @@ def test_defaults_are_valid_and_limits_are_on():
         (RewardConfig, dict(source="model"), r"--reward.path=None: expected a directory or Hub id"),
         (RewardConfig, dict(source="function"), r"--reward.function=None: expected MODULE:FUNCTION"),
         (RewardConfig, dict(path="a", function="b:c"), r"either --reward.path or --reward.function, not both"),
+        (
+            RewardConfig,
+            dict(source="keys", path="a"),
+            r"--reward.path=a: expected nothing beside --reward.source=keys, or --reward.source=model",
+        ),
+        (RewardConfig, dict(source="robot", function="b:c"), r"--reward.function=b:c: expected nothing beside --reward.source=robot"),
         (RewardConfig, dict(threshold=math.nan), r"--reward.threshold=nan: expected a finite number"),
         (RewardConfig, dict(consecutive=0), r"--reward.consecutive=0: expected at least 1"),
         (RewardConfig, dict(veto_s=-1), r"--reward.veto_s=-1: expected 0 to 60 seconds"),

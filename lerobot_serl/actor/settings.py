@@ -45,6 +45,9 @@ class RewardConfig:
         _require("reward.veto_s", self.veto_s, 0 <= self.veto_s <= 60, "0 to 60 seconds")
         both = bool(self.path) and bool(self.function)
         _require("reward.function", self.function, not both, "either --reward.path or --reward.function, not both")
+        for name, value, user in (("path", self.path, "model"), ("function", self.function, "function")):
+            used = not value or self.source in ("auto", user)
+            _require(f"reward.{name}", value, used, f"nothing beside --reward.source={self.source}, or --reward.source={user}")
 
 
 @dataclass

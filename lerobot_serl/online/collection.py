@@ -19,6 +19,7 @@ from ..replay.journal import safe_name
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, online_features
+from ..transport import MessageError
 from .access import Access
 from .episode_source import WAITS_FOR_THE_ROBOT
 from .progress import Phase, Progress
@@ -173,6 +174,11 @@ class Collection:
         """
         inputs = self._config.input_features or {}
         uuid, recording = decode_recording(data, inputs, self._agent.action_dim)
+        if len(recording) > self._config.buffer_capacity:
+            raise MessageError(
+                f"episode of {len(recording)} steps, expected at most policy.buffer_capacity={self._config.buffer_capacity}; "
+                "raise it, or end episodes sooner (--episode_time_s)"
+            )
         name = safe_name(uuid)
         with self._receiving:
             is_new = name not in self._seen

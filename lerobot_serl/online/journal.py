@@ -10,7 +10,7 @@ from pathlib import Path
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.recording import Recording
 from ..report.interval import wilson_interval
-from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, CsvAppender, MetricsDirectory
+from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, CsvAppender, MetricsDirectory
 from .progress import Phase, Progress
 
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
@@ -98,7 +98,11 @@ class RunJournal:
             self._startup.append(recording.success_alone)
         if self._episodes is None:
             return
-        reported = {name: recording.info[name] for name in EPISODE_COLUMNS if name in recording.info}
+        reported = {
+            name: recording.info[name]
+            for name in EPISODE_COLUMNS
+            if name in recording.info and isinstance(recording.info[name], str) == (name in TEXT_COLUMNS)  # an actor may report anything
+        }
         self._episodes.append(
             {
                 **reported,

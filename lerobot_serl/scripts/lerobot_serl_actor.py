@@ -96,6 +96,8 @@ class ActorProcessConfig:
     def __post_init__(self) -> None:
         if (self.robot is None) == (self.env is None):
             raise ValueError("Give either --robot.type=... or --env.type=...: where should the policy act?")
+        if self.env is not None and (self.reward.path or self.reward.function):
+            raise ValueError("--reward.path and --reward.function are for robots; with --env.type the environment says what succeeded.")
         if self.episode_time_s is not None and not 0 < self.episode_time_s <= 3600:
             raise ValueError(f"--episode_time_s={self.episode_time_s}: expected more than 0, at most 3600 seconds.")
         if not re.fullmatch(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", self.name):
