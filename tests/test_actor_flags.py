@@ -40,5 +40,5 @@ def test_numbers_have_limits(flags):
 
 @pytest.mark.parametrize("reward", [{"path": "somewhere/a_model"}, {"function": "module:function"}])
 def test_a_judge_that_an_environment_would_never_ask_is_refused(reward):
-    with pytest.raises(ValueError, match="are for robots; with --env.type the environment says what succeeded"):
+    with pytest.raises(ValueError, match=r"are for robots; with --env.type the environment says what succeeded"):
         config(reward=RewardConfig(**reward))

@@ -243,6 +243,18 @@ def test_edits_grow_and_never_shrink(act_directory, scale):
     torch.testing.assert_close(agent.edit_scale, 0.5 * whole)
 
 
+def test_a_checkpoints_edits_are_held_to_a_smaller_scale_of_a_later_run(act_directory):
+    """The remedy that the alarm names was read, printed, and without effect."""
+    before = make_agent(act_directory, edit_scale=0.2)
+    before.grow_edits(1.0)
+    after = make_agent(act_directory, edit_scale=(0.1, 0.3, 0.1, 0.3))
+    after.load_state_dict(before.state_dict())
+    after.grow_edits(0.0)
+    torch.testing.assert_close(after.edit_scale, torch.tensor([0.1, 0.2, 0.1, 0.2]))
+    after.grow_edits(1.0)
+    torch.testing.assert_close(after.edit_scale, torch.tensor([0.1, 0.3, 0.1, 0.3]))
+
+
 def test_each_entry_of_the_action_has_its_own_reach(act_directory):
     agent = make_agent(act_directory, edit_scale=(0.1, 0.2, 0.3, 0.4))
     agent.grow_edits(1.0)

@@ -327,9 +327,11 @@ def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
     config = small_config(metrics_dir=str(tmp_path), actor=ActorConfig(hidden_sizes=(16,), edit_scale=0.07))
     agent = small_agent(config)
     agent.set_reach(config.actor.edit_scales)
+    agent.edit_scale.fill_(0.2)  # as loaded from a checkpoint of a run with more
     Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
     assert config.actor.edit_scale == 0.07
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), 0.07))
+    torch.testing.assert_close(agent.edit_scale, torch.full((2,), 0.07))
 
 
 def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations, tmp_path, monkeypatch):

@@ -217,3 +217,15 @@ def test_it_is_registered_with_lerobot():
     optimizer, _ = optimizer_of(networks())
     assert isinstance(optimizer, PerNetworkAdam)
     assert isinstance(optimizer, torch.optim.Adam)
+
+
+def test_a_resumed_run_may_change_learning_rates_and_limits(tmp_path):
+    """LeRobot restores the optimizer with the groups of the run before."""
+    optimizer, _ = optimizer_of(networks(), limit=1.0)
+    save_optimizer_state(optimizer, tmp_path)
+    resumed, _ = optimizer_of(networks(), limit=2.0)
+    for group in resumed.param_groups:
+        group["lr"] *= 0.1
+    resumed = load_optimizer_state(resumed, tmp_path)
+    assert [group["lr"] for group in resumed.param_groups] == pytest.approx([0.1 * rate for rate in RATES.values()])
+    assert {group["max_grad_norm"] for group in resumed.param_groups} == {2.0}

@@ -88,6 +88,7 @@ class Learner:
         dataset = LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root)
         reader = EpisodeReader(dataset, keys)
         self._decide(reader, dataset_meta.repo_id)
+        agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
         assert config.discount is not None
         self.value_range = config.value_range
         self.demonstrations = ReplayMemory(max(sum(reader.lengths), 1) + config.buffer_capacity, config.horizon, config.discount)

@@ -178,8 +178,8 @@ class EditAgent(nn.Module):
         self.edit_scale.copy_(self.edit_reach * self.config.startup.scale_fraction)
 
     def grow_edits(self, fraction: float) -> None:
-        """Let the edits reach ``fraction`` of ``actor.edit_scale``; the scale never shrinks."""
-        self.edit_scale.clamp_(min=fraction * self.edit_reach)
+        """Let the edits reach ``fraction`` of ``actor.edit_scale``; what they reach already stays, up to that bound, which a later run may lower."""
+        self.edit_scale.copy_(torch.minimum(self.edit_scale.maximum(fraction * self.edit_reach), self.edit_reach))
 
     def critic_loss(
         self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None, penalty_weight: float = 0.0

@@ -43,6 +43,13 @@ class PerNetworkAdam(torch.optim.Adam):
         self.controls: list[GroupControl] = [group.pop("control") for group in groups]
         super().__init__(groups, **defaults)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Adam's, but learning rates and gradient limits stay those of this run's configuration, which a resumed run may change."""
+        own = [(group["lr"], group["max_grad_norm"]) for group in self.param_groups]
+        super().load_state_dict(state_dict)
+        for group, (rate, limit) in zip(self.param_groups, own, strict=True):
+            group["lr"], group["max_grad_norm"] = rate, limit
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Clip, scale the learning rates, step, and restore the learning rates; without effect if a gradient is not finite."""
