@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from study.collect import collect
 from study.document import with_results
 from study.figures import draw_curves
-from study.plan import Plan, load_plan
+from study.plan import WITHOUT_ACT, Plan, load_plan
 from study.schedule import Schedule
 from study.summary import table, variants_in
 
@@ -34,7 +34,8 @@ def publish(plan: Plan, root: Path, results: Path) -> None:
     )
     if act_from is None:
         return
-    (directory / "summary.md").write_text(table(directory, act_from) + "\n", encoding="utf-8")
+    without_act = [name for name, variant in plan.variants.items() if variant.method in WITHOUT_ACT]
+    (directory / "summary.md").write_text(table(directory, act_from, without_act) + "\n", encoding="utf-8")
     practised = [name for name in plan.variants if name in variants and plan.variants[name].method != "frozen_act"]
     if practised:
         draw_curves(directory, practised, directory / "success.png", plan.name.replace("_", " "), act_from)

@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+WITHOUT_ACT = frozenset({"from_scratch", "lerobot_sac"})
+"""Methods whose own first evaluation is not ACT's."""
+
 
 class PlanError(ValueError):
     """The file does not describe a study."""

@@ -1,5 +1,6 @@
 """What the tables say: success over seeds with intervals, the worst stretch of practice, and how soon a policy is much better than ACT."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,18 +49,21 @@ class Summary:
         return dict(zip(self.seeds, values, strict=True))
 
 
-def summarise(directory: Path, variant: str, act: dict[int, float] | None = None) -> Summary:
+def summarise(directory: Path, variant: str, act: dict[int, float] | None = None, starts_from_act: bool = True) -> Summary:
     """Read a variant's tables.
 
     Args:
         directory: ``docs/results/<study>``.
-        act: ACT's success by seed; seeds that it lacks are left out; None: the variant's own first evaluation.
+        act: ACT's success by seed; seeds that it lacks are left out.
+        starts_from_act: what the variant does at step 0 is ACT, as the variant uses it (replanned sooner, for example); otherwise ACT's success
+            is that in ``act``.
     """
     rows = read_rows(evaluations_of(directory, variant))
     practice = read_rows(training_of(directory, variant)) if training_of(directory, variant).is_file() else []
     seeds = tuple(sorted({row.seed for row in rows if act is None or row.seed in act}))
     curves = {seed: success_by_step(rows, seed) for seed in seeds}
-    first = {seed: next(iter(curve.values())) for seed, curve in curves.items()} if act is None else act
+    own = act is None or starts_from_act
+    first = {seed: next(iter(curves[seed].values())) if own or act is None else act[seed] for seed in seeds}
     reached = tuple(
         next((step for step, success in curves[seed].items() if success >= min(first[seed] + GAIN, 1.0) - 1e-9), None) for seed in seeds
     )
@@ -96,16 +100,17 @@ def variants_in(directory: Path) -> list[str]:
     return sorted(path.stem for path in directory.glob("*.csv") if not path.stem.endswith(".training"))
 
 
-def table(directory: Path, act_from: str | None = None) -> str:
+def table(directory: Path, act_from: str | None = None, without_act: Collection[str] = ()) -> str:
     """A Markdown table of a study, best first; of an ablation with each variant's difference to the default, at the end and throughout.
 
     Args:
-        act_from: variant whose first evaluation is ACT's success, for those that do not start from ACT.
+        act_from: variant whose first evaluation is ACT's success, for those in ``without_act``; what has no seed of it waits.
+        without_act: variants that do not start from ACT.
     """
     names = variants_in(directory)
     reference = summarise(directory, act_from) if act_from else None
     act = reference.by_seed(reference.act) if reference else None
-    every = [summarise(directory, name, act) for name in names]
+    every = [summarise(directory, name, act, name not in without_act) for name in names]
     summaries = sorted((summary for summary in every if summary.seeds), key=lambda summary: -summary.mean[0])
     default = next((summary for summary in summaries if summary.variant == DEFAULT), None)
     columns = ["variant", "seeds", "success at the end", "difference to ACT"]
