@@ -26,6 +26,8 @@ THROTTLE_KEY, RECEIPT_KEY = "serl-throttle", "serl-receipt"
 FINISHED = "the learner has finished"
 # Details of the status UNAVAILABLE when the learner was stopped by SIGTERM, as a restart does.
 STOPPED = "the learner was stopped, and may be started again"
+# Not sent: in the learner's log while no episode comes, where lerobot-serl-run looks for it.
+WAITS_FOR_THE_ROBOT = "Waiting for the robot"
 MAX_MESSAGE_BYTES = 1 << 30
 # Of a message's parts: a slow network moves one every few seconds; and the most that a part from elsewhere may have.
 CHUNK_BYTES, LARGEST_PART_BYTES = 256 * 1024, 4 * 1024 * 1024

@@ -1,5 +1,6 @@
 """The one line on a run in progress, from metric files written as the learner writes them."""
 
+import logging
 import math
 from dataclasses import replace
 
@@ -109,3 +110,26 @@ def test_files_of_the_learners_own_journal(tmp_path, by_hand, shown):
     line = live_line(tmp_path, 30)
     assert line.startswith(f"critics learn | 1 episodes, 12 steps | success of the last 1: {shown} % | 3 of 30 updates, ")
     assert line.endswith(" | buffer 12 steps")
+
+
+def test_what_people_helped_with_before_learning_does_not_count_as_acts(tmp_path, caplog):
+    journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
+    helped, alone = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
+    journal.episode(make_recording(4, intervention=helped), Phase.COLLECT)
+    journal.report_act()
+    assert "A person helped in every episode before learning" in caplog.text
+    journal.episode(make_recording(4, intervention=alone), Phase.COLLECT)
+    with caplog.at_level(logging.INFO):
+        journal.report_act()
+    assert "1 of 1 episodes succeeded" in caplog.text
+
+
+def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
+    config = small_config(online=OnlineConfig(repo_id="test/online"))
+    write_episodes(tmp_path, [0] * 900)  # one a second
+    progress = Progress(config)
+    progress.episodes.fill_(700)  # of the checkpoint; the rows after it will be written again
+    RunJournal(tmp_path, config, progress, resumed=True).episode(make_recording(12), Phase.CRITIC)
+    times = sorted(MetricsDirectory(tmp_path).load().episodes["wall_s"])
+    assert len(times) == 701
+    assert 700 <= times[-1] < 800

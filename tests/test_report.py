@@ -145,14 +145,28 @@ def test_summary_without_evaluations_uses_training_episodes(wins: int, verdict: 
         "phase": ["collect"] * 20 + ["actor"] * 10,
         "success": [1.0, 0.0] * 10 + [1.0] * wins + [0.0] * (10 - wins),
         "env_steps": [float(number) for number in range(30)],
-        "interventions": [0.0] * 29 + [1.0],
     }
     _, rates, comparison = summarise(RunMetrics(episodes=episodes))
-    assert "last 10 training episodes, 1 of them with human help" in rates
+    assert "last 10 training episodes;" in rates
     assert "n = 20), from the collect phase" in rates
     assert f"is {verdict} ACT alone" in comparison
     only_act = {name: values[:20] for name, values in episodes.items()}
     assert summarise(RunMetrics(episodes=only_act))[2] == "Comparison with ACT alone: not possible yet."
+
+
+def test_episodes_with_help_say_nothing_about_the_policy() -> None:
+    """They count as 0 in the table: a policy that was helped often looked worse than ACT, and so did an ACT that was helped."""
+    phases = ["collect"] * 30 + ["actor"] * 50
+    helped = [0.0] * 20 + [5.0] * 10 + [3.0] * 40 + [0.0] * 10
+    success = [1.0, 0.0] * 10 + [0.0] * 50 + [1.0] * 10
+    episodes = {"phase": phases, "success": success, "env_steps": [float(n) for n in range(80)], "interventions": helped}
+    _, rates, comparison = summarise(RunMetrics(episodes=episodes))
+    assert "n = 10), from the last 10 training episodes;" in rates
+    assert "ACT alone: 50 %" in rates
+    assert "n = 20), from the collect phase" in rates
+    assert "is better than ACT alone" in comparison
+    episodes["interventions"][-5] = 1.0
+    assert "last 9 training episodes without human help (1 with help left out)" in summarise(RunMetrics(episodes=episodes))[1]
 
 
 def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from lerobot_serl.online.episode_source import WAITS_FOR_THE_ROBOT
 from lerobot_serl.run import supervisor
 from lerobot_serl.run.recipe import Recipe
+from lerobot_serl.transport import WAITS_FOR_THE_ROBOT
 
 PATIENCE_S = 60
 STUBBORN = """

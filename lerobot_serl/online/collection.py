@@ -19,9 +19,8 @@ from ..replay.journal import safe_name
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, online_features
-from ..transport import MessageError
+from ..transport import WAITS_FOR_THE_ROBOT, MessageError
 from .access import Access
-from .episode_source import WAITS_FOR_THE_ROBOT
 from .progress import Phase, Progress
 from .server import Busy, EpisodeReceipt, LearnerServer
 from .weights import WeightPublisher

@@ -7,9 +7,6 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from ..replay.facts import DemonstrationFacts
 from ..replay.recording import Recording
 
-# In the learner's log, where lerobot-serl-run looks for it.
-WAITS_FOR_THE_ROBOT = "Waiting for the robot"
-
 
 class EpisodeSource(Protocol):
     """Actor processes in the network (`collection.Collection`), or a world in this very process (the benchmarks)."""

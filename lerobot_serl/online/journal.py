@@ -1,6 +1,7 @@
 """What a run writes for people: metric files for ``lerobot-serl-report``, and ACT's own success."""
 
 import logging
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Mapping
@@ -10,7 +11,14 @@ from pathlib import Path
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.recording import Recording
 from ..report.interval import wilson_interval
-from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, CsvAppender, MetricsDirectory
+from ..report.metrics_files import (
+    EPISODE_COLUMNS,
+    LEARNER_LEADING_COLUMNS,
+    TEXT_COLUMNS,
+    CsvAppender,
+    MetricsDirectory,
+    MissingMetricsError,
+)
 from .progress import Phase, Progress
 
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
@@ -94,8 +102,8 @@ class RunJournal:
     def episode(self, recording: Recording, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""
         self._recent.append(recording.success_alone)
-        if phase is Phase.COLLECT:
-            self._startup.append(recording.success_alone)
+        if phase is Phase.COLLECT and not recording.intervention.any():  # one with help says nothing about ACT
+            self._startup.append(recording.success)
         if self._episodes is None:
             return
         reported = {
@@ -120,6 +128,9 @@ class RunJournal:
     def report_act(self) -> None:
         """Say how ACT did before learning, with its interval: the line that everything is compared with."""
         successes, trials = sum(self._startup), len(self._startup)
+        if not trials:
+            logging.warning("A person helped in every episode before learning: how well ACT does is not known.")
+            return
         low, high = wilson_interval(successes, trials)
         logging.info(
             f"ACT with small edits, before learning: {successes} of {trials} episodes succeeded "
@@ -137,6 +148,8 @@ class RunJournal:
         updates, episodes = float(self._progress.updates.item()), float(self._progress.episodes.item())
         self._learner = CsvAppender(files.learner, (*LEARNER_LEADING_COLUMNS, *LEARNER_METRICS), ("step", updates) if resumed else None)
         self._episodes = CsvAppender(files.episodes, EPISODE_COLUMNS, ("episode", episodes) if resumed else None)
+        if resumed:  # clocks go on where the rows that were kept end
+            self._started -= _last_wall_s(files)
         config = self._config
         files.write_run_info(
             {
@@ -149,3 +162,12 @@ class RunJournal:
                 "online_dataset": config.online.repo_id,
             }
         )
+
+
+def _last_wall_s(files: MetricsDirectory) -> float:
+    try:
+        metrics = files.load()
+    except MissingMetricsError:
+        return 0.0
+    times = [*metrics.learner.get("wall_s", []), *metrics.episodes.get("wall_s", [])]
+    return max((time_s for time_s in times if math.isfinite(time_s)), default=0.0)

@@ -240,7 +240,7 @@ def _plan_episode_plots(metrics: RunMetrics) -> list[Plot]:
     values = partial(_draw_episode_values, metrics)
     entries: list[tuple[bool, str, str, str, Draw]] = [
         (bool(episodes.get("success")), "success", "Success", f"Share of successes among the last {WINDOW} episodes "
-         "(exploring, with any human help) and, as dots, evaluations without exploration. Bands and bars: Wilson 95 % "
+         "(exploring; one with human help counts as none) and, as dots, evaluations without exploration. Bands and bars: Wilson 95 % "
          "intervals, each for one window by itself. Dashed: ACT alone.", partial(_draw_success, metrics)),
         (has_wins, "length", "Episode length on success", "Shorter means the task is solved faster.",
          partial(values, "length", "length (env. steps)", True)),

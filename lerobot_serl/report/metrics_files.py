@@ -52,8 +52,7 @@ class MissingMetricsError(FileNotFoundError):
 def read_table(path: Path, required: Sequence[str] = ()) -> Table:
     """Read a metric CSV file.
 
-    A last line without a line end was torn by a kill (or is being written) and is left out. Empty cells become
-    NaN, or "" in text columns.
+    A last line without a line end was torn by a kill (or is being written) and is left out. Empty cells become NaN, or "" in text columns.
 
     Args:
         path: the CSV file.
@@ -85,9 +84,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
 
 def _complete_lines(handle: IO[str]) -> Iterator[str]:
     """Yield the lines that have a line end."""
-    for line in handle:
-        if line.endswith("\n"):
-            yield line
+    return (line for line in handle if line.endswith("\n"))
 
 
 def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
@@ -266,13 +263,18 @@ class RunMetrics:
         return [(x, SuccessCount(*totals[x], source="evaluations")) for x in sorted(totals)]
 
     def act_success(self) -> SuccessCount | None:
-        """Success of ACT alone: all evaluations named act, else the episodes of the collect phase, else None."""
+        """Success of ACT alone: all evaluations named act, else the episodes of the collect phase without help, else None."""
         counts = [count for _, count in self.evaluation_counts(EVALUATION_ACT)]
         if counts:
             return SuccessCount(sum(c.successes for c in counts), sum(c.trials for c in counts), "evaluations")
-        pairs = zip(self.episodes.get("phase", []), self.episodes.get("success", []), strict=True)
-        collected = [int(success) for phase, success in pairs if phase == "collect"]
-        return SuccessCount(sum(collected), len(collected), "collect phase") if collected else None
+        rows = self.unaided(collecting=True)
+        return SuccessCount(sum(int(self.episodes["success"][row]) for row in rows), len(rows), "collect phase") if rows else None
+
+    def unaided(self, collecting: bool) -> list[int]:
+        """Rows of the episodes, of the collect phase or after it, in which nobody helped: the others say nothing about the policy."""
+        phases = self.episodes.get("phase", [])
+        helped = self.episodes.get("interventions", [0.0] * len(phases))
+        return [row for row, phase in enumerate(phases) if (phase == "collect") == collecting and not helped[row] > 0]
 
 
 class MetricsDirectory:
@@ -325,9 +327,8 @@ class MetricsDirectory:
         episodes = _read_if_present(self.episodes, EPISODE_REQUIRED_COLUMNS)
         if not learner.get("step") and not episodes.get("success"):
             raise MissingMetricsError(
-                f"no metrics in {self.directory} (looked for rows in {self.learner.name} and {self.episodes.name}). "
-                "Give the output directory of a training run, the one that holds `metrics/`, "
-                "and make the report after the first episode has finished."
+                f"no metrics in {self.directory} (looked for rows in {self.learner.name} and {self.episodes.name}). Give the output "
+                "directory of a training run, the one that holds `metrics/`, and make the report after the first episode has finished."
             )
         evaluations = _read_if_present(self.evaluations, EVALUATION_COLUMNS)
         return RunMetrics(learner, _finished_in_order(self.episodes, episodes), evaluations, self.read_run_info())

@@ -77,7 +77,7 @@ def _last_finite(table: Mapping[str, list[Any]], column: str) -> float | None:
 
 
 def fine_tuned_success(metrics: RunMetrics) -> SuccessCount | None:
-    """Success of the fine-tuned policy: its newest evaluation, else the last 50 episodes after the collect phase.
+    """Success of the fine-tuned policy: its newest evaluation, else the last 50 episodes without help after the collect phase.
 
     Before any other phase has episodes there is no fine-tuned policy to speak of, and the answer is None.
     """
@@ -86,11 +86,11 @@ def fine_tuned_success(metrics: RunMetrics) -> SuccessCount | None:
         _, count = evaluations[-1]
         return SuccessCount(count.successes, count.trials, "newest evaluation")
     episodes = metrics.episodes
-    recent = [row for row, phase in enumerate(episodes.get("phase", [])) if phase != "collect"][-WINDOW:]
+    recent = metrics.unaided(collecting=False)[-WINDOW:]
     if not recent:
         return None
-    helped = sum(1 for row in recent if "interventions" in episodes and episodes["interventions"][row] > 0)
-    source = f"last {len(recent)} training episodes" + (f", {helped} of them with human help" if helped else "")
+    left_out = len(episodes["success"]) - recent[0] - len(recent)
+    source = f"last {len(recent)} training episodes" + (f" without human help ({left_out} with help left out)" if left_out else "")
     return SuccessCount(sum(int(episodes["success"][row]) for row in recent), len(recent), source)
 
 

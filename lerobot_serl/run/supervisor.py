@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from ..online.episode_source import WAITS_FOR_THE_ROBOT
+from ..transport import WAITS_FOR_THE_ROBOT
 from .live_view import live_line
 from .recipe import Recipe
 

@@ -1,7 +1,8 @@
 """What one would try first, and what must not be done: ACT's weights as the actor of stock SAC, with nothing that keeps them.
 
 The actor is ACT itself; its chunk is the mean of a tanh-Gaussian, exact at step 0, and the losses move all of its weights. SAC has the common
-settings: two critics, temperature 1, target entropy -1/2 for each dimension, entropy in the target, and no phase in which only the critics learn.
+settings: two critics, target entropy -1/2 for each dimension, entropy in the target, and no phase in which only the critics learn. (The
+temperature of 1 weighs the mean of log pi over the chunk's entries, not its sum: milder than in SAC.)
 """
 
 import copy
