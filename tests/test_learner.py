@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -332,6 +333,27 @@ def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
     assert config.actor.edit_scale == 0.07
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), 0.07))
     torch.testing.assert_close(agent.edit_scale, torch.full((2,), 0.07))
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"), [((-1.0, 0.0, 0.0), "from -1 to 0, -1 together"), ((0.5, 0.0, 1.0), "from 0 to 1, 1.5 together")]
+)
+def test_rewards_that_the_demonstrations_did_not_announce_end_the_run(demonstrations, tmp_path, caplog, rewards, said):
+    """Targets were clipped to [0, 1] without a word: with -1 for each step nothing can be learnt then."""
+    config = small_config(metrics_dir=str(tmp_path))
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    learner.remember(annotate(learner.agent, make_recording(3), 64))
+    assert not learner.stopping.asked
+    learner.remember(annotate(learner.agent, replace(make_recording(3), reward=torch.tensor(rewards)), 64))
+    learner.after_update()
+    with pytest.raises(SystemExit):
+        learner.loss()
+    assert said in caplog.text
+    assert "--policy.value_range='[LOWEST, HIGHEST]'" in caplog.text
+    config.value_range = (-50.0, 0.0)  # given by a person, who knows
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    learner.remember(annotate(learner.agent, replace(make_recording(3), reward=torch.tensor(rewards)), 64))
+    assert not learner.stopping.asked
 
 
 def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
+from ..replay.labels import pays_once_at_its_end
 from ..replay.memory import BASE, ReplayMemory
 from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
@@ -77,6 +78,7 @@ class Learner:
         loop = TrainLoop.find()
         self.stopping, self.guard = Stopping(loop), UpdateGuard(config.guard.max_bad_updates)
         self._update: _Update | None = None
+        self._range_is_guessed = False
         if not self._resumed:
             progress.restart(torch.initial_seed())
         self.generator.set_state(progress.generator_state.cpu())
@@ -243,6 +245,12 @@ class Learner:
     def remember(self, episode: Episode) -> None:
         """Put an episode into the memories: all of it into the robot's, what a person did also into the demonstrations'."""
         self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
+        if self._range_is_guessed and not pays_once_at_its_end(episode.reward.numpy(), episode.terminated):
+            self.stopping.ask(
+                f"An episode has rewards from {episode.reward.min():g} to {episode.reward.max():g}, {episode.reward.sum():g} together; the "
+                "demonstrations' are 0 or 1, at the end, so that the critics' targets are clipped to [0, 1], and would be wrong. Begin a new run "
+                "with --policy.value_range='[LOWEST, HIGHEST]' of what an episode can return, or with --reward.source=success on the robot side."
+            )
         by_person = intervened_segments(episode)
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
@@ -273,7 +281,7 @@ class Learner:
             config.discount = round(VALUE_AT_START ** (1.0 / median), 5)
             logging.info(f"discount=auto: {config.discount} (median demonstration of {median:.0f} steps)")
         if config.value_range is None and reader.binary_rewards and config.backup_entropy == "none":
-            config.value_range = (0.0, 1.0)
+            config.value_range, self._range_is_guessed = (0.0, 1.0), True
             logging.info("value_range=auto: targets are clipped to [0, 1], as rewards are 0 or 1 and only the end of an episode pays")
         if config.actor.edit_scale is None:
             self._decide_reach(reader)

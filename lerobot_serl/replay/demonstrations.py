@@ -10,7 +10,7 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from .facts import DemonstrationFacts, gather_facts
-from .labels import INTERVENTION, LABEL_COLUMNS, LabelRule, Labels, choose_rule, label_episode
+from .labels import INTERVENTION, LABEL_COLUMNS, LabelRule, Labels, choose_rule, label_episode, pays_once_at_its_end
 from .recording import Recording
 
 EPISODE_INDEX = "episode_index"
@@ -74,11 +74,8 @@ class EpisodeReader:
 
     @property
     def binary_rewards(self) -> bool:
-        """Whether every reward is 0 or 1 and only a termination pays: then values lie in [0, 1]."""
-        labels = [self._labelled(span) for span in self.spans]
-        return all(np.isin(item.reward, (0, 1)).all() and not item.reward[:-1].any() for item in labels) and all(
-            item.terminated or not item.reward.any() for item in labels
-        )
+        """Whether every reward is 0 or 1 and only a termination pays."""
+        return all(pays_once_at_its_end(labels.reward, labels.terminated) for labels in map(self._labelled, self.spans))
 
     def read(self, index: int) -> Recording:
         """Decode one episode."""

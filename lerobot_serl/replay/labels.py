@@ -57,6 +57,11 @@ def choose_rule(columns: Mapping[str, np.ndarray], dataset: str) -> LabelRule:
     return LabelRule.UNLABELLED
 
 
+def pays_once_at_its_end(reward: np.ndarray, terminated: bool) -> bool:
+    """Whether an episode's rewards ``(T,)`` are 0 or 1, and only a termination pays: then values lie in [0, 1]."""
+    return bool(np.isin(reward, (0, 1)).all()) and not reward[:-1].any() and (terminated or not reward.any())
+
+
 def label_episode(rule: LabelRule, columns: Mapping[str, np.ndarray], frames: int) -> Labels:
     """Labels of one episode, whose label columns are ``(T,)``."""
     if rule is LabelRule.RECORDED:
