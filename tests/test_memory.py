@@ -124,3 +124,10 @@ def test_bad_episodes_are_refused():
     memory.add(make_episode(1, 5, "truncated", 3))
     with pytest.raises(ValueError, match="differ from those of the replay memory"):
         memory.add(make_episode(1, 5, "truncated", 2))
+
+
+def test_a_capacity_that_the_machine_refuses_is_named():
+    with pytest.raises(
+        ValueError, match=r"10,000,000,000,000 frames with 4 bytes each are 40000 GB.*Set a smaller --policy.buffer_capacity"
+    ):
+        ReplayMemory(10**13, 1, 0.9).add(make_episode(1, 3, "terminated", 1))

@@ -54,7 +54,8 @@ class ReplayMemory:
         """Store an episode.
 
         Raises:
-            ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one.
+            ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one, or so large that the machine refuses
+            the memory for all of the capacity.
         """
         values = {
             **episode.columns,
@@ -65,7 +66,7 @@ class ReplayMemory:
         if len(episode) > self.capacity:
             raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
         if not self._columns:
-            self._columns = {name: torch.empty((self.capacity, *value.shape[1:]), dtype=value.dtype) for name, value in values.items()}
+            self._columns = {name: self._column(value) for name, value in values.items()}
         self._check_layout(values)
         start = self._make_room(len(episode))
         for name, value in values.items():
@@ -118,6 +119,17 @@ class ReplayMemory:
     def _images(self, frame: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Kept camera images of these frames, each moved by a few pixels."""
         return {key: shifted(column, frame, generator) for key, column in self._columns.items() if key.startswith(OBS_IMAGES)}
+
+    def _column(self, value: Tensor) -> Tensor:
+        """Room for the capacity, of which the system gives each page when it is first written."""
+        try:
+            return torch.empty((self.capacity, *value.shape[1:]), dtype=value.dtype)
+        except RuntimeError as error:
+            frame_bytes = value[0].numel() * value.element_size()
+            raise ValueError(
+                f"The replay memory's {self.capacity:,} frames with {frame_bytes:,} bytes each are {self.capacity * frame_bytes / 1e9:.0f} GB, "
+                "which this machine does not give. Set a smaller --policy.buffer_capacity, or smaller images."
+            ) from error
 
     def _make_room(self, frames: int) -> int:
         """Evict the oldest episodes that lie where the next one goes; returns its first frame."""
