@@ -41,10 +41,10 @@ class LeRobotSac:
 
     Args:
         run: whose demonstrations are taken.
-        num_critics: instead of LeRobot's default, for comparisons of speed.
+        num_critics, latent_dim: instead of LeRobot's defaults, for comparisons of speed.
     """
 
-    def __init__(self, run: Run, num_critics: int = SACAlgorithmConfig.num_critics) -> None:
+    def __init__(self, run: Run, num_critics: int = SACAlgorithmConfig.num_critics, latent_dim: int | None = None) -> None:
         torch.manual_seed(run.seed)
         meta = run.base.meta
         self.inputs, outputs = policy_features(meta)
@@ -58,6 +58,7 @@ class LeRobotSac:
         self._low = {key: torch.as_tensor(meta.stats[key]["min"]).float() for key in self.inputs}
         self._high = {key: torch.as_tensor(meta.stats[key]["max"]).float() for key in self.inputs}
         config = GaussianActorConfig(input_features=self.inputs, output_features=outputs, device="cpu", push_to_hub=False)
+        config.latent_dim = latent_dim or config.latent_dim
         self.start = config.online_step_before_learning
         self.policy = GaussianActorPolicy(config)
         settings = SACAlgorithmConfig.from_policy_config(config)
