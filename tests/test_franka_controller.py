@@ -369,6 +369,16 @@ def test_impedance_changes_restart_the_tracker():
     assert rig.owner.mode == "pose"
 
 
+def test_clips_never_become_larger_than_the_server_was_started_with(caplog):
+    rig = Rig(impedance=Impedance(translational_clip_m=0.01))
+    rig.track("pose")
+    for asked_m, used_m in ((0.1, 0.01), (0.004, 0.004), (0.01, 0.01), (0.02, 0.01)):
+        rig.owner.update_impedance(translational_clip_m=asked_m, rotational_clip_rad=0.3)
+        used = rig.arm.calls[-1][1]
+        assert (used.translational_clip_m, used.rotational_clip_rad) == (used_m, 0.1)
+    assert "translational_clip_m stays at 0.01, which the server was started with; a client asked for 0.1" in caplog.text
+
+
 @pytest.mark.parametrize(
     "changes",
     [

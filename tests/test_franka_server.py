@@ -175,6 +175,14 @@ def test_old_epochs_are_refused_with_the_present_one(server, client):
     assert client.post("/pose", {"arr": HOME_POSE7.tolist(), "epoch": epoch - 1})[0] == 409
 
 
+def test_a_client_cannot_widen_the_clips():
+    with franka_server(**PATIENT) as server:
+        client = Client(server)
+        assert client.post("/update_param", {"translational_clip_x": 0.1, "rotational_clip_z": 0.3})[0] == 200
+        assert client.post("/startimp")[0] == 200
+        assert (server.arm.impedance.translational_clip_m, server.arm.impedance.rotational_clip_rad) == (0.02, 0.1)
+
+
 def test_in_a_fault_nothing_moves_until_it_is_cleared():
     with franka_server(auto_recover=False, **PATIENT) as server:
         client = Client(server)

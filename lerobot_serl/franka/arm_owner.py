@@ -14,7 +14,7 @@ from lerobot_serl.franka.governor import JointGovernor, checked
 from lerobot_serl.franka.kinematics import tool_of
 from lerobot_serl.franka.limits import limits_of
 from lerobot_serl.franka.pose_governor import PoseGovernor
-from lerobot_serl.franka.settings import ControllerSettings, Refused, StaleState, changed_impedance, check_arm
+from lerobot_serl.franka.settings import ControllerSettings, Refused, StaleState, changed_impedance, check_arm, with_clips_within
 
 SETTLE_S = 0.05
 ARRIVED_RAD = 0.03
@@ -30,7 +30,7 @@ class ArmOwner:
 
     Args:
         arm: the driver.
-        settings: limits; its impedance may be changed by `update_impedance`.
+        settings: limits; its impedance may be changed by `update_impedance`, its clips not beyond what they are now.
         clock: seconds, never backwards.
 
     Raises:
@@ -41,6 +41,7 @@ class ArmOwner:
         self._arm, self._settings, self._clock = arm, settings, clock
         self.limits = limits_of(arm.model)
         check_arm(settings, self.limits)
+        self._first_impedance = settings.impedance
         self.lock = threading.Lock()
         self.state: ArmState | None = None
         self.read_s = -np.inf
@@ -249,13 +250,13 @@ class ArmOwner:
             raise
 
     def update_impedance(self, **changes: object) -> None:
-        """Change fields of the impedance; a running tracker starts anew from the present posture.
+        """Change fields of the impedance; a running tracker starts anew from the present posture. Clips become no larger than at the start.
 
         Raises:
             ValueError: unknown field or bad value.
             ArmFault: the arm does not obey.
         """
-        self._settings.impedance = changed_impedance(self._settings.impedance, changes)
+        self._settings.impedance = with_clips_within(changed_impedance(self._settings.impedance, changes), self._first_impedance)
         mode = self.mode
         if mode in ("joint", "pose"):
             self.stop()

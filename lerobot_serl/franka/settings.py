@@ -1,5 +1,6 @@
 """What a user may set on the arm controller, what it reports, and how it says no."""
 
+import logging
 import math
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,9 @@ from lerobot_serl.franka.limits import N_JOINTS, ArmLimits
 
 MODES = ("idle", "joint", "pose", "moving", "fault")
 READY_RAD = (0.0, -math.pi / 4, 0.0, -3 * math.pi / 4, 0.0, math.pi / 2, math.pi / 4)
+
+
+logger = logging.getLogger(__name__)
 
 
 class Refused(RuntimeError):  # noqa: N818
@@ -145,6 +149,7 @@ _IMPEDANCE_RANGES = {
     "translational_clip_m": (0.0, 0.1),
     "rotational_clip_rad": (0.0, 0.3),
 }
+_CLIPS = ("translational_clip_m", "rotational_clip_rad")
 _MAX_JOINT_STIFFNESS_NM_RAD = 2000.0
 
 
@@ -175,6 +180,17 @@ def changed_impedance(impedance: Impedance, changes: dict[str, Any]) -> Impedanc
     except TypeError as error:
         raise ValueError(f"impedance {changes}: {error}; expected numbers, and a list of 7 for joint_stiffness_nm_rad") from None
     return copy
+
+
+def with_clips_within(impedance: Impedance, largest: Impedance) -> Impedance:
+    """Return a copy of `impedance` whose clips are no larger than those of `largest`, and say where one was larger.
+
+    They bound the force. SERL's clients send clips of their own and end where they are refused, so these are cut instead.
+    """
+    cut = {name: getattr(largest, name) for name in _CLIPS if getattr(impedance, name) > getattr(largest, name)}
+    for name, value in cut.items():
+        logger.warning("%s stays at %g, which the server was started with; a client asked for %g", name, value, getattr(impedance, name))
+    return replace(impedance, **cut)
 
 
 def check_arm(settings: ControllerSettings, limits: ArmLimits) -> None:
