@@ -360,6 +360,59 @@ def test_a_move_outside_the_limits_is_refused():
         rig.owner.move(READY - 1.1 * np.eye(7)[5])  # legal on a FER, not on an FR3
 
 
+def test_a_move_heeds_the_cap_on_joint_speeds():
+    for cap_rad_s, fraction in ((0.1, 0.1 / 5.26), (0.4, 0.4 / 5.26), (5.0, 0.15)):
+        rig = Rig(max_joint_velocity_rad_s=cap_rad_s)
+        rig.owner.move(READY + 0.1)
+        assert rig.arm.calls[-1] == ("move", pytest.approx(fraction))
+
+
+LOW = np.array([0.0, 0.7, 0.0, -2.0, 0.0, 2.7, 0.785])  # the end effector at z = -0.001 m
+
+
+def test_a_move_out_of_the_workspace_is_refused():
+    rig = Rig()
+    with pytest.raises(ValueError, match=r"bring the end effector to .*-0\.0008\] m, expected between .*--controller.workspace_min_m"):
+        rig.owner.move(LOW)
+    assert (rig.owner.mode, rig.arm.done("move")) == ("idle", 0)
+
+
+def test_an_arm_outside_the_workspace_may_only_move_closer():
+    rig = Rig()
+    rig.arm.q = LOW - 0.02 * np.eye(7)[1]
+    rig.run(TICK_S)
+    with pytest.raises(ValueError, match="bring the end effector"):
+        rig.owner.move(LOW)
+    rig.owner.move(LOW - 0.03 * np.eye(7)[1])
+    assert rig.owner.mode == "moving"
+
+
+def test_a_move_that_cannot_begin_ends_at_once():
+    rig = Rig()
+    rig.track()
+
+    def jam():
+        raise ArmFault("it does not come to rest")
+
+    rig.arm.stop_tracking = jam
+    with pytest.raises(ArmFault, match="does not come to rest"):
+        rig.owner.move(READY + 0.1).result(timeout=0)
+    assert rig.owner.mode == "fault"
+
+
+def test_only_the_move_that_is_meant_is_stopped():
+    rig = Rig()
+    first = rig.owner.move(READY + 0.1)
+    rig.owner.stop()
+    second = rig.owner.move(READY + 0.1)
+    rig.owner.stop_move(first, Refused("nobody waits"))
+    assert (rig.owner.mode, second.done()) == ("moving", False)
+    rig.owner.stop_move(second, Refused("nobody waits"))
+    assert rig.owner.mode == "idle"
+    with pytest.raises(Refused, match="nobody waits"):
+        second.result(timeout=0)
+
+
 def test_impedance_changes_restart_the_tracker():
     rig = Rig()
     rig.track("pose")

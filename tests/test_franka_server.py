@@ -105,7 +105,7 @@ def test_single_reads(client, route, key, shape):
 
 def test_euler_angles_turn_about_the_fixed_axes(server, client):
     x, y, z = np.eye(3)
-    for q_rad in (HOME_RAD, HOME_RAD + 0.3, HOME_RAD - 0.2):
+    for q_rad in (HOME_RAD, HOME_RAD + 0.3, HOME_RAD - 0.1):
         server.controller.reset_joints(q_rad)
         arm_is_at(server, q_rad)
         roll, pitch, yaw = client.post("/getpos_euler")[1]["pose"][3:]
@@ -236,6 +236,19 @@ def test_joint_reset_goes_home_or_where_it_is_told(server, client):
     arm_is_at(server, client.post("/capabilities")[1]["home_rad"])
 
 
+def test_a_joint_reset_ends_when_its_client_has_gone():
+    with franka_server(**PATIENT) as server:
+        server.arm.move_s = 60.0
+        client = Client(server)
+        client.connection.request("POST", "/jointreset", b"{}")
+        wait_until(lambda: server.controller.snapshot().mode == "moving")
+        time.sleep(0.3)
+        assert server.controller.snapshot().mode == "moving"
+        client.connection.close()
+        wait_until(lambda: server.controller.snapshot().mode == "idle" and not server.arm.in_control)
+        np.testing.assert_allclose(server.controller.snapshot().state.q_rad, HOME_RAD)
+
+
 def test_gripper_routes_move_the_gripper(server, client):
     def width_is(width_m):
         wait_until(lambda: abs(server.gripper.width - width_m) < 1e-6)
@@ -292,6 +305,7 @@ def test_capabilities_tell_the_limits(client):
         ("/joint", b"[1, 2]", "JSON list, expected an object"),
         ("/pose", {"arr": [0.4, 0.0, 0.4, 0.0, 0.0, 0.0, 0.0]}, "quaternion"),
         ("/jointreset", {"arr": [9.0] * 7}, ""),
+        ("/jointreset", {"arr": [0.0, 0.7, 0.0, -2.0, 0.0, 2.7, 0.785]}, "bring the end effector to"),
         ("/update_param", {"translational_stiffnes": 100}, "unknown name 'translational_stiffnes'"),
         ("/update_param", {"translational_stiffness": 1e6}, "translational_stiffness"),
         ("/update_param", {"translational_clip_w": 0.01}, "unknown name"),

@@ -7,8 +7,9 @@ pytest.importorskip("mujoco")
 pytest.importorskip("gym_hil")
 
 from lerobot_serl.franka import kinematics
+from lerobot_serl.franka.arm_owner import ArmOwner
 from lerobot_serl.franka.driver import Impedance
-from lerobot_serl.franka.settings import READY_RAD
+from lerobot_serl.franka.settings import READY_RAD, ControllerSettings
 from lerobot_serl.franka.sim_driver import MAX_BEHIND_S, MAX_WIDTH_M, SimArm, SimGripper, SimWorld
 
 READY = np.array(READY_RAD)
@@ -97,6 +98,19 @@ def test_a_slow_motion_can_be_stopped(rig):
     held = rig.run(0.5).q_rad
     np.testing.assert_allclose(rig.run(0.5).q_rad, held, atol=1e-3)
     assert np.abs(held - start).max() < 0.4
+
+
+def test_a_reset_of_the_owner_is_no_faster_than_its_cap(rig):
+    owner = ArmOwner(rig.arm, ControllerSettings(max_joint_velocity_rad_s=0.1), rig.clock)
+    owner.tick()
+    end = owner.move(READY - 0.2 * np.eye(7)[5])
+    fastest_rad_s = 0.0
+    while not end.done():
+        rig.clock.now += 0.01
+        owner.tick()
+        fastest_rad_s = max(fastest_rad_s, float(np.abs(owner.state.dq_rad_s).max()))
+    end.result()
+    assert 0.03 < fastest_rad_s < 0.1
 
 
 def test_the_gripper_closes_and_opens():

@@ -6,13 +6,13 @@ import ssl
 
 import pytest
 from certificates import make_certificate
-from scripted_arm import franka_server
+from scripted_arm import franka_server, wait_until
 
 from lerobot_serl.franka.connection import ConnectionLimits
 from lerobot_serl.robots.config_franka import FrankaConfig
 from lerobot_serl.robots.franka_client import FrankaClient, FrankaError, FrankaUnreachable
 from lerobot_serl.scripts.lerobot_serl_franka_server import FrankaServerConfig, serve
-from lerobot_serl.tls import server_context
+from lerobot_serl.tls import client_context, server_context
 
 TOKEN = "a-token-of-more-than-16-letters"
 PATIENT = {"watchdog_s": 10.0, "watchdog_stop_s": 20.0, "state_timeout_s": 2.0}
@@ -42,6 +42,15 @@ def test_the_robot_reaches_an_arm_with_a_certificate(server, pair):
     assert server.url.startswith("https://127.0.0.1:")
     for _ in range(3):
         assert reading(server, pair.certificate).fault == ""
+
+
+def test_a_motion_ends_when_its_client_has_gone(server, pair):
+    server.arm.move_s = 60.0
+    connection = http.client.HTTPSConnection(*server.server_address[:2], timeout=10, context=client_context(pair.certificate))
+    connection.request("POST", "/jointreset", b"{}", {"Authorization": f"Bearer {TOKEN}"})
+    wait_until(lambda: server.controller.snapshot().mode == "moving")
+    connection.close()
+    wait_until(lambda: server.controller.snapshot().mode == "idle")
 
 
 def test_another_certificate_is_not_trusted_and_the_token_is_still_needed(server, pair, tmp_path, caplog):

@@ -14,6 +14,7 @@ from lerobot_serl.franka.governor import JointGovernor, checked
 from lerobot_serl.franka.kinematics import tool_of
 from lerobot_serl.franka.limits import limits_of
 from lerobot_serl.franka.pose_governor import PoseGovernor
+from lerobot_serl.franka.reset_motion import checked_goal, speed_fraction
 from lerobot_serl.franka.settings import ControllerSettings, Refused, StaleState, changed_impedance, check_arm, with_clips_within
 
 SETTLE_S = 0.05
@@ -197,26 +198,34 @@ class ArmOwner:
         """Begin a slow motion to (7,) joint positions; the future ends with it.
 
         Raises:
-            ValueError: outside the joint limits.
+            ValueError: outside the joint limits or the workspace.
             Refused: a fault, or a motion in progress.
-            ArmFault: the arm does not obey.
+            StaleState: the arm has not been heard for too long.
         """
-        target = checked("joint positions", q_rad, 7)
-        margin = self._settings.joint_limit_margin_rad
-        low, high = self.limits.low_rad + margin, self.limits.high_rad - margin
-        if np.any(target < low) or np.any(target > high):
-            raise ValueError(f"joint positions are {target.round(4).tolist()}, expected between {low.round(4)} and {high.round(4)}")
         with self.lock:
             self._admit(None, self._clock())
+            state = self.state
+        if state is None:
+            raise StaleState("there is no state of the arm yet")
+        target = checked_goal(q_rad, state, self.limits, self._settings)
         end: Future[None] = Future()
+        # Before the driver is asked for anything: a fault on the way ends the future, too.
+        self._move = target, end
         try:
             self._go_idle()
             with self.lock:
-                self._move, self.mode = (target, end), "moving"
-            self._arm.move_joints(target, self._settings.reset_speed_fraction)
+                self.mode = "moving"
+            self._arm.move_joints(target, speed_fraction(self.limits, self._settings))
         except ArmFault as fault:
             self._fail(str(fault), by_itself=False)
         return end
+
+    def stop_move(self, end: "Future[None]", problem: Exception) -> None:
+        """Stop the motion that this future belongs to; nothing where it has ended, whatever the arm does now."""
+        if self._move is not None and self._move[1] is end:
+            logger.warning("A motion is stopped: %s", problem)
+            self._end_move(problem)
+            self.stop()
 
     def _watch_the_move(self, state: ArmState) -> None:
         if state.in_control or self._move is None:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import select
 import socket
 import time
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Connection(BaseHTTPRequestHandler):
         if route not in routes:
             raise HttpError(404, f"unknown route {route[:60]!r}")
         try:
-            return routes.answer(route, parse_body(body))
+            return routes.answer(route, parse_body(body), self._is_waiting)
         except ValueError as error:
             raise HttpError(400, str(error)) from error
         except Refused as error:
@@ -110,6 +111,17 @@ class Connection(BaseHTTPRequestHandler):
         except Exception as error:
             logger.exception("%s failed", route)
             raise HttpError(500, f"{route} failed in the server; see its log") from error
+
+    def _is_waiting(self) -> bool:
+        """Whether the client's side of the connection is open; where the system cannot tell (only Linux can), it is.
+
+        The socket is not read: what lies there may be a next request, or the end of TLS. A cut network shows nothing for a long time.
+        """
+        if not hasattr(select, "POLLRDHUP"):
+            return True
+        poll = select.poll()
+        poll.register(self.connection, select.POLLRDHUP)
+        return not poll.poll(0)
 
     def _body_size(self) -> int:
         """Return the length of the body. Whatever is refused here leaves the body unread, so the connection ends."""

@@ -9,7 +9,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any
 
 from lerobot_serl.franka.arm_owner import ArmOwner
@@ -23,6 +24,7 @@ TICK_S = 0.01
 # A tracker takes some tenths of a second to start or stop, and the arm is not read meanwhile.
 JOB_TIMEOUT_S = 10.0
 MOVE_TIMEOUT_S = 90.0
+WANTED_PERIOD_S = 0.1
 
 logger = logging.getLogger(__name__)
 Job = tuple[Callable[[], Any], "Future[Any]"]
@@ -188,21 +190,28 @@ class ArmController:
         if self._owner.fault:
             raise ArmFault(self._owner.fault)
 
-    def reset_joints(self, q_rad: Vector | None = None) -> None:
+    def reset_joints(self, q_rad: Vector | None = None, is_wanted: Callable[[], bool] = lambda: True) -> None:
         """Move slowly to joint positions (7,), else home; returns when the arm is there.
 
+        Args:
+            q_rad: the goal.
+            is_wanted: asked during the motion, which is stopped when it says no.
+
         Raises:
-            ValueError: outside the joint limits.
+            ValueError: outside the joint limits or the workspace.
             Refused: a fault, another motion, or it was stopped.
             ArmFault: something kept the arm from arriving.
         """
         target = self._settings.home_rad if q_rad is None else q_rad
         end: Future[None] = self._do(lambda: self._owner.move(target))
-        try:
-            end.result(timeout=MOVE_TIMEOUT_S)
-        except TimeoutError:
-            self.stop_impedance()
-            raise ArmFault(f"the motion took more than {MOVE_TIMEOUT_S:g} s and was stopped") from None
+        until_s = time.monotonic() + MOVE_TIMEOUT_S
+        while not wait([end], timeout=WANTED_PERIOD_S).done:
+            problem: Exception | None = None if is_wanted() else Refused("whoever asked for the motion has gone")
+            if time.monotonic() > until_s:
+                problem = ArmFault(f"the motion took more than {MOVE_TIMEOUT_S:g} s and was stopped; go there in several steps")
+            if problem is not None:
+                self._do(partial(self._owner.stop_move, end, problem))
+        end.result()
 
     def update_impedance(self, **changes: Any) -> None:
         """Change fields of `Impedance`; a tracker that runs starts anew from the present posture.

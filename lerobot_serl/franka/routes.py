@@ -20,6 +20,7 @@ from .limits import limits_of
 Answer = str | dict[str, Any]
 DEFAULT_PERIOD_S = 0.1
 API_VERSION = 1
+SLOW_ROUTE = "/jointreset"
 SINGULAR = 1e-7
 # Names of SERL's update_param that have no counterpart here: damping is critical, and the trackers need no other term.
 IGNORED_PARAMETERS = (
@@ -67,7 +68,7 @@ class Routes:
             "/stopimp": self._stop_impedance,
             "/stop": self._stop,
             "/clearerr": self._clear_errors,
-            "/jointreset": self._reset_joints,
+            SLOW_ROUTE: self._reset_joints,
             "/update_param": self._update_parameters,
             "/set_load": self._set_load,
             "/open_gripper": lambda _: self._move_gripper_to(1.0, "Opened"),
@@ -84,8 +85,13 @@ class Routes:
     def __contains__(self, route: str) -> bool:
         return route in self._routes
 
-    def answer(self, route: str, body: messages.Body) -> Answer:
+    def answer(self, route: str, body: messages.Body, is_waiting: Callable[[], bool] = lambda: True) -> Answer:
         """Carry out a request; a text or a JSON object.
+
+        Args:
+            route: one that is `in` here.
+            body: of the request.
+            is_waiting: whether the client still listens; a slow motion ends where it does not.
 
         Raises:
             KeyError: no such route.
@@ -94,6 +100,8 @@ class Routes:
             StaleState: there is no young state of the arm.
             ArmFault: the arm does not obey.
         """
+        if route == SLOW_ROUTE:
+            return self._reset_joints(body, is_waiting)
         return self._routes[route](body)
 
     def condition(self) -> dict[str, Any]:
@@ -168,8 +176,8 @@ class Routes:
             self._controller.clear_errors()
         return "Clear"
 
-    def _reset_joints(self, body: messages.Body) -> Answer:
-        self._controller.reset_joints(messages.vector(body, "arr", 7) if "arr" in body else None)
+    def _reset_joints(self, body: messages.Body, is_waiting: Callable[[], bool] = lambda: True) -> Answer:
+        self._controller.reset_joints(messages.vector(body, "arr", 7) if "arr" in body else None, is_waiting)
         return "Reset Joint"
 
     def _update_parameters(self, body: messages.Body) -> Answer:
