@@ -27,6 +27,7 @@ class ScriptedArm:
         errors: of the arm; set them to bring it into a fault, `recover` clears them.
         is_gone: reading fails, as when the cable is pulled.
         move_s: how long `move_joints` takes.
+        recover_s, stop_s: for so long `recover` and `stop_tracking` do not return, as on hardware.
     """
 
     def __init__(self, model="fr3"):
@@ -34,6 +35,7 @@ class ScriptedArm:
         self.q_rad, self.errors, self.is_gone = HOME_RAD.copy(), (), False
         self.in_control, self.calls, self.load, self.impedance = False, [], None, None
         self.move_s, self._motion = 0.0, None
+        self.recover_s = self.stop_s = 0.0
 
     def read(self):
         if self.is_gone:
@@ -71,6 +73,8 @@ class ScriptedArm:
             self.q_rad = self.q_rad + np.linalg.pinv(jacobian(self.q_rad)) @ twist
 
     def stop_tracking(self):
+        if self.in_control:
+            time.sleep(self.stop_s)
         self.in_control, self._motion = False, None
         self.calls.append("stop")
 
@@ -79,6 +83,7 @@ class ScriptedArm:
         self.in_control, self._motion = True, (np.array(q_rad), time.monotonic() + self.move_s)
 
     def recover(self):
+        time.sleep(self.recover_s)
         self.calls.append("recover")
         self.errors = ()
 

@@ -422,6 +422,69 @@ def test_impedance_changes_restart_the_tracker():
     assert rig.owner.mode == "pose"
 
 
+def slowly(rig, name):
+    """Make a method of the arm take longer than a state may be old."""
+    call = getattr(rig.arm, name)
+
+    def slow(*args):
+        rig.now += 0.5
+        call(*args)
+
+    setattr(rig.arm, name, slow)
+
+
+@pytest.mark.parametrize("what", ["track", "move", "update_impedance"])
+def test_what_follows_slow_work_of_the_arms_own_thread_is_not_refused(what):
+    rig = Rig(watchdog_stop_s=0.3)
+    rig.track("pose")
+    slowly(rig, "stop_tracking")
+    if what == "update_impedance":
+        rig.owner.update_impedance(translational_stiffness_n_m=500.0)
+        assert rig.owner.mode == "pose"
+        return
+    while rig.owner.mode != "idle":
+        rig.run(TICK_S)
+    if what == "track":
+        rig.owner.track("joint")
+    else:
+        rig.owner.move(READY + 0.1)
+    assert rig.owner.mode == {"track": "joint", "move": "moving"}[what]
+
+
+def test_impedance_that_the_arm_does_not_take_is_not_kept():
+    settings = ControllerSettings()
+    owner = ArmOwner(arm := ScriptedArm(), settings, lambda: 0.0)
+    owner.tick()
+    owner.track("pose")
+    stop = arm.stop_tracking
+
+    def stop_and_break():
+        stop()
+        arm.broken = "cable"
+
+    arm.stop_tracking = stop_and_break
+    with pytest.raises(ArmFault, match="cable"):
+        owner.update_impedance(translational_stiffness_n_m=500.0)
+    assert settings.impedance.translational_stiffness_n_m == 1000.0
+
+
+@pytest.mark.parametrize("name", ["recover", "stop_tracking", "start"])
+def test_slow_work_inside_a_tick_is_known_until_the_arm_is_read_again(name):
+    rig = Rig()
+    rig.track()
+    busy = []
+    call = getattr(rig.arm, name)
+    setattr(rig.arm, name, lambda *args: (busy.append(rig.owner.busy), call(*args)))
+    rig.arm.errors = ("joint_reflex",)
+    rig.run(0.2)
+    assert busy == [True] * len(busy) != []
+    assert (rig.owner.mode, rig.owner.busy) == ("joint", False)
+    rig.arm.errors, rig.arm.broken = (), "cable"
+    rig.arm.recover = rig.arm.check
+    rig.run(0.2)
+    assert not rig.owner.busy  # an arm that is lost keeps nobody waiting
+
+
 def test_clips_never_become_larger_than_the_server_was_started_with(caplog):
     rig = Rig(impedance=Impedance(translational_clip_m=0.01))
     rig.track("pose")

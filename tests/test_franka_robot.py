@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import draccus
 import numpy as np
@@ -392,6 +393,22 @@ def test_after_an_automatic_recovery_the_old_action_is_dropped_and_the_next_obey
         robot.get_observation()
         robot.send_action(joint_action(HOME_RAD + 0.05))
         wait_until(lambda: np.allclose(server.arm.q_rad, HOME_RAD + 0.05, atol=1e-3))
+
+
+def test_a_recovery_that_takes_long_drops_actions_and_ends_nothing(connect):
+    """No state for twice the time after which one is stale. The robot asks 10 times a second, and gives up a request sooner than that."""
+    with franka_server(watchdog_s=10.0, watchdog_stop_s=20.0, state_timeout_s=0.4) as server:
+        server.arm.recover_s = 0.9
+        robot = connect(server, request_timeout_s=0.6, recovery_wait_s=5.0)
+        for step in range(20):
+            if step == 5:
+                server.arm.errors = ("cartesian_reflex",)
+            measured = robot.get_observation()
+            robot.send_action(joint_action([measured[key] for key in JOINT_KEYS]))
+            time.sleep(0.1)
+        assert robot.n_dropped >= 1
+        assert server.controller.snapshot().epoch == 1
+        assert server.controller.snapshot().mode == "joint"
 
 
 def test_a_fault_that_stays_is_raised_with_its_name(connect):

@@ -183,6 +183,27 @@ def test_a_client_cannot_widen_the_clips():
         assert (server.arm.impedance.translational_clip_m, server.arm.impedance.rotational_clip_rad) == (0.02, 0.1)
 
 
+def test_who_only_reads_is_served_while_the_watchdog_stops_the_arm():
+    with franka_server(watchdog_s=0.1, watchdog_stop_s=0.5, state_timeout_s=0.4) as server:
+        client = Client(server)
+        assert client.post("/joint", {"arr": HOME_RAD.tolist()})[0] == 200
+        server.arm.stop_s = 0.8
+        while "stop" not in server.arm.calls:
+            status, answer = client.post("/getstate")
+            assert status == 200, answer
+            time.sleep(0.05)
+        assert client.post("/getstate")[1]["mode"] == "idle"
+
+
+def test_parameters_change_while_the_arm_tracks_however_long_stopping_takes():
+    with franka_server(watchdog_s=10.0, watchdog_stop_s=20.0, state_timeout_s=0.4) as server:
+        client = Client(server)
+        assert client.post("/startimp")[0] == 200
+        server.arm.stop_s = 0.8
+        assert client.post("/update_param", {"translational_stiffness": 500}) == (200, "Updated compliance parameters")
+        assert (server.controller.snapshot().mode, server.arm.impedance.translational_stiffness_n_m) == ("pose", 500)
+
+
 def test_in_a_fault_nothing_moves_until_it_is_cleared():
     with franka_server(auto_recover=False, **PATIENT) as server:
         client = Client(server)

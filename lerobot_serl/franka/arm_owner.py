@@ -2,18 +2,18 @@
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lerobot_serl.franka.driver import USER_STOP, ArmDriver, ArmFault, ArmState, Vector
 from lerobot_serl.franka.governor import JointGovernor, checked
-from lerobot_serl.franka.kinematics import tool_of
 from lerobot_serl.franka.limits import limits_of
-from lerobot_serl.franka.pose_governor import PoseGovernor
+from lerobot_serl.franka.pose_governor import PoseGovernor, governor_of
+from lerobot_serl.franka.recovery_budget import RecoveryBudget
 from lerobot_serl.franka.reset_motion import checked_goal, speed_fraction
 from lerobot_serl.franka.settings import ControllerSettings, Refused, StaleState, changed_impedance, check_arm, with_clips_within
 
@@ -28,6 +28,7 @@ class ArmOwner:
     """The only one that talks to the arm.
 
     `command` and the attributes may be used from any thread while holding `lock`; all other methods belong to one thread.
+    While `busy`, the driver does what takes long, and the state grows old without meaning that the arm is lost; it may be read without `lock`.
 
     Args:
         arm: the driver.
@@ -47,13 +48,13 @@ class ArmOwner:
         self.state: ArmState | None = None
         self.read_s = -np.inf
         self.mode = "idle"
-        self.fault = ""
+        self.fault, self.busy = "", False
         self.epoch = 0
         self.clamps = 0
         self._governor: JointGovernor | PoseGovernor | None = None
         self._commanded_s = -np.inf
         self._move: tuple[Vector, Future[None]] | None = None
-        self._recoveries: deque[float] = deque()
+        self._recoveries = RecoveryBudget(settings.max_recoveries_per_min)
         self._recovers_itself = False
         self._settled_s: float | None = None
         self._resume = ""
@@ -66,10 +67,7 @@ class ArmOwner:
     def tick(self) -> None:
         """Read the arm once, and send the next reference; a fault is kept, not raised."""
         try:
-            state = self._arm.read()
-            now_s = self._clock()
-            with self.lock:
-                self.state, self.read_s = state, now_s
+            state, now_s = self._read()
             if state.errors and self.mode != "fault":
                 self._fail(f"the arm reports {', '.join(state.errors)}: {CLEAR}", by_itself=USER_STOP not in state.errors)
             if self.mode == "fault":
@@ -83,6 +81,20 @@ class ArmOwner:
         except Exception as error:  # nobody may leave an arm under way without its thread
             logger.exception("In the arm's thread")
             self._fail(f"internal error, {type(error).__name__}: {error}; please report it with the log", by_itself=False)
+
+    def _read(self) -> tuple[ArmState, float]:
+        try:
+            state, now_s = self._arm.read(), self._clock()
+            with self.lock:
+                self.state, self.read_s = state, now_s
+            return state, now_s
+        finally:
+            self.busy = False
+
+    def _slowly(self, call: Callable[..., None], *args: Any) -> None:
+        """Call the driver where that may take longer than a state may be old; `busy` until the arm is read again."""
+        self.busy = True
+        call(*args)
 
     def command(self, mode: str, values: ArrayLike, period_s: float, epoch: int | None) -> Vector | None:
         """Give the running tracker a new goal.
@@ -122,6 +134,15 @@ class ArmOwner:
         if now_s - self.read_s > self._settings.state_timeout_s:
             raise StaleState(f"the newest state is {now_s - self.read_s:.2f} s old, expected at most {self._settings.state_timeout_s} s")
 
+    def _look_and_admit(self) -> ArmState:
+        """As `_admit`, for the arm's own thread: that its own slow work has kept it from reading is no reason to refuse."""
+        if self.fault:
+            raise Refused(self.fault)
+        state, now_s = self._read()
+        with self.lock:
+            self._admit(None, now_s)
+        return state
+
     def track(self, mode: str) -> None:
         """Begin to hold the present posture and to follow commands of this mode ("joint" or "pose"); nothing where it does.
 
@@ -129,8 +150,7 @@ class ArmOwner:
             Refused: a fault, or a motion in progress.
             ArmFault: the arm does not obey.
         """
-        with self.lock:
-            self._admit(None, self._clock())
+        self._look_and_admit()
         if self.mode == mode:
             return
         try:
@@ -142,21 +162,13 @@ class ArmOwner:
             raise
 
     def _start(self, mode: str) -> None:
-        if mode == "joint":
-            self._arm.start_joint_tracking(self._settings.impedance)
-        else:
-            self._arm.start_pose_tracking(self._settings.impedance)
+        start = self._arm.start_joint_tracking if mode == "joint" else self._arm.start_pose_tracking
+        self._slowly(start, self._settings.impedance)
         # Read again: the tracker holds the posture of its start, and so must the first reference.
-        state, now_s = self._arm.read(), self._clock()
-        governor = self._governor_of(mode, state, now_s)
+        state, now_s = self._read()
+        governor = governor_of(mode, self.limits, self._settings, state, now_s)
         with self.lock:
-            self.state, self.read_s, self._governor = state, now_s, governor
-            self._commanded_s, self.mode = now_s, mode
-
-    def _governor_of(self, mode: str, state: ArmState, now_s: float) -> JointGovernor | PoseGovernor:
-        if mode == "joint":
-            return JointGovernor(self.limits, self._settings, state.q_rad, tool_of(state.q_rad, state.pose), now_s)
-        return PoseGovernor(self.limits, self._settings, state.pose, now_s)
+            self._governor, self._commanded_s, self.mode = governor, now_s, mode
 
     def _track(self, state: ArmState, now_s: float) -> None:
         if not state.in_control:
@@ -180,7 +192,7 @@ class ArmOwner:
     def _go_idle(self) -> None:
         with self.lock:
             self._governor, self.mode = None, "idle"
-        self._arm.stop_tracking()
+        self._slowly(self._arm.stop_tracking)
 
     def stop(self) -> None:
         """End tracking or a motion; a fault stays."""
@@ -200,14 +212,9 @@ class ArmOwner:
         Raises:
             ValueError: outside the joint limits or the workspace.
             Refused: a fault, or a motion in progress.
-            StaleState: the arm has not been heard for too long.
+            ArmFault: the arm cannot be read.
         """
-        with self.lock:
-            self._admit(None, self._clock())
-            state = self.state
-        if state is None:
-            raise StaleState("there is no state of the arm yet")
-        target = checked_goal(q_rad, state, self.limits, self._settings)
+        target = checked_goal(q_rad, self._look_and_admit(), self.limits, self._settings)
         end: Future[None] = Future()
         # Before the driver is asked for anything: a fault on the way ends the future, too.
         self._move = target, end
@@ -215,7 +222,7 @@ class ArmOwner:
             self._go_idle()
             with self.lock:
                 self.mode = "moving"
-            self._arm.move_joints(target, speed_fraction(self.limits, self._settings))
+            self._slowly(self._arm.move_joints, target, speed_fraction(self.limits, self._settings))
         except ArmFault as fault:
             self._fail(str(fault), by_itself=False)
         return end
@@ -265,11 +272,15 @@ class ArmOwner:
             ValueError: unknown field or bad value.
             ArmFault: the arm does not obey.
         """
-        self._settings.impedance = with_clips_within(changed_impedance(self._settings.impedance, changes), self._first_impedance)
-        mode = self.mode
+        before, mode = self._settings.impedance, self.mode
+        self._settings.impedance = with_clips_within(changed_impedance(before, changes), self._first_impedance)
         if mode in ("joint", "pose"):
-            self.stop()
-            self.track(mode)
+            try:
+                self.stop()
+                self.track(mode)
+            except ArmFault:
+                self._settings.impedance = before
+                raise
 
     def set_load(self, mass_kg: float, centre_m: ArrayLike, inertia_kg_m2: ArrayLike) -> None:
         """Tell the arm its payload; tracking ends for it.
@@ -282,7 +293,7 @@ class ArmOwner:
         if not 0 <= mass_kg <= 20:
             raise ValueError(f"load mass is {mass_kg} kg, expected 0 to 20")
         self.stop()
-        self._arm.set_load(float(mass_kg), centre, inertia)
+        self._slowly(self._arm.set_load, float(mass_kg), centre, inertia)
 
     def close(self) -> None:
         """End everything; never raises."""
@@ -299,7 +310,7 @@ class ArmOwner:
             return
         logger.error("Fault: %s", text)
         try:
-            self._arm.stop_tracking()
+            self._slowly(self._arm.stop_tracking)
         except ArmFault as fault:
             logger.warning("While stopping: %s", fault)
         resume = self.mode if self.mode in ("joint", "pose") else self._resume
@@ -315,19 +326,16 @@ class ArmOwner:
             return
         if not (self._recovers_itself and self._settings.auto_recover) or USER_STOP in state.errors:
             return
-        while self._recoveries and now_s - self._recoveries[0] >= 60:
-            self._recoveries.popleft()
-        if len(self._recoveries) >= self._settings.max_recoveries_per_min:
+        if not self._recoveries.take(now_s):
             self._recovers_itself = False
             with self.lock:
                 self.fault = f"{self.fault} (no more automatic recoveries: {len(self._recoveries)} in the last minute)"
             return
-        self._recoveries.append(now_s)
         logger.warning("Automatic recovery %d of %d in a minute", len(self._recoveries), self._settings.max_recoveries_per_min)
         self._recover(self._resume)
 
     def _recover(self, resume: str) -> None:
-        self._arm.recover()
+        self._slowly(self._arm.recover)
         self._resume, self._settled_s = resume, self._clock() + SETTLE_S
 
     def _leave_the_fault(self, state: ArmState) -> None:

@@ -21,8 +21,10 @@ from lerobot_serl.franka.settings import ControllerSettings, Refused, Snapshot, 
 __all__ = ["ArmController", "ControllerSettings", "Refused", "Snapshot", "StaleState"]
 
 TICK_S = 0.01
-# A tracker takes some tenths of a second to start or stop, and the arm is not read meanwhile.
+# A tracker takes some tenths of a second to start or stop, as does a recovery, and the arm is not read meanwhile.
 JOB_TIMEOUT_S = 10.0
+# Of those who want the state: a robot waits 1.5 s for it (`request_timeout_s` and `recovery_wait_s`), and shall hear what is wrong.
+BUSY_TIMEOUT_S = 1.2
 MOVE_TIMEOUT_S = 90.0
 WANTED_PERIOD_S = 0.1
 
@@ -55,7 +57,6 @@ class ArmController:
         self._gripper = None if gripper is None else GripperThread(gripper, settings)
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._ticked = threading.Condition()
-        self._in_job = False
         self._open = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="arm", daemon=True)
@@ -98,7 +99,7 @@ class ArmController:
         Raises:
             StaleState: there is no state that is young enough.
         """
-        self._wait_for_a_job()
+        self._wait_while_busy()
         age_s, owner = self._age_s(), self._owner
         with owner.lock:
             state = owner.state
@@ -141,7 +142,7 @@ class ArmController:
         return self._command("pose", pose7, period_s, epoch)
 
     def _command(self, mode: str, values: Vector, period_s: float, epoch: int | None) -> Vector:
-        self._wait_for_a_job()
+        self._wait_while_busy()
         goal = self._owner.command(mode, values, period_s, epoch)
         if goal is None:
             self._do(lambda: self._owner.track(mode))
@@ -234,11 +235,14 @@ class ArmController:
     def _age_s(self) -> float:
         return self._clock() - self._owner.read_s
 
-    def _wait_for_a_job(self) -> None:
-        """While the arm's thread starts or stops a tracker it does not read; that is no reason to call the state stale."""
-        if self._age_s() > self._settings.state_timeout_s:
+    def _wait_while_busy(self) -> None:
+        """While the driver recovers the arm, or starts or stops a tracker, nobody reads; that is no reason to call the state stale.
+
+        From half the age on, so that the state does not become stale between this look at it and the caller's.
+        """
+        if self._age_s() > self._settings.state_timeout_s / 2:
             with self._ticked:
-                self._ticked.wait_for(lambda: not self._in_job, timeout=JOB_TIMEOUT_S)
+                self._ticked.wait_for(lambda: not self._owner.busy, timeout=BUSY_TIMEOUT_S)
 
     def _gripper_or_raise(self) -> GripperThread:
         if self._gripper is None:
@@ -261,7 +265,6 @@ class ArmController:
         while True:
             self._owner.tick()
             with self._ticked:
-                self._in_job = False
                 self._ticked.notify_all()
             # A late tick is not made up for: the governor moves by the time that has passed.
             next_s = max(next_s + TICK_S, self._clock())
@@ -277,7 +280,6 @@ class ArmController:
 
     def _carry_out(self, job: Job) -> None:
         work, outcome = job
-        self._in_job = True
         try:
             outcome.set_result(work())
         except Exception as error:  # it belongs to the thread that asked

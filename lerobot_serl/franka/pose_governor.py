@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lerobot_serl.franka import kinematics
-from lerobot_serl.franka.driver import Vector
-from lerobot_serl.franka.governor import Box, Pace, braking_speed, checked, checked_period
+from lerobot_serl.franka.driver import ArmState, Vector
+from lerobot_serl.franka.governor import Box, JointGovernor, Pace, braking_speed, checked, checked_period
 from lerobot_serl.franka.limits import ArmLimits
 from lerobot_serl.franka.settings import ControllerSettings
 
@@ -138,6 +138,13 @@ class PoseGovernor:
             limited = _shortened(turn, self._impedance.rotational_clip_rad)
             self.pose[:3, :3] = kinematics.matrix_of_rotvec(limited) @ measured[:3, :3]
             self.rotation_rad_s = np.zeros(3)
+
+
+def governor_of(mode: str, limits: ArmLimits, settings: ControllerSettings, state: ArmState, now_s: float) -> JointGovernor | PoseGovernor:
+    """Return the governor of a tracker ("joint" or "pose") that begins in this state."""
+    if mode == "joint":
+        return JointGovernor(limits, settings, state.q_rad, kinematics.tool_of(state.q_rad, state.pose), now_s)
+    return PoseGovernor(limits, settings, state.pose, now_s)
 
 
 def _shortened(vector: Vector, longest: float) -> Vector:

@@ -64,7 +64,7 @@ class FrankaConfig(RobotConfig):
             `wrench_tz.effort` (N, Nm). lerobot-rollout never gives them to a policy.
         state_timeout_s: a state that the server has not renewed for so long raises.
         request_timeout_s: for the server to answer.
-        recovery_wait_s: for the server to recover from a fault by itself before `send_action` raises.
+        recovery_wait_s: for the server to recover from a fault by itself before `send_action` raises; a reading may take so much longer.
         cameras: LeRobot cameras, with width, height and fps.
 
     Raises:

@@ -104,7 +104,13 @@ class Franka(Robot):
         config = self.config
         token = read_token(config.token_file, FRANKA_TOKEN_VARIABLE)
         client = FrankaClient(
-            config.server_url, token, config.request_timeout_s, config.state_timeout_s, config.gripper != "none", config.certificate
+            config.server_url,
+            token,
+            timeout_s=config.request_timeout_s,
+            state_timeout_s=config.state_timeout_s,
+            has_gripper=config.gripper != "none",
+            certificate=config.certificate,
+            recovery_wait_s=config.recovery_wait_s,
         )
         try:
             client.connect()

@@ -86,6 +86,7 @@ class FrankaClient:
         state_timeout_s: a state that the server has not renewed for so long is stale.
         has_gripper: read the gripper, too.
         certificate: PEM file to trust on https; None: what this machine trusts.
+        recovery_wait_s: a state may take so much longer: while the arm recovers there is none, and our server waits with its answer.
 
     Raises:
         ValueError: the URL or the certificate is not usable.
@@ -100,10 +101,11 @@ class FrankaClient:
         state_timeout_s: float = 0.2,
         has_gripper: bool = True,
         certificate: Path | None = None,
+        recovery_wait_s: float = 0.0,
     ) -> None:
         self._http = KeepAliveClient(url, token, timeout_s, certificate)
         self._url, self._timeout_s, self._state_timeout_s = url, timeout_s, state_timeout_s
-        self._has_gripper = has_gripper
+        self._has_gripper, self._reading_s = has_gripper, timeout_s + recovery_wait_s
         self._reads_singly = False
         self._renewed: tuple[float, float] | None = None
         self._legacy_gripper_route = ""
@@ -209,7 +211,7 @@ class FrankaClient:
 
     def _post_for_state(self) -> dict[str, Any]:
         try:
-            return _object(self._post("/getstate"), "/getstate")
+            return _object(self._post("/getstate", patience_s=0.0 if self.is_legacy else self._reading_s), "/getstate")
         except FrankaError as error:
             if not self.is_legacy or _status(error) != 500:
                 raise
