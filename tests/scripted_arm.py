@@ -109,10 +109,12 @@ class ScriptedGripper:
     def move(self, width_m, speed_m_s):
         self.calls.append("move")
         self.width = width_m
+        return True
 
     def grasp(self, speed_m_s, force_n):
         self.calls.append("grasp")
         self.width = 0.0
+        return True
 
     def homing(self):
         self.calls.append("homing")

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from lerobot_serl.franka import kinematics
+from lerobot_serl.franka import gripper_thread, kinematics
 from lerobot_serl.franka.arm_owner import SETTLE_S, ArmOwner
 from lerobot_serl.franka.controller import TICK_S, ArmController, ControllerSettings, Refused, StaleState
 from lerobot_serl.franka.driver import USER_STOP, ArmFault, ArmState, Impedance
@@ -545,6 +545,7 @@ class ScriptedGripper:
         self.may_finish = threading.Event()
         self.may_finish.set()
         self.fault = ""
+        self.fails = False  # a motion ends early, as at an object
         self.width = 0.08
 
     def note(self, *call):
@@ -558,11 +559,13 @@ class ScriptedGripper:
 
     def move(self, width_m, speed_m_s):
         self.note("move", round(width_m, 4))
-        self.width = width_m
+        self.width = self.width if self.fails else width_m
+        return not self.fails
 
     def grasp(self, speed_m_s, force_n):
         self.note("grasp", force_n)
-        self.width = 0.02
+        self.width = self.width if self.fails else 0.02
+        return not self.fails
 
     def homing(self):
         self.fault = ""
@@ -756,6 +759,39 @@ def test_a_broken_gripper_needs_homing_and_does_not_stop_the_arm(rigs):
     controller.home_gripper()
     controller.command_gripper(0.03)
     eventually(lambda: gripper.calls[-1] == ("move", 0.03), "no motion after homing")
+
+
+@pytest.mark.parametrize(("width", "call"), [(0.08, ("move", 0.08)), (0.0, ("grasp", 30.0))])
+def test_a_gripper_motion_that_failed_is_repeated_but_not_at_the_rate_of_the_commands(rigs, monkeypatch, width, call):
+    monkeypatch.setattr(gripper_thread, "RETRY_S", 0.3)
+    gripper = ScriptedGripper()
+    controller = rigs(gripper=gripper)
+    gripper.fails = True
+    begin_s = time.monotonic()
+    while len(gripper.calls) < 3 and time.monotonic() < begin_s + 5:
+        controller.command_gripper(width)
+        time.sleep(0.01)
+    assert time.monotonic() - begin_s >= 0.6
+    eventually(lambda: not controller._gripper._busy, "gripper hangs")
+    gripper.fails = False
+    controller.command_gripper(width)  # too early: kept until its time has come, though nothing else comes
+    eventually(lambda: len(gripper.calls) == 4, "the command that came too early is lost")
+    for _ in range(50):
+        controller.command_gripper(width)
+        time.sleep(0.01)
+    assert gripper.calls == [call] * 4
+
+
+def test_after_a_failed_closing_the_gripper_can_be_opened(rigs, monkeypatch):
+    monkeypatch.setattr(gripper_thread, "RETRY_S", 0.1)
+    gripper = ScriptedGripper()
+    controller = rigs(gripper=gripper)
+    for fails, width in ((False, 0.08), (True, 0.0), (False, 0.08)):
+        gripper.fails = fails
+        n_calls = len(gripper.calls)
+        controller.command_gripper(width)
+        eventually(lambda n_calls=n_calls: len(gripper.calls) > n_calls and not controller._gripper._busy, "gripper hangs")
+    assert gripper.calls == [("move", 0.08), ("grasp", 30.0), ("move", 0.08)]
 
 
 @pytest.mark.parametrize("width", [-0.01, float("nan"), float("inf"), 2.0])

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lerobot_serl.franka import franky_driver
+from lerobot_serl.franka import franky_driver, gripper_thread
 from lerobot_serl.franka.controller import ArmController, ControllerSettings
 from lerobot_serl.franka.driver import USER_STOP, ArmFault, Impedance
 from lerobot_serl.franka.franky_driver import FrankyArm, FrankyGripper
@@ -117,6 +117,88 @@ def test_an_arm_that_speaks_another_version():
         with pytest.raises(ArmFault, match=r"server version 7 \(an FR3 with system 5\.5 or 5\.6\).*by-robot-server-version/7/"):
             FrankyArm(address, realtime="ignore")
         thread.join(timeout=10)
+
+
+@pytest.fixture
+def hand():
+    """``hand.answers = status``: a hand that speaks the protocol, moves at once, and answers this status to every motion."""
+    protocol = pytest.importorskip("franky_sim.franka_gripper_server")
+
+    class Fingers:
+        hand_width = 0.08
+
+        def set_hand_goal(self, width_m, speed_m_s, force_n):
+            self.hand_width = width_m
+
+    class Hand(protocol.FrankaGripperServer):
+        answers, commands = protocol.GripperCommandStatus.kSuccess, ()
+
+        def _check_motion_state(self):
+            self.commands += (self._pending_command_type.name,)
+            self._motion_state = protocol._MotionState.IDLE
+            reply = protocol.BaseCommand.send_response
+            reply(self._pending_tcp_socket, self._pending_command_type, self._pending_command_id, self.answers, b"", "H", "H")
+
+    address = loopback_address()
+    hand, stop = Hand(Fingers(), address), threading.Event()
+    hand.address, hand.status = address, protocol.GripperCommandStatus
+    hand.init()
+
+    def serve():
+        while not stop.wait(0.002):
+            hand.process_commands()
+            hand.send_state()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield hand
+    stop.set()
+    thread.join()
+    hand.cleanup()
+
+
+@needs_simulator
+def test_the_hand_says_whether_a_motion_was_carried_out(hand, caplog):
+    gripper = FrankyGripper(hand.address)
+    assert gripper.move(0.05, 0.1)
+    assert gripper.grasp(0.1, 30.0)
+    hand.answers = hand.status.kUnsuccessful
+    assert not gripper.move(0.06, 0.1)
+    assert "The hand ended a motion: it was not successful" in caplog.text
+    assert gripper.grasp(0.1, 30.0)  # it has closed, on nothing
+    for answer in (hand.status.kFail, hand.status.kAborted):
+        hand.answers = answer
+        assert not gripper.move(0.07, 0.1)
+        assert not gripper.grasp(0.1, 30.0)
+    assert hand.commands == ("kMove", "kGrasp", "kMove", "kGrasp", "kMove", "kGrasp", "kMove", "kGrasp")
+    gripper.close()
+
+
+@needs_simulator
+def test_what_the_hand_did_not_carry_out_is_commanded_again(hand, monkeypatch):
+    monkeypatch.setattr(gripper_thread, "RETRY_S", 0.2)
+    hand.answers = hand.status.kFail
+    gripper = gripper_thread.GripperThread(FrankyGripper(hand.address), ControllerSettings())
+    gripper.start()
+    try:
+        for width_m, name in ((0.08, "kMove"), (0.0, "kGrasp")):
+            hand.commands, hand.answers = (), hand.status.kFail
+            until_s = time.monotonic() + 20.0
+            while len(hand.commands) < 3 and time.monotonic() < until_s:
+                gripper.command(width_m)
+                time.sleep(0.01)
+            wait_for(lambda: not gripper._busy, "the gripper hangs")
+            hand.answers = hand.status.kUnsuccessful if width_m == 0.0 else hand.status.kSuccess
+            gripper.command(width_m)
+            wait_for(lambda: len(hand.commands) >= 4 and not gripper._busy, "the last command is lost")
+            n_commands = len(hand.commands)
+            for _ in range(40):
+                gripper.command(width_m)
+                time.sleep(0.01)
+            assert hand.commands == (name,) * n_commands  # done, if only on nothing: not again
+        assert gripper.fault == ""
+    finally:
+        gripper.close()
 
 
 class Simulator:

@@ -108,11 +108,11 @@ class GripperDriver(Protocol):
     def width_m(self) -> float:
         """Distance of the fingers now; about 0.1 s on hardware."""
 
-    def move(self, width_m: float, speed_m_s: float) -> None:
-        """Open or close to a width; returns when done."""
+    def move(self, width_m: float, speed_m_s: float) -> bool:
+        """Open or close to a width; returns when done, and whether the fingers are there."""
 
-    def grasp(self, speed_m_s: float, force_n: float) -> None:
-        """Close on whatever is there, and hold it."""
+    def grasp(self, speed_m_s: float, force_n: float) -> bool:
+        """Close on whatever is there, and hold it. Returns whether the fingers have closed: True also where nothing was between them."""
 
     def homing(self) -> None:
         """Find the end stops."""

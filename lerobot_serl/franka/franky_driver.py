@@ -6,8 +6,7 @@ no local variable of a frame that an exception remembers, and no traceback of fr
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -253,15 +252,19 @@ class FrankyGripper:
         with explaining(self._ip):
             return float(self._gripper.width)
 
-    def move(self, width_m: float, speed_m_s: float) -> None:
-        """Open or close to a width; an object between the fingers may end it early."""
-        with self._commanding():
-            self._gripper.move(float(width_m), float(speed_m_s))
+    def move(self, width_m: float, speed_m_s: float) -> bool:
+        """Open or close to a width, and return whether the hand did; an object between the fingers may end it early."""
+        return self._carried_out(lambda: self._gripper.move(float(width_m), float(speed_m_s)))
 
-    def grasp(self, speed_m_s: float, force_n: float) -> None:
-        """Close on whatever is there, and hold it; nothing there is no fault."""
-        with self._commanding():
+    def grasp(self, speed_m_s: float, force_n: float) -> bool:
+        """Close on whatever is there, and hold it. Returns whether the fingers have closed: True also where nothing was between them."""
+
+        def close() -> bool:
+            # The hand answers whether it holds something. That is not asked here: closing again would find no more.
             self._gripper.grasp(0.0, float(speed_m_s), float(force_n), GRASP_EPSILON_M, GRASP_EPSILON_M)
+            return True
+
+        return self._carried_out(close)
 
     def homing(self) -> None:
         """Find the end stops; nothing may be between the fingers."""
@@ -274,11 +277,13 @@ class FrankyGripper:
         """Disconnect; may be called twice."""
         self._gripper = None
 
-    @contextmanager
-    def _commanding(self) -> Iterator[None]:
+    def _carried_out(self, motion: Callable[[], bool]) -> bool:
         with explaining(self._ip):
             try:
-                yield
+                reason = "" if motion() else "it was not successful"
             except self._franky.CommandException as error:
                 # An object in the way ends a motion like this; the next command may well succeed.
-                logger.warning("The hand ended a motion: %s", error)
+                reason = str(error)
+            if reason:
+                logger.warning("The hand ended a motion: %s", reason)
+            return not reason

@@ -1,7 +1,9 @@
 """The gripper has threads of its own: its calls block for up to seconds, and the arm must not wait for them."""
 
 import logging
+import math
 import threading
+import time
 
 from lerobot_serl.franka.driver import ArmFault, GripperDriver
 from lerobot_serl.franka.settings import ControllerSettings, Refused
@@ -10,6 +12,8 @@ READ_PERIOD_S = 0.1
 HOMING_TIMEOUT_S = 30.0
 # A policy's gripper value flickers; only a change of the target by more than this is a new command.
 HYSTERESIS_M = 0.004
+# After a motion that failed the hand is left alone for so long: the next one may push against the same object.
+RETRY_S = 1.0
 # Below the first share of the full width a target means "grasp"; a grasp is let go above the second one.
 GRASP_BELOW, RELEASE_ABOVE = 0.15, 0.25
 
@@ -32,6 +36,7 @@ class GripperThread:
         self._homing = False
         self._done_m: float | None = None
         self._grasped = False
+        self._retry_s = -math.inf
         self._busy = False
         self.fault = ""
         self.width_m: float | None = None
@@ -104,13 +109,16 @@ class GripperThread:
     def _act(self) -> None:
         while not self._stopping.is_set():
             with self._wake:
-                self._wake.wait_for(lambda: self._stopping.is_set() or self._homing or self._target_m is not None)
+                # Nobody wakes this thread when a command that came too early after a failure becomes due.
+                wait_s = self._retry_s - time.monotonic()
+                if not self._wake.wait_for(self._has_work, timeout=wait_s if wait_s > 0 else None):
+                    continue
                 homing, target_m = self._homing, self._target_m
                 self._homing, self._target_m, self._busy = False, None, True
             try:
                 if homing:
                     self._gripper.homing()
-                    self.fault, self._done_m, self._grasped = "", None, False
+                    self.fault, self._done_m, self._grasped, self._retry_s = "", None, False, -math.inf
                 elif target_m is not None and not self._stopping.is_set():
                     self._go_to(target_m)
             except ArmFault as fault:
@@ -120,12 +128,21 @@ class GripperThread:
                 self._busy = False
                 self._wake.notify_all()
 
+    def _has_work(self) -> bool:
+        is_due = self._target_m is not None and time.monotonic() >= self._retry_s
+        return self._stopping.is_set() or self._homing or is_due
+
     def _go_to(self, target_m: float) -> None:
         share = target_m / self.max_width_m
         grasp = share < (RELEASE_ABOVE if self._grasped else GRASP_BELOW)
         if grasp and not self._grasped:
-            self._gripper.grasp(self._settings.gripper_speed_m_s, self._settings.gripper_force_n)
+            is_done = self._gripper.grasp(self._settings.gripper_speed_m_s, self._settings.gripper_force_n)
         elif not grasp and (self._done_m is None or self._grasped or abs(target_m - self._done_m) > HYSTERESIS_M):
-            self._gripper.move(target_m, self._settings.gripper_speed_m_s)
-            self._done_m = target_m
-        self._grasped = grasp
+            is_done = self._gripper.move(target_m, self._settings.gripper_speed_m_s)
+        else:
+            return
+        if is_done:
+            self._done_m, self._grasped = None if grasp else target_m, grasp
+            return
+        # Nobody knows where the fingers are: the next command is carried out, also if it is the same again.
+        self._done_m, self._grasped, self._retry_s = None, False, time.monotonic() + RETRY_S

@@ -200,13 +200,13 @@ class SimGripper:
             self._world.advance()
             return MAX_WIDTH_M * (1.0 - self._world.scene.gripper_closure)
 
-    def move(self, width_m: float, speed_m_s: float) -> None:
-        """Open or close to a width, at the gripper's own speed; returns when the fingers stand."""
-        self._go_to(1.0 - width_m / MAX_WIDTH_M)
+    def move(self, width_m: float, speed_m_s: float) -> bool:
+        """Open or close to a width, at the gripper's own speed; returns when the fingers stand, also at an object, and whether they do."""
+        return self._go_to(1.0 - width_m / MAX_WIDTH_M)
 
-    def grasp(self, speed_m_s: float, force_n: float) -> None:
-        """Close with the gripper's own force; returns when the fingers stand."""
-        self._go_to(1.0)
+    def grasp(self, speed_m_s: float, force_n: float) -> bool:
+        """Close with the gripper's own force; returns when the fingers stand, and whether they do."""
+        return self._go_to(1.0)
 
     def homing(self) -> None:
         """Open fully."""
@@ -215,7 +215,7 @@ class SimGripper:
     def close(self) -> None:
         """Nothing to disconnect."""
 
-    def _go_to(self, closure: float) -> None:
+    def _go_to(self, closure: float) -> bool:
         with self._world.lock:
             self._world.closure_target = float(np.clip(closure, 0.0, 1.0))
         deadline_s = time.monotonic() + _SETTLE_TIMEOUT_S
@@ -224,6 +224,7 @@ class SimGripper:
         while time.monotonic() < deadline_s:
             width_m = self.width_m()
             if abs(width_m - before_m) < _SETTLED_M:
-                return
+                return True
             before_m = width_m
             time.sleep(_POLL_S)
+        return False
