@@ -362,6 +362,27 @@ def test_the_controller_drives_the_real_driver(simulator):
         controller.close()
 
 
+@pytest.mark.slow
+@needs_simulator
+def test_a_reset_through_the_real_driver_heeds_the_cap_on_joint_speeds(simulator):
+    controller = ArmController(
+        FrankyArm(simulator.address, realtime="ignore"), None, ControllerSettings(state_timeout_s=2.0, max_joint_velocity_rad_s=0.3)
+    )
+    controller.start()
+    try:
+        controller.reset_joints()
+        thread = threading.Thread(target=controller.reset_joints, args=(READY + 0.5 * np.eye(7)[6] - 0.2 * np.eye(7)[0],))
+        thread.start()
+        fastest_rad_s = np.zeros(7)
+        while thread.is_alive():
+            fastest_rad_s = np.maximum(fastest_rad_s, np.abs(controller.snapshot().state.dq_rad_s))
+            time.sleep(0.01)
+        assert controller.snapshot().state.q_rad[6] == pytest.approx(READY[6] + 0.5, abs=0.03)
+        assert 0.1 < fastest_rad_s.max() < 0.33, fastest_rad_s
+    finally:
+        controller.close()
+
+
 KILLED_CLIENT = """
 import sys, time
 from lerobot_serl.franka.driver import Impedance
