@@ -130,15 +130,6 @@ def test_the_tool_goes_as_far_as_its_box_allows():
     assert guard.clamped == {"workspace": 1}
 
 
-@pytest.mark.parametrize("gripper", [0.0, 0.5, 1.0])
-def test_at_the_wall_the_gripper_opens_and_closes_as_it_is_told(gripper):
-    """Just above the table is where it grips; what it holds keeps it from its target, and must not be let go."""
-    at_the_wall = {"shoulder": 0.6, "elbow": 0.0, "gripper": 0.5}
-    safe = Guard(boxed()).apply({"shoulder": math.pi / 2, "elbow": 0.0, "gripper": gripper}, at_the_wall)
-    assert safe["gripper"] == gripper
-    assert safe["shoulder"] < math.pi / 2
-
-
 def test_from_outside_the_box_the_way_back_is_open():
     measured = {"shoulder": math.pi / 2, "elbow": 0.0, "gripper": 0.0}
     assert outside_m(measured) == pytest.approx(0.3)

@@ -22,7 +22,7 @@ class ScriptedWorld:
 
     task = "halve it"
     simulated = True
-    measured = commanded = MappingProxyType({})
+    measured = MappingProxyType({})
 
     def __init__(self, length, end="terminated", decider=Decider.ROBOT):
         self.length, self.end, self.resets, self.asked, self.by_hand, self.holds = length, end, 0, [], [], 0
@@ -67,7 +67,7 @@ class ScriptedHand:
     def begin(self):
         self.begun, self.count = self.begun + 1, 0
 
-    def poll(self, measured, commanded):
+    def poll(self, measured):
         self.n += 1
         if self.n not in self.polls:
             return None

@@ -12,7 +12,6 @@ from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Stage, Takeover
 from lerobot_serl.actor.world import WorldError
-from lerobot_serl.teleoperators.events import intervention_events
 
 PERIOD_S = 0.1
 MEASURED = {"elbow.pos": 0.0, "gripper.pos": 0.0}
@@ -27,23 +26,23 @@ def make(teleop, **changes):
 def test_without_a_wish_the_policy_moves_the_robot_and_the_device_is_left_alone():
     leader = Leader(**MEASURED)
     hand, _ = make(leader)
-    assert [hand.poll(MEASURED, {}) for _ in range(5)] == [None] * 5
+    assert [hand.poll(MEASURED) for _ in range(5)] == [None] * 5
     assert (hand.stage, hand.count, leader.asked) == (Stage.POLICY, 0, 0)
 
 
 def test_events_take_over_and_give_back():
     device = LeaderWithEvents(**{"delta_x": 0.5, "gripper": 1.0})
     hand, _ = make(device)
-    assert hand.poll(MEASURED, {}) is None
+    assert hand.poll(MEASURED) is None
     device.takes_over = True
-    assert hand.poll(MEASURED, {}) == {"delta_x": 0.5, "gripper": 1.0}  # displacements need no handover
+    assert hand.poll(MEASURED) == {"delta_x": 0.5, "gripper": 1.0}  # displacements need no handover
     assert hand.stage is Stage.PERSON
-    assert hand.poll(MEASURED, {}) == {"delta_x": 0.5, "gripper": 1.0}
+    assert hand.poll(MEASURED) == {"delta_x": 0.5, "gripper": 1.0}
     device.takes_over = False
-    assert hand.poll(MEASURED, {}) is None
+    assert hand.poll(MEASURED) is None
     assert (hand.stage, hand.count) == (Stage.POLICY, 1)
     device.takes_over = True
-    assert hand.poll(MEASURED, {}) is not None
+    assert hand.poll(MEASURED) is not None
     assert hand.count == 2
     hand.begin()
     assert (hand.stage, hand.count) == (Stage.POLICY, 0)
@@ -53,76 +52,26 @@ def test_other_events_become_requests_whether_or_not_somebody_takes_over():
     device = LeaderWithEvents(delta_x=0.0)
     hand, controls = make(device)
     device.events = {TeleopEvents.SUCCESS: True, TeleopEvents.TERMINATE_EPISODE: True}
-    assert hand.poll({}, {}) is None
+    assert hand.poll({}) is None
     assert controls.take("success", "failure", "redo") == "success"
     device.events = {TeleopEvents.RERECORD_EPISODE: True}
-    hand.poll({}, {})
+    hand.poll({})
     assert controls.take("success", "failure", "redo") == "redo"
 
 
 def test_a_key_takes_over_and_gives_back():
     hand, controls = make(Leader(delta_x=1.0))
     controls.press("space")
-    assert [hand.poll({}, {}) for _ in range(3)] == [{"delta_x": 1.0}] * 3
+    assert [hand.poll({}) for _ in range(3)] == [{"delta_x": 1.0}] * 3
     controls.press("space")
-    assert [hand.poll({}, {}) for _ in range(3)] == [None] * 3
+    assert [hand.poll({}) for _ in range(3)] == [None] * 3
 
 
 def test_a_gripper_alone_does_not_make_a_leader():
     """The robot measures its gripper, the device gives displacements: nothing to slide."""
     hand, controls = make(Leader(**{"delta_x": 1.0, "gripper.pos": 1.0}))
     controls.press("space")
-    assert hand.poll(MEASURED, {}) == {"delta_x": 1.0, "gripper.pos": 1.0}
-
-
-HOLDING, CLOSED = {"elbow.pos": 0.0, "gripper.pos": 0.5}, {"elbow.pos": 0.0, "gripper.pos": 0.0}
-
-
-@pytest.mark.parametrize("device", [Leader, DrivenLeader])
-def test_what_the_policy_holds_is_not_let_go_of(device):
-    """The object keeps the gripper from its target. Handed over from where it was measured, it opened, and closed again."""
-    hand, controls = make(device(**{"elbow.pos": 0.2, "gripper.pos": 0.0}), max_difference=1.0)
-    controls.press("space")
-    assert [hand.poll(HOLDING, CLOSED)["gripper.pos"] for _ in range(12)] == [0.0] * 12
-
-
-def test_a_gripper_beside_displacements_waits_until_the_person_moves_it():
-    """Such a device begins with "open", whatever the policy holds."""
-    device = Leader(**{"delta_x": 1.0, "gripper.pos": 1.0, "gripper": 2.0})
-    hand, controls = make(device)
-    for _ in range(2):  # at each takeover
-        controls.press("space")
-        assert [hand.poll(HOLDING, CLOSED) for _ in range(3)] == [{"delta_x": 1.0, "gripper.pos": 0.0, "gripper": 2.0}] * 3
-        device.values["gripper.pos"] = 0.7
-        assert hand.poll(HOLDING, CLOSED)["gripper.pos"] == 0.7
-        device.values["gripper.pos"] = 1.0
-        assert hand.poll(HOLDING, CLOSED)["gripper.pos"] == 1.0
-        controls.press("space")
-        assert hand.poll(HOLDING, CLOSED) is None
-
-
-class Keys(LeaderWithEvents):
-    """As LeRobot's keyboard: what was pressed is taken in when it is asked for an action, and told of, once, with the events."""
-
-    pressed = taken_in = False
-
-    def get_action(self):
-        self.taken_in = self.taken_in or self.pressed
-        return super().get_action()
-
-    def get_teleop_events(self):
-        taken_in, self.taken_in = self.taken_in, False
-        return intervention_events(taken_in)
-
-
-def test_a_movement_key_takes_over():
-    keys = Keys(delta_x=0.5)
-    hand, _ = make(keys)
-    assert hand.poll({}, {}) is None
-    keys.pressed = True
-    assert [hand.poll({}, {}) for _ in range(3)] == [{"delta_x": 0.5}] * 3
-    keys.pressed = False
-    assert hand.poll({}, {}) is None
+    assert hand.poll(MEASURED) == {"delta_x": 1.0, "gripper.pos": 1.0}
 
 
 def slide(hand, controls, leader, measured, ticks):
@@ -130,7 +79,7 @@ def slide(hand, controls, leader, measured, ticks):
     controls.press("space")
     arm, targets = dict(measured), []
     for _ in range(ticks):
-        wanted = hand.poll(arm, {})
+        wanted = hand.poll(arm)
         targets.append(wanted)
         if wanted is not None:
             arm |= wanted
@@ -160,7 +109,7 @@ def test_the_handover_is_continuous_also_to_a_leader_that_moves(arm_at, moves, h
     ticks, span = handover_s / PERIOD_S, abs(arm_at) + 0.02 * len(moves)
     for move in moves:
         leader.values["elbow.pos"] += move
-        wanted = hand.poll(arm, {})
+        wanted = hand.poll(arm)
         assert abs(wanted["elbow.pos"] - arm["elbow.pos"]) <= abs(move) + span / ticks + 1e-9
         arm = dict(wanted)
     assert arm == leader.values
@@ -170,7 +119,7 @@ def test_a_leader_too_far_away_is_refused_with_one_message(caplog):
     leader = LeaderWithEvents(**{"elbow.pos": 0.5, "gripper.pos": 1.0})
     hand, _ = make(leader, max_difference=0.3)
     leader.takes_over = True
-    assert [hand.poll(MEASURED, {}) for _ in range(10)] == [None] * 10
+    assert [hand.poll(MEASURED) for _ in range(10)] == [None] * 10
     refusals = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
     assert refusals == [
         "Takeover refused: leader and arm differ by 0.50 on elbow.pos, at most 0.30 is allowed. "
@@ -178,12 +127,12 @@ def test_a_leader_too_far_away_is_refused_with_one_message(caplog):
     ]
     assert (hand.stage, hand.count) == (Stage.POLICY, 0)
     leader.takes_over = False
-    hand.poll(MEASURED, {})
+    hand.poll(MEASURED)
     leader.takes_over = True
-    hand.poll(MEASURED, {})
+    hand.poll(MEASURED)
     assert caplog.text.count("refused") == 2  # a new attempt, a new message
     leader.values["elbow.pos"] = 0.2
-    assert hand.poll(MEASURED, {}) is not None
+    assert hand.poll(MEASURED) is not None
     assert hand.count == 1
 
 
@@ -192,30 +141,30 @@ def test_without_a_limit_it_is_a_quarter_of_the_joint_s_range(caplog):
     hand, _ = make(leader)
     hand.ranges = {"elbow.pos": 1.9, "gripper.pos": 1.0}
     leader.takes_over = True
-    assert hand.poll(MEASURED, {}) is None
+    assert hand.poll(MEASURED) is None
     assert "differ by 0.50 on elbow.pos, at most 0.47 is allowed" in caplog.text
     hand.ranges = {"elbow.pos": 2.1, "gripper.pos": 1.0}
     leader.takes_over = False
-    hand.poll(MEASURED, {})
+    hand.poll(MEASURED)
     leader.takes_over = True
-    assert hand.poll(MEASURED, {}) is not None
+    assert hand.poll(MEASURED) is not None
 
 
 def test_a_refused_key_has_to_be_pressed_again(caplog):
     leader = Leader(**{"elbow.pos": 0.5})
     hand, controls = make(leader, max_difference=0.3)
     controls.press("space")
-    assert hand.poll(MEASURED, {}) is None
+    assert hand.poll(MEASURED) is None
     leader.values["elbow.pos"] = 0.0
-    assert [hand.poll(MEASURED, {}) for _ in range(3)] == [None] * 3  # not by itself, when the arm happens to come by
+    assert [hand.poll(MEASURED) for _ in range(3)] == [None] * 3  # not by itself, when the arm happens to come by
     controls.press("space")
-    assert hand.poll(MEASURED, {}) is not None
+    assert hand.poll(MEASURED) is not None
 
 
 def test_the_gripper_does_not_count_as_distance():
     hand, controls = make(Leader(**{"elbow.pos": 0.0, "gripper.pos": 100.0}))
     controls.press("space")
-    assert hand.poll(MEASURED, {}) is not None
+    assert hand.poll(MEASURED) is not None
 
 
 def test_a_leader_with_motors_is_driven_to_the_arm_before_the_arm_follows_it():
@@ -260,7 +209,7 @@ def test_a_leader_is_let_go_when_the_drive_is_broken_off(how):
     assert "off" not in leader.log
     if how == "release":
         controls.press("space")
-        assert hand.poll(MEASURED, {}) is None
+        assert hand.poll(MEASURED) is None
     else:
         hand.begin()
     assert leader.log[-1] == "off"
@@ -271,11 +220,11 @@ def test_a_leader_is_let_go_when_the_drive_is_broken_off(how):
 def test_displacements_above_the_threshold_take_over_until_the_device_rests():
     device = Leader(delta_x=0.05)
     hand, _ = make(device, motion_threshold=0.1, release_after_s=0.25)
-    assert [hand.poll({}, {}) for _ in range(3)] == [None] * 3
+    assert [hand.poll({}) for _ in range(3)] == [None] * 3
     device.values["delta_x"] = -0.5
-    assert hand.poll({}, {}) == {"delta_x": -0.5}
+    assert hand.poll({}) == {"delta_x": -0.5}
     device.values["delta_x"] = 0.0
-    assert [hand.poll({}, {}) is None for _ in range(4)] == [False, False, True, True]
+    assert [hand.poll({}) is None for _ in range(4)] == [False, False, True, True]
     assert hand.count == 1
 
 
@@ -286,7 +235,7 @@ def moved_leader(positions, **changes):
     stages = []
     for position in positions:
         leader.values["elbow.pos"] = position
-        hand.poll({"elbow.pos": 0.0}, {})
+        hand.poll({"elbow.pos": 0.0})
         stages.append(hand.stage is not Stage.POLICY)
     return stages
 
@@ -308,12 +257,12 @@ def test_a_leader_that_lies_still_after_a_refusal_does_not_take_over_when_the_ar
     leader = Leader(**{"elbow.pos": 0.0})
     hand, _ = make(leader, motion_threshold=0.1, max_difference=0.2)
     arm = {"elbow.pos": 2.0}
-    hand.poll(arm, {})
+    hand.poll(arm)
     leader.values["elbow.pos"] = 0.15
-    assert [hand.poll(arm, {}) for _ in range(3)] == [None] * 3
-    assert [hand.poll({"elbow.pos": 0.15}, {}) for _ in range(3)] == [None] * 3
+    assert [hand.poll(arm) for _ in range(3)] == [None] * 3
+    assert [hand.poll({"elbow.pos": 0.15}) for _ in range(3)] == [None] * 3
     leader.values["elbow.pos"] = 0.3
-    assert hand.poll({"elbow.pos": 0.2}, {}) is not None
+    assert hand.poll({"elbow.pos": 0.2}) is not None
 
 
 def test_one_message_while_a_far_leader_is_brought_closer(caplog):
@@ -322,7 +271,7 @@ def test_one_message_while_a_far_leader_is_brought_closer(caplog):
     arm, polls = {"elbow.pos": 0.0}, []
     for tick in range(20):
         leader.values["elbow.pos"] = max(0.0, 2.0 - 0.15 * tick)
-        polls.append(hand.poll(arm, {}))
+        polls.append(hand.poll(arm))
     assert caplog.text.count("refused") == 1
     assert hand.count == 1  # as soon as it was near enough
     assert polls[5] is None
@@ -337,7 +286,7 @@ def test_a_device_that_fails_stops_the_session_with_a_remedy(failure):
     controls.press("space")
     device.failure = failure
     with pytest.raises(WorldError, match=f"The teleoperator does not answer: {failure}. Check its cable and power."):
-        hand.poll({}, {})
+        hand.poll({})
 
 
 def test_motors_that_fail_do_too():
@@ -346,7 +295,7 @@ def test_motors_that_fail_do_too():
     controls.press("space")
     leader.send_feedback = lambda feedback: (_ for _ in ()).throw(ConnectionError("motor 3 is gone"))
     with pytest.raises(WorldError, match="motor 3 is gone"):
-        hand.poll(MEASURED, {})
+        hand.poll(MEASURED)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -354,14 +303,14 @@ def test_a_device_whose_numbers_are_none_is_refused(value):
     hand, controls = make(Leader(**{"elbow.pos": value}))
     controls.press("space")
     with pytest.raises(WorldError, match=r"\['elbow.pos'\] is not a finite number; nothing was sent"):
-        hand.poll(MEASURED, {})
+        hand.poll(MEASURED)
 
 
 def test_takeovers_are_announced(caplog):
     caplog.set_level(logging.INFO)
     hand, controls = make(Leader(delta_x=0.0))
     controls.press("space")
-    hand.poll({}, {})
+    hand.poll({})
     controls.press("space")
-    hand.poll({}, {})
+    hand.poll({})
     assert [record.getMessage() for record in caplog.records] == ["The person takes over.", "The policy goes on."]

@@ -33,7 +33,6 @@ class EnvWorld:
 
     simulated = True
     measured: Mapping[str, float] = MappingProxyType({})
-    commanded: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, config: EnvConfig, inputs: Mapping[str, PolicyFeature], action_dim: int, seed: int, reward: str = "success") -> None:
         if reward not in REWARD_SOURCES:

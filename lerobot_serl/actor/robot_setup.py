@@ -83,7 +83,7 @@ def make_robot_world(
     if hand is not None:
         hand.ranges = ranges
     procedure = Reset(
-        reset, world.go_home, pose, ranges, (lambda measured: hand.poll(measured, world.commanded)) if hand else lambda measured: None,
+        reset, world.go_home, pose, ranges, hand.poll if hand else lambda measured: None,
         world.send, world.read, pace or Pace(needs.fps), controls,
     )  # fmt: skip
     world.reset_scene = lambda: procedure.run(world.hold)

@@ -14,10 +14,10 @@ from .judges import Judge, Verdict
 from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
-from .world import GRIPPER, EpisodeSpoilt, Observation, StepResult
+from .world import EpisodeSpoilt, Observation, StepResult
 
 Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
-VELOCITY = ".vel"
+GRIPPER, VELOCITY = "gripper", ".vel"
 
 
 @dataclass
@@ -72,10 +72,6 @@ class RobotWorld:
     @property
     def measured(self) -> Mapping[str, float]:
         return self._numbers
-
-    @property
-    def commanded(self) -> Mapping[str, float]:
-        return self._last
 
     def read(self) -> Mapping[str, float]:
         """A fresh observation; returns its numbers.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .world import GRIPPER, WorldError
+from .world import WorldError
 
 Kinematics = Callable[[Mapping[str, float]], Sequence[float]]
 BISECTIONS = 12
@@ -107,8 +107,7 @@ class Guard:
         here, there = self._outside_m(measured), self._outside_m({**measured, **action})
         if there <= max(here, 0.0):
             return action
-        # The hand may close at the wall, and must not let go of what it holds.
-        start = {key: value if GRIPPER in key else measured.get(key, value) for key, value in action.items()}
+        start = {key: measured.get(key, value) for key, value in action.items()}
         allowed, refused = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (allowed + refused) / 2

@@ -44,7 +44,7 @@ class Hand(Protocol):
     def begin(self) -> None:
         """Before an episode."""
 
-    def poll(self, measured: Mapping[str, float], commanded: Mapping[str, float]) -> Mapping[str, float] | None:
+    def poll(self, measured: Mapping[str, float]) -> Mapping[str, float] | None:
         """What the person wants the robot to do now; None while the policy moves it."""
 
 
@@ -93,7 +93,7 @@ class Session:
         frames = _Frames()
         queue: deque[np.ndarray] = deque()
         while True:
-            wanted = self._hand.poll(self._world.measured, self._world.commanded) if self._hand is not None else None
+            wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
             if wanted is not None:
                 queue.clear()  # what the policy had planned is out of date
                 result = self._world.step_by_hand(wanted)

@@ -12,9 +12,10 @@ from lerobot.teleoperators import Teleoperator
 
 from .controls import TAKEOVER, Controls
 from .settings import TakeoverConfig
-from .world import GRIPPER, WorldError
+from .world import WorldError
 
 Action = dict[str, float]
+GRIPPER = "gripper"
 # Of a joint's demonstrated range.
 AUTO_DIFFERENCE = 0.25
 
@@ -32,8 +33,7 @@ class Takeover:
 
     A teleoperator whose action keys are measured by the robot under the same names is a leader: its values are positions. On a takeover
     the leader is first driven to the arm, if it has motors, and then the arm slides to the leader, each within ``handover_s``. Other
-    teleoperators give displacements and need no handover. A gripper stays at its target, which is not where it is while it holds something:
-    that of a device which gives displacements until the person changes it.
+    teleoperators give displacements and need no handover.
 
     Args:
         teleop: connected.
@@ -63,19 +63,17 @@ class Takeover:
         self._rest: Action | None = None
         self._start: Action = {}
         self._leader_start: Action = {}
-        self._grips: dict[str, tuple[float, float]] = {}
 
     @property
     def stage(self) -> Stage:
         """Who moves the robot now."""
         return self._stage
 
-    def poll(self, measured: Mapping[str, float], commanded: Mapping[str, float]) -> Action | None:
+    def poll(self, measured: Mapping[str, float]) -> Action | None:
         """Ask the devices, once a tick.
 
         Args:
             measured: the robot's numbers.
-            commanded: the action that it executed last.
 
         Returns:
             What the person, or the handover, wants the robot to do; None when the policy moves it.
@@ -84,11 +82,11 @@ class Takeover:
             WorldError: the teleoperator does not answer, or answers with something that is not a number.
         """
         try:
-            return self._poll(measured, commanded)
+            return self._poll(measured)
         except (ConnectionError, OSError, TypeError, ValueError) as error:
             raise WorldError(f"The teleoperator does not answer: {error}. Check its cable and power.") from error
 
-    def _poll(self, measured: Mapping[str, float], commanded: Mapping[str, float]) -> Action | None:
+    def _poll(self, measured: Mapping[str, float]) -> Action | None:
         wanted, action = self._ask(measured)
         if not wanted:
             if not self._settings.motion_threshold or self._quiet_s >= self._settings.release_after_s:
@@ -97,17 +95,15 @@ class Takeover:
                 self._release(action)
             return None
         assert action is not None
-        if self._stage is Stage.POLICY and not self._engage(action, measured, commanded):
+        if self._stage is Stage.POLICY and not self._engage(action, measured):
             return None
         if self._stage is Stage.HANDOVER:
             return self._hand_over(action)
-        return self._with_grips(action)
+        return action
 
     def _ask(self, measured: Mapping[str, float]) -> tuple[bool, Action | None]:
         events: Mapping[Any, Any] = {}
-        action: Action | None = None
         if self._has_events:
-            action = self._action()  # first, as LeRobot does: its keyboard takes in what was pressed when it is asked for an action
             events = self._teleop.get_teleop_events()
             self._controls.add_teleop_events(events)
         if self._controls.take(TAKEOVER):
@@ -115,14 +111,10 @@ class Takeover:
         asked = self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
         if not asked and not self._settings.motion_threshold:
             return False, None
-        action = self._action() if action is None else action
-        return asked or self._moves(action, measured), action
-
-    def _action(self) -> Action:
         action = {key: float(value) for key, value in self._teleop.get_action().items()}
         if bad := [key for key, value in action.items() if not np.isfinite(value)]:
             raise WorldError(f"The teleoperator's {bad} is not a finite number; nothing was sent.")
-        return action
+        return asked or self._moves(action, measured), action
 
     def _moves(self, action: Action, measured: Mapping[str, float]) -> bool:
         """Whether the device is moved: displacements above the threshold, or a leader away from where it rested.
@@ -143,16 +135,15 @@ class Takeover:
             self._rest = dict(action)
         return self._quiet_s < self._settings.release_after_s
 
-    def _engage(self, action: Action, measured: Mapping[str, float], commanded: Mapping[str, float]) -> bool:
+    def _engage(self, action: Action, measured: Mapping[str, float]) -> bool:
         self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
         positions = self._positions(action, measured)
-        start = {key: commanded.get(key, measured[key]) if GRIPPER in key else measured[key] for key in positions}
+        start = {key: measured[key] for key in positions}
         if not self._is_driven and self._is_too_far(action, start):
             return False
         self.count += 1
         self._tick, self._start, self._quiet_s = 0, start, 0.0
         self._stage = Stage.HANDOVER if positions else Stage.PERSON
-        self._grips = {} if positions else {key: (action[key], commanded[key]) for key in action if GRIPPER in key and key in commanded}
         if self._stage is Stage.HANDOVER and self._is_driven:
             self._is_driving, self._leader_start = True, dict(action)
             self._teleop.enable_torque()
@@ -190,11 +181,6 @@ class Takeover:
         if share >= 1.0:
             self._stage = Stage.PERSON
         return {key: self._start.get(key, value) * (1 - share) + value * share for key, value in action.items()}
-
-    def _with_grips(self, action: Action) -> Action:
-        """The action with grippers as the policy left them, until the device says something else than at the takeover."""
-        self._grips = {key: grip for key, grip in self._grips.items() if action.get(key) == grip[0]}
-        return action | {key: held for key, (_, held) in self._grips.items()}
 
     def _stop_driving(self) -> None:
         if self._is_driving:

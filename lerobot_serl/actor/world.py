@@ -10,8 +10,6 @@ from torch import Tensor
 from ..replay.recording import Decider
 
 Observation = dict[str, Tensor]
-# In the names of entries that open and close: a hand holds by its target, which it does not reach.
-GRIPPER = "gripper"
 
 
 class WorldError(RuntimeError):
@@ -55,10 +53,6 @@ class World(Protocol):
     @property
     def measured(self) -> Mapping[str, float]:
         """Numbers of the last observation under the robot's own keys; empty where the world has no such names."""
-
-    @property
-    def commanded(self) -> Mapping[str, float]:
-        """Action that was executed last, likewise; empty before the first one."""
 
     def reset(self) -> Observation:
         """Begin an episode."""
