@@ -130,6 +130,15 @@ def test_the_tool_goes_as_far_as_its_box_allows():
     assert guard.clamped == {"workspace": 1}
 
 
+@pytest.mark.parametrize(("width", "wanted"), [(1.0, 0.0), (0.5, 0.0), (0.0, 1.0)])
+def test_at_the_wall_the_gripper_still_closes_and_keeps_its_grip(width, wanted):
+    """A floor just below what is to be picked up is a wall too; half open, the gripper holds something."""
+    guard, measured = Guard(boxed()), {"shoulder": math.asin(0.75), "elbow": 0.0, "gripper": width}
+    safe = guard.apply({"shoulder": math.pi / 2, "elbow": 0.0, "gripper": wanted}, measured)
+    assert safe == pytest.approx({**measured, "gripper": wanted}, abs=2e-3)
+    assert guard.clamped == {"workspace": 1}
+
+
 def test_from_outside_the_box_the_way_back_is_open():
     measured = {"shoulder": math.pi / 2, "elbow": 0.0, "gripper": 0.0}
     assert outside_m(measured) == pytest.approx(0.3)

@@ -166,7 +166,7 @@ def _limits(io: RobotIo, facts: DemonstrationFacts, safety: SafetyConfig) -> Lim
     limits = replace(limits, low=low, high=high)
     if safety.kinematics is None:
         return limits
-    if not any("gripper" not in key for key in io.positions):
+    if not any(GRIPPER not in key for key in io.positions):
         raise ValueError(
             f"--safety.kinematics: the robot measures none of what its actions {list(io.action_keys)} set, so no target has a place in "
             "the workspace. Set limits at the robot itself."

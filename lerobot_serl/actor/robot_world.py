@@ -14,10 +14,10 @@ from .judges import Judge, Verdict
 from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
-from .world import EpisodeSpoilt, Observation, StepResult
+from .world import GRIPPER, EpisodeSpoilt, Observation, StepResult
 
 Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
-GRIPPER, VELOCITY = "gripper", ".vel"
+VELOCITY = ".vel"
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .world import WorldError
+from .world import GRIPPER, WorldError
 
 Kinematics = Callable[[Mapping[str, float]], Sequence[float]]
 BISECTIONS = 12
@@ -103,21 +103,23 @@ class Guard:
         return self._within_workspace(safe, measured)
 
     def _within_workspace(self, action: dict[str, float], measured: Mapping[str, float]) -> dict[str, float]:
-        """Go only as far towards the target as the tool stays in its box; from outside, only such steps as bring it nearer."""
+        """Go only as far towards the target as the tool stays in its box; from outside, only such steps as bring it nearer.
+
+        Grippers are left alone: at a wall they must still close, and a loaded one, which measures wider than its target, must not let go.
+        """
         here, there = self._outside_m(measured), self._outside_m({**measured, **action})
         if there <= max(here, 0.0):
             return action
-        start = {key: measured.get(key, value) for key, value in action.items()}
+        start = {key: measured.get(key, value) for key, value in action.items() if GRIPPER not in key}
         allowed, refused = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (allowed + refused) / 2
-            part = {key: start[key] + middle * (action[key] - start[key]) for key in action}
-            if self._outside_m({**measured, **part}) <= max(here, 0.0):
+            if self._outside_m({**measured, **_part_of_the_way(start, action, middle)}) <= max(here, 0.0):
                 allowed = middle
             else:
                 refused = middle
         self.clamped["workspace"] += 1
-        return {key: start[key] + allowed * (action[key] - start[key]) for key in action}
+        return _part_of_the_way(start, action, allowed)
 
     def _outside_m(self, numbers: Mapping[str, float]) -> float:
         limits = self.limits
@@ -133,3 +135,8 @@ class Guard:
             logging.warning(f"The tool is, or would be, {outside_m:.3f} m outside its workspace at {position_m.round(3).tolist()}.")
         self._checked_workspace = True
         return outside_m
+
+
+def _part_of_the_way(start: Mapping[str, float], action: Mapping[str, float], share: float) -> dict[str, float]:
+    """The action, with the entries that `start` has only a share of the way from there."""
+    return {**action, **{key: value + share * (action[key] - value) for key, value in start.items()}}

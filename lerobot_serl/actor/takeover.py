@@ -12,10 +12,9 @@ from lerobot.teleoperators import Teleoperator
 
 from .controls import TAKEOVER, Controls
 from .settings import TakeoverConfig
-from .world import WorldError
+from .world import GRIPPER, WorldError
 
 Action = dict[str, float]
-GRIPPER = "gripper"
 # Of a joint's demonstrated range.
 AUTO_DIFFERENCE = 0.25
 
