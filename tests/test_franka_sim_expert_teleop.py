@@ -46,7 +46,7 @@ def test_lerobot_makes_it_from_the_type_name():
     teleop = make_teleoperator_from_config(config)
     assert isinstance(teleop, FrankaSimExpert)
     assert teleop.is_calibrated
-    assert teleop.feedback_features == {}
+    assert teleop.feedback_features == {"gripper.pos": float}
     assert list(teleop.action_features) == list(FrankaSimRobot(FrankaSimRobotConfig()).action_features)
 
 

@@ -131,6 +131,23 @@ def test_a_person_drives_the_arm_back_with_the_takeover():
     assert list(world.robot.positions.values()) == pytest.approx([0.1] * 4)
 
 
+def test_the_takeover_knows_what_the_grippers_were_told():
+    """The left one holds something: it was told 0 and measures 0.5."""
+    leader = LeaderWithEvents(**dict.fromkeys(KEYS, 0.0))
+    hand = Takeover(leader, Controls(), TakeoverConfig(handover_s=0.1), 1 / FPS)
+    robot = TwoArms(**{"left_gripper.pos": 0.5})
+    robot.stuck = {"left_gripper.pos"}
+    world = setup(robot, hand=hand, reset=ResetConfig(mode="none"))
+    world.reset()
+    assert hand.told() == {}
+    world.step(np.array([0.0, 0.0, 0.0, 0.75]))
+    assert hand.told() == {"left_gripper.pos": 0.0, "right_gripper.pos": 0.75}
+    leader.takes_over = True
+    for _ in range(8):
+        world.step_by_hand(hand.poll(world.measured))
+    assert [sent["left_gripper.pos"] for sent in robot.sent] == [0.0] * 9
+
+
 @pytest.mark.parametrize(
     ("robot", "reward", "expected"),
     [

@@ -11,6 +11,9 @@ from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_con
 from lerobot.teleoperators.utils import TeleopEvents
 from lerobot.utils.errors import DeviceNotConnectedError
 
+from lerobot_serl.actor.controls import Controls
+from lerobot_serl.actor.settings import TakeoverConfig
+from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.teleoperators.config_serl_spacemouse import SerlSpacemouseConfig
 from lerobot_serl.teleoperators.serl_spacemouse import SerlSpacemouse
 
@@ -160,6 +163,22 @@ def test_gripper_positions_are_held_for_recording(connect, usb):
         settle(usb)
         seen.append(teleop.get_action()["gripper.pos"])
     assert seen == [0.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_push_of_the_cap_leaves_the_gripper_as_the_policy_had_it(connect, usb):
+    teleop = connect(keys=["ee_dx.vel", "ee_dy.vel", "ee_dz.vel"], gripper_key="gripper.pos", gripper_positions=[1.0, 0.0])
+    hand = Takeover(teleop, Controls(), TakeoverConfig(), 0.1)
+    hand.told = lambda: {"ee_dx.vel": 0.5, "gripper.pos": 0.2}
+    assert hand.poll({"gripper.pos": 0.5}) is None
+    usb.push(toward=-200)
+    settle(usb)
+    assert hand.poll({"gripper.pos": 0.5})["gripper.pos"] == 0.2
+    usb.press(right=True)
+    settle(usb)
+    assert hand.poll({"gripper.pos": 0.5})["gripper.pos"] == 1.0  # at the first press, although it began as open
+    usb.press()
+    settle(usb)
+    assert hand.poll({"gripper.pos": 0.9})["gripper.pos"] == 1.0
 
 
 def test_deadzone_hides_the_rest_and_is_continuous(connect, usb):

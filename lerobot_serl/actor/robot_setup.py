@@ -81,7 +81,7 @@ def make_robot_world(
     )  # fmt: skip
     pose, ranges = reset.pose if reset.mode == "pose" else {}, _ranges(facts, io.action_keys)
     if hand is not None:
-        hand.ranges = ranges
+        hand.ranges, hand.told = ranges, lambda: world.gripper_targets
     procedure = Reset(
         reset, world.go_home, pose, ranges, hand.poll if hand else lambda measured: None,
         world.send, world.read, pace or Pace(needs.fps), controls,

@@ -73,6 +73,11 @@ class RobotWorld:
     def measured(self) -> Mapping[str, float]:
         return self._numbers
 
+    @property
+    def gripper_targets(self) -> Mapping[str, float]:
+        """What each gripper was told last, as it was executed; empty where that is not known."""
+        return {key: value for key, value in self._last.items() if GRIPPER in key}
+
     def read(self) -> Mapping[str, float]:
         """A fresh observation; returns its numbers.
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -17,6 +17,8 @@ from .world import GRIPPER, WorldError
 Action = dict[str, float]
 # Of a joint's demonstrated range.
 AUTO_DIFFERENCE = 0.25
+# Of a gripper's: what a trigger that nobody touches trembles by.
+TREMBLE = 0.02
 
 
 class Stage(Enum):
@@ -34,6 +36,10 @@ class Takeover:
     the leader is first driven to the arm, if it has motors, and then the arm slides to the leader, each within ``handover_s``. Other
     teleoperators give displacements and need no handover.
 
+    A gripper begins with what it was told last, not with what it measures: around an object that is wider, and sending it lets go. Beside
+    displacements it stays so until the device's own value changes. A device whose feedback is a gripper's key alone is told the target while
+    the policy moves the robot, and is then believed.
+
     Args:
         teleop: connected.
         controls: keys; also gets the teleoperator's own requests (success, failure, redo).
@@ -43,6 +49,7 @@ class Takeover:
     Attributes:
         count: takeovers since :meth:`begin`.
         ranges: action key -> width of its range in the demonstrations; from them comes an automatic ``max_difference``.
+        told: action key -> what each gripper was told last; empty while it was told nothing.
     """
 
     def __init__(self, teleop: Teleoperator, controls: Controls, settings: TakeoverConfig, period_s: float) -> None:
@@ -51,7 +58,10 @@ class Takeover:
         self._is_driven = teleop_supports_feedback(teleop)
         self._ticks = max(1, round(settings.handover_s / period_s))
         self._is_driving = False
+        feedback = tuple(teleop.feedback_features)
+        self._informed = feedback if not self._is_driven and all(GRIPPER in key for key in feedback) else ()
         self.ranges: Mapping[str, float] = {}
+        self.told: Callable[[], Mapping[str, float]] = dict
         self.begin()
 
     def begin(self) -> None:
@@ -62,6 +72,8 @@ class Takeover:
         self._rest: Action | None = None
         self._start: Action = {}
         self._leader_start: Action = {}
+        self._kept: Action = {}
+        self._untouched: Action = {}
 
     @property
     def stage(self) -> Stage:
@@ -86,19 +98,28 @@ class Takeover:
             raise WorldError(f"The teleoperator does not answer: {error}. Check its cable and power.") from error
 
     def _poll(self, measured: Mapping[str, float]) -> Action | None:
+        if self._stage is Stage.POLICY and (news := {key: value for key, value in self.told().items() if key in self._informed}):
+            self._teleop.send_feedback(news)
         wanted, action = self._ask(measured)
         if not wanted:
             if not self._settings.motion_threshold or self._quiet_s >= self._settings.release_after_s:
                 self._was_refused = False
             if self._stage is not Stage.POLICY:
                 self._release(action)
+            self._untouched = action or {}
             return None
         assert action is not None
         if self._stage is Stage.POLICY and not self._engage(action, measured):
             return None
         if self._stage is Stage.HANDOVER:
             return self._hand_over(action)
-        return action
+        return self._with_kept_grippers(action)
+
+    def _with_kept_grippers(self, action: Action) -> Action:
+        for key in list(self._kept):
+            if abs(action[key] - self._untouched[key]) > TREMBLE * self.ranges.get(key, 0.0):
+                del self._kept[key]
+        return action | self._kept
 
     def _ask(self, measured: Mapping[str, float]) -> tuple[bool, Action | None]:
         events: Mapping[Any, Any] = {}
@@ -137,12 +158,15 @@ class Takeover:
     def _engage(self, action: Action, measured: Mapping[str, float]) -> bool:
         self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
         positions = self._positions(action, measured)
-        start = {key: measured[key] for key in positions}
+        told = {key: value for key, value in self.told().items() if GRIPPER in key and key in action}
+        start = {key: measured[key] for key in positions} | (told if positions else {})
         if not self._is_driven and self._is_too_far(action, start):
             return False
         self.count += 1
         self._tick, self._start, self._quiet_s = 0, start, 0.0
         self._stage = Stage.HANDOVER if positions else Stage.PERSON
+        self._kept = {} if positions else {key: value for key, value in told.items() if key not in self._informed}
+        self._untouched = {key: self._untouched.get(key, action[key]) for key in self._kept}
         if self._stage is Stage.HANDOVER and self._is_driven:
             self._is_driving, self._leader_start = True, dict(action)
             self._teleop.enable_torque()

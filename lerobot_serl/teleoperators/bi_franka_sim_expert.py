@@ -11,7 +11,7 @@ from ..robots.config_franka_sim_robot import ACTION_KEYS
 from ..robots.uncalibrated import Uncalibrated
 from .config_bi_franka_sim_expert import BiFrankaSimExpertConfig
 from .events import intervention_events
-from .franka_sim_expert import FrankaSimExpert
+from .franka_sim_expert import GRIPPER_KEY, FrankaSimExpert
 from .scripted_takeover import ScriptedTakeover
 
 
@@ -36,7 +36,8 @@ class BiFrankaSimExpert(Uncalibrated, Teleoperator):
 
     @property
     def feedback_features(self) -> dict[str, type]:
-        return {}
+        """The grippers': the experts see them, so their wishes count from the takeover on."""
+        return {f"{side}_{GRIPPER_KEY}": float for side in SIDES}
 
     @property
     def is_connected(self) -> bool:
@@ -76,7 +77,7 @@ class BiFrankaSimExpert(Uncalibrated, Teleoperator):
         return intervention_events(self._takeover.is_due(self._robot))
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
-        """Do nothing: the experts feel nothing."""
+        """Do nothing: the experts see the simulation."""
 
     def disconnect(self) -> None:
         """Let go of the robot; calling it again does nothing."""

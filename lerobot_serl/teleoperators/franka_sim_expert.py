@@ -19,6 +19,7 @@ from .events import intervention_events
 from .scripted_takeover import ScriptedTakeover
 
 HOLD_HEIGHT_M = 0.2
+GRIPPER_KEY = "gripper.pos"
 # Below this height of the tool, what stands beside the cube will not pick it up.
 COME_DOWN_HEIGHT_M = 0.1
 
@@ -41,7 +42,8 @@ class FrankaSimExpert(Uncalibrated, Teleoperator):
 
     @property
     def feedback_features(self) -> dict[str, type]:
-        return {}
+        """The gripper's: it sees the gripper itself, so its wish counts from the takeover on."""
+        return {GRIPPER_KEY: float}
 
     @property
     def is_connected(self) -> bool:
@@ -91,7 +93,7 @@ class FrankaSimExpert(Uncalibrated, Teleoperator):
         return least_m == 0 or bool(tcp_m[2] < COME_DOWN_HEIGHT_M and beside_m >= least_m)
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
-        """Do nothing: the expert feels nothing."""
+        """Do nothing: the expert sees the simulation."""
 
     def disconnect(self) -> None:
         """Let go of the arm; calling it again does nothing."""

@@ -38,7 +38,7 @@ class SerlSpacemouse(Uncalibrated, Teleoperator):
         super().__init__(config)
         self.config = config
         self._reader: SpaceMouseReader | None = None
-        self._is_closed = False
+        self._gripper_position = self._open_position
 
     @property
     def action_features(self) -> dict[str, type]:
@@ -46,7 +46,8 @@ class SerlSpacemouse(Uncalibrated, Teleoperator):
 
     @property
     def feedback_features(self) -> dict[str, type]:
-        return {}
+        """The gripper's key, where the device gives its position."""
+        return {self.config.gripper_key: float} if self.config.gripper_key and self.config.gripper_positions is not None else {}
 
     @property
     def is_connected(self) -> bool:
@@ -70,7 +71,7 @@ class SerlSpacemouse(Uncalibrated, Teleoperator):
             if not -n_buttons <= index < n_buttons:
                 reader.close()
                 raise ValueError(f"teleop.{name} is {index}, but the device has {n_buttons} buttons")
-        self._reader, self._is_closed = reader, False
+        self._reader, self._gripper_position = reader, self._open_position
 
     def get_action(self) -> dict[str, float]:
         """Return the cap's present position in -1..1, and the gripper's wish or position.
@@ -97,13 +98,19 @@ class SerlSpacemouse(Uncalibrated, Teleoperator):
         return intervention_events(is_pushed or any(reading.buttons))
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
-        """Do nothing: the device has no motors."""
+        """Take the gripper's target over, until the next button; otherwise the first push would open a gripper that somebody else closed."""
+        if self.config.gripper_positions is not None and self.config.gripper_key in feedback:
+            self._gripper_position = float(feedback[self.config.gripper_key])
 
     def disconnect(self) -> None:
         """Close the device; calling it again does nothing."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+    @property
+    def _open_position(self) -> float:
+        return 0.0 if self.config.gripper_positions is None else float(self.config.gripper_positions[0])
 
     def _open(self) -> Device:
         try:
@@ -139,6 +146,6 @@ class SerlSpacemouse(Uncalibrated, Teleoperator):
         closes, opens = reading.buttons[self.config.left_button], reading.buttons[self.config.right_button]
         if self.config.gripper_positions is not None:
             if closes != opens:
-                self._is_closed = closes
-            return float(self.config.gripper_positions[int(self._is_closed)])
+                self._gripper_position = float(self.config.gripper_positions[int(closes)])
+            return self._gripper_position
         return float(STAY if closes == opens else CLOSE if closes else OPEN)
