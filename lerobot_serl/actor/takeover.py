@@ -123,18 +123,23 @@ class Takeover:
 
     def _ask(self, measured: Mapping[str, float]) -> tuple[bool, Action | None]:
         events: Mapping[Any, Any] = {}
+        action: Action | None = None
         if self._has_events:
+            action = self._action()  # first, as LeRobot does: its keyboard takes in what was pressed when it is asked for an action
             events = self._teleop.get_teleop_events()
             self._controls.add_teleop_events(events)
         if self._controls.take(TAKEOVER):
             self._asked_by_key = not self._asked_by_key
         asked = self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
         if not asked and not self._settings.motion_threshold:
-            return False, None
-        action = {key: float(value) for key, value in self._teleop.get_action().items()}
+            return False, action
+        action = self._action() if action is None else action
         if bad := [key for key, value in action.items() if not np.isfinite(value)]:
             raise WorldError(f"The teleoperator's {bad} is not a finite number; nothing was sent.")
         return asked or self._moves(action, measured), action
+
+    def _action(self) -> Action:
+        return {key: float(value) for key, value in self._teleop.get_action().items()}
 
     def _moves(self, action: Action, measured: Mapping[str, float]) -> bool:
         """Whether the device is moved: displacements above the threshold, or a leader away from where it rested.
