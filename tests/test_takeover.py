@@ -12,7 +12,6 @@ from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Stage, Takeover
 from lerobot_serl.actor.world import WorldError
-from lerobot_serl.teleoperators.events import intervention_events
 
 PERIOD_S = 0.1
 MEASURED = {"elbow.pos": 0.0, "gripper.pos": 0.0}
@@ -73,30 +72,6 @@ def test_a_gripper_alone_does_not_make_a_leader():
     hand, controls = make(Leader(**{"delta_x": 1.0, "gripper.pos": 1.0}))
     controls.press("space")
     assert hand.poll(MEASURED) == {"delta_x": 1.0, "gripper.pos": 1.0}
-
-
-class Keys(LeaderWithEvents):
-    """As LeRobot's keyboard: what was pressed is taken in when it is asked for an action, and told of, once, with the events."""
-
-    pressed = taken_in = False
-
-    def get_action(self):
-        self.taken_in = self.taken_in or self.pressed
-        return super().get_action()
-
-    def get_teleop_events(self):
-        taken_in, self.taken_in = self.taken_in, False
-        return intervention_events(taken_in)
-
-
-def test_a_movement_key_takes_over():
-    keys = Keys(delta_x=0.5)
-    hand, _ = make(keys)
-    assert hand.poll({}) is None
-    keys.pressed = True
-    assert [hand.poll({}) for _ in range(3)] == [{"delta_x": 0.5}] * 3
-    keys.pressed = False
-    assert hand.poll({}) is None
 
 
 def slide(hand, controls, leader, measured, ticks):
