@@ -258,9 +258,3 @@ def test_a_teleoperator_with_other_keys_is_refused():
         check_teleop(VectorTeleop(), robot)
     robot.action_aliases = [("delta_x", "gripper")]
     check_teleop(VectorTeleop(), robot)
-    robot.action_aliases = [("delta_x",)]
-    check_teleop(VectorTeleop(), robot)  # a wish of the gripper belongs to them
-    with pytest.raises(
-        ValueError, match=r"gives \['delta_rx'\], which --robot.type=two_arms does not take beside \['delta_x', 'gripper'\]"
-    ):
-        check_teleop(Leader(**dict.fromkeys(("delta_x", "delta_rx", "gripper"), 0.0)), robot)

@@ -17,9 +17,8 @@ from lerobot.utils.errors import DeviceNotConnectedError
 from ..access_token import FRANKA_TOKEN_VARIABLE, read_token
 from ..franka.kinematics import matrix_of_pose7, matrix_of_rotvec, pose7_of_matrix, rotvec_of_matrix
 from .config_franka import EE_KEYS, EFFORT_KEYS, GRIPPER_KEY, JOINT_KEYS, VELOCITY_KEYS, FrankaConfig
-from .franka_action import ALIAS_KEYS, FrankaCommand, Vector, in_own_keys, parse_action
+from .franka_action import ALIAS_KEYS, FrankaCommand, Vector, parse_action
 from .franka_client import FrankaClient, FrankaError, FrankaFault, FrankaReading, StaleStateError
-from .pose_hold import PoseHold
 
 FIRST_PERIOD_S = 0.1
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.01, 0.5
@@ -49,7 +48,7 @@ class Franka(Robot):
         self.n_clamped = self.n_dropped = 0
         self._client: FrankaClient | None = None
         self._epoch: int | None = None
-        self._hold = PoseHold(config.ee_step_m)
+        self._held_rotation: Vector | None = None
         self._held_opening: float | None = None
         self._last_action_s: float | None = None
         self._periods_s: deque[float] = deque(maxlen=5)
@@ -72,10 +71,6 @@ class Franka(Robot):
     def action_aliases(self) -> tuple[tuple[str, ...], ...]:
         """Keys of other devices' actions that `send_action` takes too."""
         return (ALIAS_KEYS,) if self.config.control_mode == "ee_delta" else ()
-
-    def translate_action(self, action: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return an action in this robot's own keys, whichever of its devices it came from."""
-        return in_own_keys(action, self.config)
 
     @property
     def is_connected(self) -> bool:
@@ -264,8 +259,7 @@ class Franka(Robot):
     def _begin(self, reading: FrankaReading) -> None:
         """Nothing has been commanded since the arm came where it is."""
         self._epoch = reading.epoch
-        self._hold.forget()
-        self._held_opening = self._last_action_s = None
+        self._held_rotation = self._held_opening = self._last_action_s = None
         self._periods_s.clear()
 
     def _opening_target(self, reading: FrankaReading) -> float | None:
@@ -286,22 +280,25 @@ class Franka(Robot):
     def _follow_joints(self, command: FrankaCommand, reading: FrankaReading, period_s: float) -> Vector:
         steps_rad = np.array(self.config.largest_steps_rad)
         target_rad = np.clip(command.values, reading.q_rad - steps_rad, reading.q_rad + steps_rad)
-        self._hold.forget()
+        self._held_rotation = None
         return _unless_same(self.client.command_joints(target_rad, period_s, self._epoch), command.values)
 
     def _displace(self, command: FrankaCommand, reading: FrankaReading, period_s: float) -> Vector:
         """SERL's semantics: the target is the measured pose and the displacement, so it never runs away from the arm."""
-        config, origin = self.config, self._hold.origin(command.values, matrix_of_pose7(reading.pose7))
+        config, measured = self.config, matrix_of_pose7(reading.pose7)
         steps_m, turns = command.values[:3] * config.ee_step_m, command.values[3:]
-        target = origin.copy()
-        in_box = np.clip(origin[:3, 3] + steps_m, config.workspace_min, config.workspace_max)
-        target[:3, 3] = np.clip(in_box, origin[:3, 3] - config.ee_step_m, origin[:3, 3] + config.ee_step_m)
+        target = measured.copy()
+        in_box = np.clip(measured[:3, 3] + steps_m, config.workspace_min, config.workspace_max)
+        target[:3, 3] = np.clip(in_box, measured[:3, 3] - config.ee_step_m, measured[:3, 3] + config.ee_step_m)
         if turns.size:
-            target[:3, :3] = matrix_of_rotvec(turns * config.ee_step_rad) @ origin[:3, :3]
+            target[:3, :3] = matrix_of_rotvec(turns * config.ee_step_rad) @ measured[:3, :3]
+        else:
+            self._held_rotation = measured[:3, :3] if self._held_rotation is None else self._held_rotation
+            target[:3, :3] = self._held_rotation
         executed = matrix_of_pose7(self.client.command_pose(pose7_of_matrix(target), period_s, self._epoch))
-        values = (executed[:3, 3] - origin[:3, 3]) / config.ee_step_m
+        values = (executed[:3, 3] - measured[:3, 3]) / config.ee_step_m
         if turns.size:
-            values = np.concatenate([values, rotvec_of_matrix(executed[:3, :3] @ origin[:3, :3].T) / config.ee_step_rad])
+            values = np.concatenate([values, rotvec_of_matrix(executed[:3, :3] @ measured[:3, :3].T) / config.ee_step_rad])
         return _unless_same(values, command.values)
 
     def _drop(self, command: FrankaCommand, refusal: FrankaFault) -> dict[str, float]:

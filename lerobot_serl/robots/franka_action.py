@@ -48,25 +48,10 @@ class FrankaCommand:
         }
 
 
-def in_own_keys(action: Mapping[str, Any], config: FrankaConfig) -> Mapping[str, Any]:
-    """Return a gamepad's or keyboard's action under the robot's own keys, so that limits know them; any other as it is.
-
-    The gripper's wish stays one: to stay is not a position as long as nothing was commanded.
-    """
-    if config.control_mode != "ee_delta" or not all(key in action for key in ALIAS_KEYS):
-        return action
-    others = {key: value for key, value in action.items() if key not in ALIAS_KEYS}
-    if GRIPPER_KEY not in others:
-        others.setdefault(GRIPPER_ALIAS, 1.0)
-    moves = zip(TRANSLATION_KEYS, (action[key] for key in ALIAS_KEYS), strict=True)
-    return {**dict.fromkeys(config.arm_keys, 0.0), **dict(moves), **others}
-
-
 def parse_action(action: Mapping[str, Any], config: FrankaConfig) -> FrankaCommand:
     """Check an action.
 
-    In ee_delta, joint keys without any displacement are a joint motion: lerobot-rollout returns to the start that way. A gamepad's wish may stand
-    in the gripper's place.
+    In ee_delta, joint keys without any displacement are a joint motion: lerobot-rollout returns to the start that way.
     Further keys that end in .pos are ignored, because it sends every observation that does.
 
     Raises:
@@ -80,11 +65,10 @@ def parse_action(action: Mapping[str, Any], config: FrankaConfig) -> FrankaComma
     is_displacement = any(key in action for key in (*TRANSLATION_KEYS, *ROTATION_KEYS))
     is_joint = config.control_mode == "joint" or (not is_displacement and any(key in action for key in JOINT_KEYS))
     keys = JOINT_KEYS if is_joint else config.arm_keys
-    wishes = GRIPPER_ALIAS in action and GRIPPER_KEY not in action
-    _check_complete(action, keys if wishes else (*keys, *config.gripper_keys), config)
+    _check_complete(action, (*keys, *config.gripper_keys), config)
     values = np.array([_number(action, key) for key in keys])
-    opening = _wished(action) if wishes else min(max(_number(action, GRIPPER_KEY), 0.0), 1.0) if config.gripper_keys else None
-    return FrankaCommand(keys, values if is_joint else np.clip(values, -1.0, 1.0), is_joint, opening if config.gripper_keys else None, {})
+    opening = min(max(_number(action, GRIPPER_KEY), 0.0), 1.0) if config.gripper_keys else None
+    return FrankaCommand(keys, values if is_joint else np.clip(values, -1.0, 1.0), is_joint, opening, {})
 
 
 def _parse_aliases(action: Mapping[str, Any], config: FrankaConfig) -> FrankaCommand:
@@ -94,14 +78,10 @@ def _parse_aliases(action: Mapping[str, Any], config: FrankaConfig) -> FrankaCom
     values = np.zeros(len(config.arm_keys))
     values[:3] = np.clip([_number(action, key) for key in ALIAS_KEYS], -1.0, 1.0)
     aliases = {key: _number(action, key) for key in (*ALIAS_KEYS, GRIPPER_ALIAS) if key in action}
-    return FrankaCommand(config.arm_keys, values, False, _wished(aliases) if config.gripper_keys else None, aliases)
-
-
-def _wished(action: Mapping[str, Any]) -> float | None:
-    wish = _number(action, GRIPPER_ALIAS) if GRIPPER_ALIAS in action else 1.0
+    wish = aliases.get(GRIPPER_ALIAS, 1.0)
     if wish not in WISHES:
         raise ValueError(f"action entry {GRIPPER_ALIAS!r} is {wish}, expected 0 (close), 1 (stay) or 2 (open)")
-    return WISHES[wish]
+    return FrankaCommand(config.arm_keys, values, False, WISHES[wish] if config.gripper_keys else None, aliases)
 
 
 def _check_complete(action: Mapping[str, Any], keys: tuple[str, ...], config: FrankaConfig) -> None:
