@@ -245,7 +245,7 @@ def test_without_rotation_the_orientation_is_held_and_with_it_turned(server, con
     robot = connect(server, control_mode="ee_delta")
     rotation = tool_pose(HOME_RAD)[:3, :3]
     robot.send_action(delta_action(0.3))
-    np.testing.assert_allclose(robot._held_rotation, rotation, atol=1e-6)
+    np.testing.assert_allclose(robot._tool.rotation, rotation, atol=1e-6)
     robot.disconnect()
     robot = connect(server, control_mode="ee_delta", ee_rotation=True)
     turn = {"ee_drx.vel": 0.2, "ee_dry.vel": -0.4, "ee_drz.vel": 1.0}

@@ -15,15 +15,17 @@ from lerobot.utils.decorators import check_if_already_connected, check_if_not_co
 from lerobot.utils.errors import DeviceNotConnectedError
 
 from ..access_token import FRANKA_TOKEN_VARIABLE, read_token
-from ..franka.kinematics import matrix_of_pose7, matrix_of_rotvec, pose7_of_matrix, rotvec_of_matrix
+from ..franka.kinematics import matrix_of_pose7, pose7_of_matrix
 from .config_franka import EE_KEYS, EFFORT_KEYS, GRIPPER_KEY, JOINT_KEYS, VELOCITY_KEYS, FrankaConfig
 from .franka_action import ALIAS_KEYS, FrankaCommand, Vector, parse_action
 from .franka_client import FrankaClient, FrankaError, FrankaFault, FrankaReading, StaleStateError
+from .tool_aim import ToolAim
 
 FIRST_PERIOD_S = 0.1
 SHORTEST_PERIOD_S, LONGEST_PERIOD_S = 0.01, 0.5
 SAME = 1e-6
 GRIPPER_WAIT_S = 3.0
+IDLE = "idle"  # the server's word for no tracking; SERL's servers have none
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Franka(Robot):
         self.n_clamped = self.n_dropped = 0
         self._client: FrankaClient | None = None
         self._epoch: int | None = None
-        self._held_rotation: Vector | None = None
+        self._tool = ToolAim(config)
         self._held_opening: float | None = None
         self._last_action_s: float | None = None
         self._periods_s: deque[float] = deque(maxlen=5)
@@ -259,7 +261,8 @@ class Franka(Robot):
     def _begin(self, reading: FrankaReading) -> None:
         """Nothing has been commanded since the arm came where it is."""
         self._epoch = reading.epoch
-        self._held_rotation = self._held_opening = self._last_action_s = None
+        self._tool.forget()
+        self._held_opening = self._last_action_s = None
         self._periods_s.clear()
 
     def _opening_target(self, reading: FrankaReading) -> float | None:
@@ -280,26 +283,15 @@ class Franka(Robot):
     def _follow_joints(self, command: FrankaCommand, reading: FrankaReading, period_s: float) -> Vector:
         steps_rad = np.array(self.config.largest_steps_rad)
         target_rad = np.clip(command.values, reading.q_rad - steps_rad, reading.q_rad + steps_rad)
-        self._held_rotation = None
+        self._tool.forget()
         return _unless_same(self.client.command_joints(target_rad, period_s, self._epoch), command.values)
 
     def _displace(self, command: FrankaCommand, reading: FrankaReading, period_s: float) -> Vector:
-        """SERL's semantics: the target is the measured pose and the displacement, so it never runs away from the arm."""
-        config, measured = self.config, matrix_of_pose7(reading.pose7)
-        steps_m, turns = command.values[:3] * config.ee_step_m, command.values[3:]
-        target = measured.copy()
-        in_box = np.clip(measured[:3, 3] + steps_m, config.workspace_min, config.workspace_max)
-        target[:3, 3] = np.clip(in_box, measured[:3, 3] - config.ee_step_m, measured[:3, 3] + config.ee_step_m)
-        if turns.size:
-            target[:3, :3] = matrix_of_rotvec(turns * config.ee_step_rad) @ measured[:3, :3]
-        else:
-            self._held_rotation = measured[:3, :3] if self._held_rotation is None else self._held_rotation
-            target[:3, :3] = self._held_rotation
+        if reading.mode == IDLE:  # without tracking, somebody may have moved the arm by hand
+            self._tool.forget()
+        origin, target = self._tool.aim(matrix_of_pose7(reading.pose7), command.values)
         executed = matrix_of_pose7(self.client.command_pose(pose7_of_matrix(target), period_s, self._epoch))
-        values = (executed[:3, 3] - measured[:3, 3]) / config.ee_step_m
-        if turns.size:
-            values = np.concatenate([values, rotvec_of_matrix(executed[:3, :3] @ measured[:3, :3].T) / config.ee_step_rad])
-        return _unless_same(values, command.values)
+        return _unless_same(self._tool.displacement(origin, executed), command.values)
 
     def _drop(self, command: FrankaCommand, refusal: FrankaFault) -> dict[str, float]:
         """After a fault the server recovers by itself; what was commanded before must not be carried out afterwards."""
