@@ -5,7 +5,7 @@ from lerobot.teleoperators.gamepad.teleop_gamepad import GripperAction
 
 from lerobot_serl.robots import gamepad_action
 from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS
-from lerobot_serl.robots.franka_sim_robot import FrankaSimRobot, FrankaSimRobotConfig
+from lerobot_serl.robots.franka_sim_robot import GAMEPAD_KEYS, FrankaSimRobot, FrankaSimRobotConfig
 from lerobot_serl.robots.gamepad_action import in_robot_keys
 
 STILL = {"delta_x": 0.0, "delta_y": 0.0, "delta_z": 0.0}
@@ -25,7 +25,7 @@ def test_the_gripper_codes_are_those_of_lerobot():
 
 @pytest.mark.parametrize(("wish", "closure"), [(0, 1.0), (1, 0.25), (2, 0.0), (1.0, 0.25), (-1, 0.25)])
 def test_wishes_of_the_gripper(wish, closure):
-    translated = in_robot_keys({**STILL, "delta_x": 0.5, "gripper": wish}, gripper_target=0.25)
+    translated = in_robot_keys({**STILL, "delta_x": 0.5, "gripper": wish}, GAMEPAD_KEYS, gripper_target=0.25)
     assert {key: translated[key] for key in ACTION_KEYS["ee_delta"]} == {
         "delta_x.pos": 0.5,
         "delta_y.pos": 0.0,
@@ -36,14 +36,14 @@ def test_wishes_of_the_gripper(wish, closure):
 
 def test_own_keys_go_before_aliases_and_actions_without_aliases_are_untouched():
     own = {"delta_x.pos": 0.1, "gripper.pos": 0.4}
-    assert in_robot_keys(own, 0.0) is own
-    assert in_robot_keys({**own, "delta_x": 0.9, "gripper": 0}, 0.0).items() >= own.items()
+    assert in_robot_keys(own, GAMEPAD_KEYS, 0.0) is own
+    assert in_robot_keys({**own, "delta_x": 0.9, "gripper": 0}, GAMEPAD_KEYS, 0.0).items() >= own.items()
 
 
 @pytest.mark.parametrize("wish", [3, 0.5, float("nan")])
 def test_an_unknown_wish_is_refused(wish):
     with pytest.raises(ValueError, match=r"'gripper' is .*expected 0 \(close\), 1 \(stay\) or 2 \(open\)"):
-        in_robot_keys({**STILL, "gripper": wish}, 0.0)
+        in_robot_keys({**STILL, "gripper": wish}, GAMEPAD_KEYS, 0.0)
 
 
 def test_the_robot_closes_stays_and_opens(robot):

@@ -125,6 +125,13 @@ def check_teleop(teleop: Teleoperator, robot: Robot) -> None:
             f"--teleop.type={teleop.name} gives {sorted(given)}, but --robot.type={robot.name} takes {sorted(wanted)}; missing: "
             f"{sorted(wanted - given)}. Use a teleoperator made for this robot, or another control mode of the robot."
         )
+    understood = wanted.union(*aliases)
+    if not wanted <= given and not given <= understood:
+        raise ValueError(
+            f"--teleop.type={teleop.name} gives {sorted(given - understood)} beside keys that --robot.type={robot.name} understands "
+            f"({sorted(understood)}). Leave them out at the teleoperator (serl_spacemouse: --teleop.rotation=false), or give it the robot's own "
+            "keys for all of them."
+        )
 
 
 def is_in_lockstep(robot: Robot) -> bool:

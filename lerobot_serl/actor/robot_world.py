@@ -118,13 +118,15 @@ class RobotWorld:
         return self._step(self.io.action(action))
 
     def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
-        """As the world; a robot that takes other devices' keys has `translate_action`, so that the limits know them."""
-        translate = getattr(self.robot, "translate_action", None)
-        return self._step(action if translate is None else translate(action))
+        return self._step(action)
 
     def send(self, action: Mapping[str, float]) -> np.ndarray:
-        """Send an action within the limits; returns what was executed, ``(D,)``."""
-        safe = self.guard.apply(action, self._numbers)
+        """Send an action within the limits; returns what was executed, ``(D,)``.
+
+        A robot that takes other devices' keys has `translate_action`: limits know only its own.
+        """
+        translate = getattr(self.robot, "translate_action", None)
+        safe = self.guard.apply(action if translate is None else translate(action), self._numbers)
         self._held = {}
         started = time.perf_counter()
         returned = self.robot.send_action(safe)

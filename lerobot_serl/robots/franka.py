@@ -17,8 +17,9 @@ from lerobot.utils.errors import DeviceNotConnectedError
 from ..access_token import FRANKA_TOKEN_VARIABLE, read_token
 from ..franka.kinematics import matrix_of_pose7, pose7_of_matrix
 from .config_franka import EE_KEYS, EFFORT_KEYS, GRIPPER_KEY, JOINT_KEYS, VELOCITY_KEYS, FrankaConfig
-from .franka_action import ALIAS_KEYS, FrankaCommand, Vector, parse_action
+from .franka_action import FrankaCommand, Vector, in_own_keys, parse_action
 from .franka_client import FrankaClient, FrankaError, FrankaFault, FrankaReading, StaleStateError
+from .gamepad_action import AXES, GRIPPER
 from .tool_aim import ToolAim
 
 FIRST_PERIOD_S = 0.1
@@ -72,7 +73,11 @@ class Franka(Robot):
     @property
     def action_aliases(self) -> tuple[tuple[str, ...], ...]:
         """Keys of other devices' actions that `send_action` takes too."""
-        return (ALIAS_KEYS,) if self.config.control_mode == "ee_delta" else ()
+        return (AXES, (*AXES, GRIPPER)) if self.config.control_mode == "ee_delta" else ()
+
+    def translate_action(self, action: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an action in this robot's own keys, whichever of its devices it came from."""
+        return in_own_keys(action, self.config, self._held_opening)
 
     @property
     def is_connected(self) -> bool:
@@ -190,7 +195,7 @@ class Franka(Robot):
             FrankaFault: the arm is in a fault and does not recover within `recovery_wait_s`.
             StaleStateError, FrankaUnreachable, FrankaError: as `get_observation`.
         """
-        command = parse_action(action, self.config)
+        command = parse_action(self.translate_action(action), self.config)
         if command.is_joint and self.client.is_legacy:
             raise FrankaError(
                 f"{self.config.server_url} is a SERL or HIL-SERL server, which takes no joint targets; "

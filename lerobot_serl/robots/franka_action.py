@@ -9,14 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config_franka import EFFORT_KEYS, GRIPPER_KEY, JOINT_KEYS, ROTATION_KEYS, TRANSLATION_KEYS, VELOCITY_KEYS, FrankaConfig
+from .gamepad_action import AXES, GRIPPER, RobotKeys, in_robot_keys
 
 Vector = NDArray[np.float64]
-# What LeRobot's gamepad and keyboard_ee send; their gripper is a wish.
-ALIAS_KEYS = ("delta_x", "delta_y", "delta_z")
-GRIPPER_ALIAS = "gripper"
-# The last one is what keyboard_ee of LeRobot 0.6.1 gives once the key that closes has been let go.
-WISHES: dict[float, float | None] = {0.0: 0.0, 1.0: None, 2.0: 1.0, -1.0: None}
-KNOWN_KEYS = {*VELOCITY_KEYS, *EFFORT_KEYS, *TRANSLATION_KEYS, *ROTATION_KEYS, *ALIAS_KEYS, GRIPPER_ALIAS}
+KNOWN_KEYS = {*VELOCITY_KEYS, *EFFORT_KEYS, *TRANSLATION_KEYS, *ROTATION_KEYS, *AXES, GRIPPER}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +39,30 @@ class FrankaCommand:
         if opening is not None:
             action[GRIPPER_KEY] = float(opening)
         return action | {
-            alias: action[TRANSLATION_KEYS[ALIAS_KEYS.index(alias)]] if alias in ALIAS_KEYS else wish
-            for alias, wish in self.aliases.items()
+            alias: action[TRANSLATION_KEYS[AXES.index(alias)]] if alias in AXES else wish for alias, wish in self.aliases.items()
         }
+
+
+def in_own_keys(action: Mapping[str, Any], config: FrankaConfig, held_opening: float | None) -> Mapping[str, Any]:
+    """Return an action of a gamepad or keyboard in the robot's keys, if it takes displacements; any other one as it is.
+
+    Args:
+        held_opening: what the gripper was told last; None leaves its key out where the device does not ask for anything.
+
+    Raises:
+        ValueError: `gripper` is no wish.
+    """
+    if config.control_mode != "ee_delta" or not any(key in action for key in AXES):
+        return action
+    keys = RobotKeys(TRANSLATION_KEYS, GRIPPER_KEY if config.gripper_keys else None, closed=0.0, opened=1.0)
+    return {**dict.fromkeys(config.arm_keys[len(AXES) :], 0.0), **in_robot_keys(action, keys, held_opening)}
 
 
 def parse_action(action: Mapping[str, Any], config: FrankaConfig) -> FrankaCommand:
     """Check an action.
 
-    In ee_delta, joint keys without any displacement are a joint motion: lerobot-rollout returns to the start that way.
+    In ee_delta, joint keys without any displacement are a joint motion: lerobot-rollout returns to the start that way. Beside a gamepad's entries,
+    which `in_own_keys` has translated, the gripper's may be missing: it is then left alone.
     Further keys that end in .pos are ignored, because it sends every observation that does.
 
     Raises:
@@ -60,28 +71,24 @@ def parse_action(action: Mapping[str, Any], config: FrankaConfig) -> FrankaComma
     unknown = [key for key in action if key not in KNOWN_KEYS and not key.endswith(".pos") and key not in config.cameras]
     if unknown:
         raise ValueError(f"the action has the unknown keys {unknown}; robot.control_mode={config.control_mode} takes {config.action_keys}")
-    if any(key in action for key in ALIAS_KEYS):
-        return _parse_aliases(action, config)
+    aliases = _aliases(action, config)
     is_displacement = any(key in action for key in (*TRANSLATION_KEYS, *ROTATION_KEYS))
     is_joint = config.control_mode == "joint" or (not is_displacement and any(key in action for key in JOINT_KEYS))
     keys = JOINT_KEYS if is_joint else config.arm_keys
-    _check_complete(action, (*keys, *config.gripper_keys), config)
+    _check_complete(action, (*keys, *(() if aliases else config.gripper_keys)), config)
     values = np.array([_number(action, key) for key in keys])
-    opening = min(max(_number(action, GRIPPER_KEY), 0.0), 1.0) if config.gripper_keys else None
-    return FrankaCommand(keys, values if is_joint else np.clip(values, -1.0, 1.0), is_joint, opening, {})
+    opening = min(max(_number(action, GRIPPER_KEY), 0.0), 1.0) if config.gripper_keys and GRIPPER_KEY in action else None
+    return FrankaCommand(keys, values if is_joint else np.clip(values, -1.0, 1.0), is_joint, opening, aliases)
 
 
-def _parse_aliases(action: Mapping[str, Any], config: FrankaConfig) -> FrankaCommand:
+def _aliases(action: Mapping[str, Any], config: FrankaConfig) -> dict[str, float]:
+    """The entries of a gamepad or keyboard that stand beside the robot's own (`in_own_keys`)."""
+    if not any(key in action for key in AXES):
+        return {}
     if config.control_mode != "ee_delta":
-        raise ValueError(f"the action has {ALIAS_KEYS}, which move the end effector; set --robot.control_mode=ee_delta")
-    _check_complete(action, ALIAS_KEYS, config)
-    values = np.zeros(len(config.arm_keys))
-    values[:3] = np.clip([_number(action, key) for key in ALIAS_KEYS], -1.0, 1.0)
-    aliases = {key: _number(action, key) for key in (*ALIAS_KEYS, GRIPPER_ALIAS) if key in action}
-    wish = aliases.get(GRIPPER_ALIAS, 1.0)
-    if wish not in WISHES:
-        raise ValueError(f"action entry {GRIPPER_ALIAS!r} is {wish}, expected 0 (close), 1 (stay) or 2 (open)")
-    return FrankaCommand(config.arm_keys, values, False, WISHES[wish] if config.gripper_keys else None, aliases)
+        raise ValueError(f"the action has {AXES}, which move the end effector; set --robot.control_mode=ee_delta")
+    _check_complete(action, AXES, config)
+    return {key: _number(action, key) for key in (*AXES, GRIPPER) if key in action}
 
 
 def _check_complete(action: Mapping[str, Any], keys: tuple[str, ...], config: FrankaConfig) -> None:

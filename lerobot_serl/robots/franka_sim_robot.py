@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from ..envs.pick_cube import AtOneCube, PickCube
 from ..envs.simulated_arm import simulated_arms
 from .config_franka_sim_robot import BLOCK_KEYS, STATE_KEYS, FrankaSimRobotConfig
-from .gamepad_action import AXES, GRIPPER, in_robot_keys
+from .gamepad_action import AXES, GRIPPER, RobotKeys, in_robot_keys
 from .uncalibrated import Uncalibrated
 
 # LeRobot's log_say logs this at the beginning of each episode (0.6.x: lerobot-record, episodic lerobot-rollout).
 EPISODE_ANNOUNCEMENT = "Recording episode"
+GAMEPAD_KEYS = RobotKeys(("delta_x.pos", "delta_y.pos", "delta_z.pos"), "gripper.pos", closed=1.0, opened=0.0)
 REAL_TIME_RATE_HZ = 50
 MAX_CATCH_UP_S = 1.0
 
@@ -171,11 +172,11 @@ class FrankaSimRobot(AtOneCube, Uncalibrated, Robot):
     @property
     def action_aliases(self) -> tuple[tuple[str, ...], ...]:
         """Keys of other devices' actions that `send_action` takes too."""
-        return ((*AXES, GRIPPER),) if self.config.control_mode == "ee_delta" else ()
+        return (AXES, (*AXES, GRIPPER)) if self.config.control_mode == "ee_delta" else ()
 
     def translate_action(self, action: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return an action in this robot's own keys, whichever of its devices it came from."""
-        return in_robot_keys(action, self._cube.gripper_target) if self.config.control_mode == "ee_delta" else action
+        return in_robot_keys(action, GAMEPAD_KEYS, self._cube.gripper_target) if self.config.control_mode == "ee_delta" else action
 
     @property
     def action_keys(self) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
-"""Actions of LeRobot's `gamepad` and `keyboard_ee` teleoperators in the keys of `franka_sim`.
+"""Actions of LeRobot's `gamepad` and `keyboard_ee` teleoperators in the keys of `franka_sim` and `franka`.
 
 These devices give `delta_x`, `delta_y`, `delta_z` in -1..1 and `gripper`, which is a wish and not a position.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 AXES = ("delta_x", "delta_y", "delta_z")
@@ -13,21 +14,41 @@ CLOSE, STAY, OPEN = 0, 1, 2
 _CLOSE_KEY_RELEASED = -1
 
 
-def in_robot_keys(action: Mapping[str, Any], gripper_target: float) -> Mapping[str, Any]:
-    """Return the action with `delta_x.pos`, `delta_y.pos`, `delta_z.pos` and `gripper.pos` where only the device's own keys stand.
+@dataclass(frozen=True)
+class RobotKeys:
+    """What a robot calls that.
+
+    Attributes:
+        axes: its keys for `AXES`.
+        gripper: its key; None for a robot without a gripper.
+        closed, opened: positions of its gripper.
+    """
+
+    axes: tuple[str, ...]
+    gripper: str | None
+    closed: float
+    opened: float
+
+
+def in_robot_keys(action: Mapping[str, Any], keys: RobotKeys, gripper_target: float | None) -> Mapping[str, Any]:
+    """Return the action with the robot's own keys where only the device's stand; the device's stay in it, and own keys go before them.
 
     Args:
         action: of any device; one without the keys of `AXES` comes back as it is.
-        gripper_target: where the gripper stays if it is told to stay or told nothing; 0 open to 1 closed.
+        keys: the robot's.
+        gripper_target: where the gripper stays if it is told to stay or told nothing; None leaves its key out then.
 
     Raises:
         ValueError: `gripper` is none of 0 (close), 1 (stay) and 2 (open).
     """
     if not any(axis in action for axis in AXES):
         return action
-    translated = {f"{axis}.pos": action[axis] for axis in AXES if axis in action}
+    translated = {key: action[axis] for axis, key in zip(AXES, keys.axes, strict=True) if axis in action}
     wish = action.get(GRIPPER, STAY)
-    closures = {CLOSE: 1.0, STAY: gripper_target, OPEN: 0.0, _CLOSE_KEY_RELEASED: gripper_target}
-    if float(wish) not in closures:
+    positions = {CLOSE: keys.closed, STAY: gripper_target, OPEN: keys.opened, _CLOSE_KEY_RELEASED: gripper_target}
+    if float(wish) not in positions:
         raise ValueError(f"action entry {GRIPPER!r} is {wish}, expected {CLOSE} (close), {STAY} (stay) or {OPEN} (open)")
-    return {**translated, f"{GRIPPER}.pos": closures[int(wish)], **action}
+    position = positions[int(wish)]
+    if keys.gripper is not None and position is not None:
+        translated[keys.gripper] = position
+    return {**translated, **action}
