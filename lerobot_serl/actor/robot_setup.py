@@ -20,6 +20,7 @@ from .robot_world import Observer, RobotWorld
 from .safety import Guard, Limits, limits_from_demonstrations
 from .settings import ENVIRONMENT_REWARDS, ResetConfig, RewardConfig, SafetyConfig
 from .takeover import Takeover
+from .world import GRIPPER
 
 AUTO_TIME_LIMIT = 1.5
 SMALLEST_RANGE = 0.1
