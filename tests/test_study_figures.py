@@ -30,8 +30,13 @@ def ends(axes):
 def test_a_few_variants_share_a_panel(tmp_path, count):
     names = study(tmp_path, count)
     (axes,) = curves_of(tmp_path, names, "a study").axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ACT", *(name.replace("_", " ") for name in names)]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "ACT",
+        f"variant 0 ({count} seeds)",
+        *(f"variant {number} ({number + 1} seeds)" for number in range(1, count)),
+    ]
     assert ends(axes) == [5 * number for number in range(count)]
+    assert len(axes.collections) == sum(seeds >= 3 for seeds in (count, *range(2, count + 1)))  # bands of intervals
 
 
 def test_none_of_many_variants_is_left_out(tmp_path):

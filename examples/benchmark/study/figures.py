@@ -14,7 +14,9 @@ from .summary import summarise
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SUCCESS = "success, % (mean and 95 % interval over seeds)"
+SUCCESS = "success, % (mean; 95 % interval of 3 seeds or more)"
+# Two seeds' interval covers half of the figure and says nothing.
+LEAST_SEEDS_OF_AN_INTERVAL = 3
 COLUMNS = 4
 COLOURS = ("#0b5394", "#cc4125", "#6aa84f", "#8e7cc3", "#e69138", "#45818e", "#a64d79", "#7f6000")
 
@@ -25,7 +27,7 @@ def draw_curves(directory: Path, variants: Sequence[str], path: Path, title: str
 
 
 def curves_of(directory: Path, variants: Sequence[str], title: str, act_from: str | None = None) -> "Figure":
-    """Mean success over seeds against environment steps, with 95 % intervals; ACT as a dashed line.
+    """Mean success over seeds against environment steps, with 95 % intervals of three seeds or more; ACT as a dashed line.
 
     More variants than there are colours get a panel each, beside the first of them over the same seeds.
 
@@ -62,11 +64,11 @@ def _panels(directory: Path, variants: Sequence[str], title: str, act_of: dict[i
     figure = Figure(figsize=(2.2 * COLUMNS, 1.8 * n_rows + 0.6), layout="constrained")
     panels = figure.subplots(n_rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flatten()
     for axes, variant in zip(panels, others, strict=False):
-        seeds = sorted({row.seed for row in read_rows(evaluations_of(directory, variant))})
+        seeds = _seeds_of(directory, variant)
         _draw_act(axes, [act_of[seed] for seed in seeds])
         _draw(axes, directory, first, "0.6", seeds)
         _draw(axes, directory, variant, COLOURS[1])
-        axes.set_title(f"{variant.replace('_', ' ')} ({len(seeds)} seed{'s' * (len(seeds) > 1)})", fontsize=9)
+        axes.set_title(_label(variant, len(seeds)), fontsize=9)
     for axes in panels[len(others) :]:
         axes.set_visible(False)
     for axes in panels[: len(others)][-COLUMNS:]:
@@ -82,16 +84,26 @@ def _draw_act(axes: Any, act: Sequence[float], label: str | None = None) -> None
 
 
 def _draw(axes: Any, directory: Path, variant: str, colour: str, seeds: Sequence[int] | None = None) -> None:
+    seeds = seeds or _seeds_of(directory, variant)
     steps, middle, low, high = curve(directory, variant, seeds)
-    axes.plot(steps, middle, color=colour, label=variant.replace("_", " "), marker="o", markersize=3)
-    axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
+    axes.plot(steps, middle, color=colour, label=_label(variant, len(seeds)), marker="o", markersize=3)
+    if len(seeds) >= LEAST_SEEDS_OF_AN_INTERVAL:
+        axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(ylim=(-2, 102), xlim=(0, None))
 
 
-def curve(directory: Path, variant: str, seeds: Sequence[int] | None = None) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Steps, mean success and interval in percent; the n-th evaluation of every seed makes the n-th point. ``seeds``: all by default."""
+def _label(variant: str, n_seeds: int) -> str:
+    return f"{variant.replace('_', ' ')} ({n_seeds} seed{'s' * (n_seeds > 1)})"
+
+
+def _seeds_of(directory: Path, variant: str) -> list[int]:
+    return sorted({row.seed for row in read_rows(evaluations_of(directory, variant))})
+
+
+def curve(directory: Path, variant: str, seeds: Sequence[int]) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Steps, mean success and interval in percent; the n-th evaluation of every seed makes the n-th point."""
     rows = read_rows(evaluations_of(directory, variant))
-    runs = [success_by_step(rows, seed) for seed in seeds or sorted({row.seed for row in rows})]
+    runs = [success_by_step(rows, seed) for seed in seeds]
     count = min(len(run) for run in runs)
     points = [mean_interval([list(run.values())[index] for run in runs]) for index in range(count)]
     steps = [sum(list(run)[index] for run in runs) / len(runs) for index in range(count)]
