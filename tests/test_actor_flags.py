@@ -8,6 +8,7 @@ from lerobot_serl.actor.settings import RewardConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.scripts import lerobot_serl_actor as script
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, machine_name
+from lerobot_serl.setting_error import SettingError
 
 
 def config(**flags):
@@ -21,7 +22,7 @@ def test_a_name_is_letters_digits_and_a_few_signs(name):
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a b", "a/b", "..", ".hidden", "é", "a\n"])
 def test_another_name_is_refused(name):
-    with pytest.raises(ValueError, match=re.escape(f"--name={name!r}: expected 1 to 64")):
+    with pytest.raises(SettingError, match=re.escape(f"--name={name!r}: expected 1 to 64")):
         config(name=name)
 
 
@@ -34,11 +35,11 @@ def test_the_machines_name_always_makes_one(monkeypatch, host):
 @pytest.mark.parametrize("flags", [{"max_disconnected_s": -1.0}, {"max_disconnected_s": float("nan")}, {"spool_limit_gb": 0.05}])
 def test_numbers_have_limits(flags):
     ((flag, value),) = flags.items()
-    with pytest.raises(ValueError, match=f"--{flag}={value}: expected"):
+    with pytest.raises(SettingError, match=f"--{flag}={value}: expected"):
         config(**flags)
 
 
 @pytest.mark.parametrize("reward", [{"path": "somewhere/a_model"}, {"function": "module:function"}])
 def test_a_judge_that_an_environment_would_never_ask_is_refused(reward):
-    with pytest.raises(ValueError, match=r"are for robots; with --env.type the environment says what succeeded"):
+    with pytest.raises(SettingError, match=r"are for robots; with --env.type the environment says what succeeded"):
         config(reward=RewardConfig(**reward))

@@ -1,10 +1,10 @@
 """Settings: what is refused, and with which words; and that a checkpoint's file gives them back."""
 
 import json
-import re
 
 import draccus
 import pytest
+from draccus.utils import DecodingError
 from lerobot.configs import PreTrainedConfig
 
 from lerobot_serl import SerlSacConfig
@@ -43,14 +43,8 @@ def parse(*flags):
     ],
 )
 def test_unusable_values_are_refused_with_name_expectation_and_remedy(flag, words):
-    with pytest.raises(Exception, match="Couldn't instantiate") as raised:
+    with pytest.raises(DecodingError, match=words):  # of which LeRobot shows the text, and nothing else
         parse(flag)
-    chain = []
-    error = raised.value
-    while error is not None:  # draccus reports the original error as the cause of its own
-        chain.append(str(error))
-        error = error.__cause__ or error.__context__
-    assert any(re.search(words, message) for message in chain), chain
 
 
 def test_a_checkpoint_gives_the_settings_back(tmp_path):

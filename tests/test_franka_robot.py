@@ -21,6 +21,7 @@ from lerobot_serl.franka.kinematics import matrix_of_pose7, matrix_of_rotvec, po
 from lerobot_serl.robots.config_franka import EE_KEYS, EFFORT_KEYS, JOINT_KEYS, VELOCITY_KEYS, FrankaConfig
 from lerobot_serl.robots.franka import Franka
 from lerobot_serl.robots.franka_client import FrankaError, FrankaFault, FrankaUnreachable, StaleStateError
+from lerobot_serl.setting_error import SettingError
 
 TOKEN = "a-token-of-more-than-16-letters"
 PATIENT = {"watchdog_s": 10.0, "watchdog_stop_s": 20.0, "state_timeout_s": 2.0}
@@ -120,7 +121,7 @@ def test_cameras_are_lerobots(tmp_path):
     robot = Franka(FrankaConfig(calibration_dir=tmp_path, cameras=cameras))
     assert len(robot.cameras) == 1
     assert robot.observation_features["front"] == (48, 64, 3)
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(SettingError, match="width"):
         FrankaConfig(cameras={"front": OpenCVCameraConfig(index_or_path=0, fps=30)})
 
 
@@ -148,7 +149,7 @@ def test_cameras_are_lerobots(tmp_path):
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         FrankaConfig(**settings)
 
 
@@ -156,7 +157,7 @@ def test_a_home_that_only_the_other_model_can_reach_is_accepted_for_it():
     home = [0.0, -0.785, 0.0, -2.356, 0.0, 0.5, 0.785]
     wide = {"workspace_min": [-1.0, -1.0, -1.0], "workspace_max": [1.0, 1.0, 1.5]}
     assert FrankaConfig(arm="fer", home_joints=home, **wide).home_joints == home
-    with pytest.raises(ValueError, match="joint 6"):
+    with pytest.raises(SettingError, match="joint 6"):
         FrankaConfig(arm="fr3", home_joints=home, **wide)
 
 

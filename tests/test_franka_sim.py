@@ -16,6 +16,7 @@ from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.expert_franka_sim import ScriptedExpert
 from lerobot_serl.envs.franka_sim import FrankaSimGym
 from lerobot_serl.envs.pick_cube import EE_SPEED_M_S
+from lerobot_serl.setting_error import SettingError
 
 N_ACTIONS = {"ee_delta": 4, "joint": 8}
 
@@ -275,7 +276,7 @@ def test_one_camera_is_enough() -> None:
 
 @pytest.mark.parametrize("cameras", [(), ("side",), ("front", "front")])
 def test_a_camera_that_is_not_there_is_refused(cameras) -> None:
-    with pytest.raises(ValueError, match=r"env\.cameras is .*expected one or more of \('front', 'wrist'\)"):
+    with pytest.raises(SettingError, match=r"env\.cameras is .*expected one or more of \('front', 'wrist'\)"):
         FrankaSimEnv(cameras=cameras)
 
 
@@ -294,7 +295,7 @@ def test_pixel_features_withhold_the_cube() -> None:
     [("task", "stack"), ("obs_type", "both"), ("control_mode", "torque"), ("render_mode", "human"), ("fps", 0)],
 )
 def test_wrong_configuration_names_field_value_and_remedy(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"env\.{field} is .*{value}.*expected .*--env\.{field}="):
+    with pytest.raises(SettingError, match=rf"env\.{field} is .*{value}.*expected .*--env\.{field}="):
         FrankaSimEnv(**{field: value})
 
 

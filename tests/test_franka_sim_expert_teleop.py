@@ -16,6 +16,7 @@ from lerobot.utils.errors import DeviceNotConnectedError
 from lerobot_serl.envs.franka_sim import FrankaSimGym
 from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS, BLOCK_KEYS, FrankaSimRobotConfig
 from lerobot_serl.robots.franka_sim_robot import FrankaSimRobot
+from lerobot_serl.setting_error import SettingError
 from lerobot_serl.teleoperators.config_franka_sim_expert import FrankaSimExpertConfig
 from lerobot_serl.teleoperators.franka_sim_expert import HOLD_HEIGHT_M, FrankaSimExpert
 
@@ -189,7 +190,7 @@ def test_it_works_at_the_environment_too(mode):
     ],
 )
 def test_impossible_settings_are_refused(settings):
-    with pytest.raises(ValueError, match=f"teleop.{next(iter(settings))}"):
+    with pytest.raises(SettingError, match=f"teleop.{next(iter(settings))}"):
         FrankaSimExpertConfig(**settings)
 
 

@@ -22,6 +22,7 @@ from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.processor_serl_sac import make_serl_sac_pre_post_processors
 from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS, BLOCK_KEYS, STATE_KEYS, FrankaSimRobotConfig
 from lerobot_serl.robots.franka_sim_robot import MAX_CATCH_UP_S, FrankaSimRobot
+from lerobot_serl.setting_error import SettingError
 
 PERIOD_S = 0.1
 
@@ -263,7 +264,7 @@ def test_in_real_time_the_clock_moves_the_arm_and_the_last_action_is_held(connec
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         FrankaSimRobotConfig(**settings)
 
 

@@ -8,6 +8,7 @@ from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_con
 from lerobot.utils.errors import DeviceNotConnectedError
 
 from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS
+from lerobot_serl.setting_error import SettingError
 from lerobot_serl.teleoperators.config_serl_gello import SerlGelloConfig
 
 pytest.importorskip("dynamixel_sdk")
@@ -178,5 +179,5 @@ def test_a_trigger_that_was_not_pulled_is_refused(chain, make, monkeypatch):
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         SerlGelloConfig(port="/dev/null", **settings)

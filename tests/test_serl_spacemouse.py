@@ -14,6 +14,7 @@ from lerobot.utils.errors import DeviceNotConnectedError
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
+from lerobot_serl.setting_error import SettingError
 from lerobot_serl.teleoperators.config_serl_spacemouse import SerlSpacemouseConfig
 from lerobot_serl.teleoperators.serl_spacemouse import SerlSpacemouse
 
@@ -273,5 +274,5 @@ def test_without_libhidapi_it_says_what_to_install(monkeypatch, tmp_path):
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         SerlSpacemouseConfig(**settings)

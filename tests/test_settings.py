@@ -5,6 +5,7 @@ import math
 import pytest
 
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.setting_error import SettingError
 
 BOX = dict(kinematics="m:f", workspace_low_m=[0.0, 0.0, 0.0], workspace_high_m=[1.0, 1.0, 1.0])
 
@@ -58,7 +59,7 @@ def test_defaults_are_valid_and_limits_are_on():
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(config, changes, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(SettingError, match=said):
         config(**changes)
 
 

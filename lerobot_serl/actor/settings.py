@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+from ..setting_error import checks_settings
+
 REWARD_SOURCES = ("auto", "success", "environment", "robot", "keys", "model", "function")
 ENVIRONMENT_REWARDS = ("auto", "success", "environment")
 RESET_MODES = ("auto", "robot", "pose", "teleop", "none")
@@ -35,6 +37,7 @@ class RewardConfig:
     consecutive: int = 3
     veto_s: float = 0.0
 
+    @checks_settings
     def __post_init__(self) -> None:
         _require("reward.source", self.source, self.source in REWARD_SOURCES, f"one of {', '.join(REWARD_SOURCES)}")
         _require("reward.path", self.path, self.source != "model" or bool(self.path), "a directory or Hub id, as --reward.source=model")
@@ -68,6 +71,7 @@ class ResetConfig:
     speed: float | None = None
     pause_s: float = 0.0
 
+    @checks_settings
     def __post_init__(self) -> None:
         _require("reset.mode", self.mode, self.mode in RESET_MODES, f"one of {', '.join(RESET_MODES)}")
         _require("reset.speed", self.speed, self.speed is None or 0 < self.speed < math.inf, "more than 0")
@@ -102,6 +106,7 @@ class SafetyConfig:
     workspace_high_m: list[float] = field(default_factory=list)
     max_observation_age_s: float = 0.5
 
+    @checks_settings
     def __post_init__(self) -> None:
         _require("safety.range_margin", self.range_margin, 0 <= self.range_margin <= 10, "0 to 10")
         _require("safety.step_margin", self.step_margin, 1 <= self.step_margin <= 100, "1 to 100")
@@ -137,6 +142,7 @@ class TakeoverConfig:
     handover_s: float = 0.5
     max_difference: float | None = None
 
+    @checks_settings
     def __post_init__(self) -> None:
         _require("takeover.key", self.key, bool(self.key), "a key, for example space")
         _require("takeover.motion_threshold", self.motion_threshold, 0 <= self.motion_threshold < math.inf, "at least 0")

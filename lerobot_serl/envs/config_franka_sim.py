@@ -12,6 +12,8 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 
+from ..setting_error import checks_settings
+
 ENV_MODULE = "lerobot_serl.envs.franka_sim"
 TASK_DESCRIPTIONS = {"pick_cube": "Pick up the cube and lift it."}
 OBS_TYPES = ("state", "pixels")
@@ -64,7 +66,7 @@ class FrankaSimEnv(EnvConfig):
         features_map: the LeRobot name of each feature.
 
     Raises:
-        ValueError: a field holds an unknown name or a number that is not positive.
+        SettingError: a field holds an unknown name or a number that is not positive.
     """
 
     task: str | None = "pick_cube"
@@ -88,6 +90,7 @@ class FrankaSimEnv(EnvConfig):
         }
     )
 
+    @checks_settings
     def __post_init__(self) -> None:
         self._require_choice("task", tuple(TASK_DESCRIPTIONS))
         self._require_choice("obs_type", OBS_TYPES)

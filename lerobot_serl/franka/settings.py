@@ -8,6 +8,8 @@ from typing import Any
 from lerobot_serl.franka.driver import ArmState, Impedance, Vector
 from lerobot_serl.franka.limits import N_JOINTS, ArmLimits
 
+from ..setting_error import checks_settings
+
 MODES = ("idle", "joint", "pose", "moving", "fault")
 READY_RAD = (0.0, -math.pi / 4, 0.0, -3 * math.pi / 4, 0.0, math.pi / 2, math.pi / 4)
 
@@ -80,7 +82,7 @@ class ControllerSettings:
         impedance: stiffness and error clips of the trackers.
 
     Raises:
-        ValueError: a value is not finite or out of its range.
+        SettingError: a value is not finite or out of its range.
     """
 
     max_joint_velocity_rad_s: float = 0.8
@@ -107,6 +109,7 @@ class ControllerSettings:
     gripper_force_n: float = 30.0
     impedance: Impedance = field(default_factory=Impedance)
 
+    @checks_settings
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():
             _check_range(name, getattr(self, name), low, high)

@@ -9,6 +9,7 @@ import draccus
 from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 
+from ..setting_error import checks_settings
 from .optimizer import PerNetworkAdamConfig
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .validation import require, require_not_negative, require_positive
@@ -118,6 +119,7 @@ class SerlSacConfig(PreTrainedConfig):
     # Version of this configuration's layout.
     schema_version: int = 1
 
+    @checks_settings
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "policy.", "horizon", "batch_size", "utd", "policy_delay", "buffer_capacity")

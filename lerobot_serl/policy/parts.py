@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..setting_error import checks_settings
 from .validation import require, require_not_negative, require_positive
 
 
@@ -44,6 +45,7 @@ class ActorConfig:
     # Probability with which a sampled edit is executed without asking the critics, once the actor learns.
     explore: float = 0.1
 
+    @checks_settings
     def __post_init__(self) -> None:
         require(self.mode == "edit", "policy.actor.mode", self.mode, "'edit', the only mode of this version")
         require(
@@ -80,6 +82,7 @@ class CorrectorConfig:
     # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
 
+    @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.corrector.", "lr")
         require_not_negative(self, "policy.corrector.", "grad_clip_norm", "least_takeovers")
@@ -103,6 +106,7 @@ class CriticConfig:
     # Polyak rate of the target critics per update, tau.
     target_rate: float = 0.005
 
+    @checks_settings
     def __post_init__(self) -> None:
         require(1 <= self.subset <= self.members, "policy.critic.subset", self.subset, f"1 to members, {self.members}")
         require_positive(self, "policy.critic.", "lr")
@@ -121,6 +125,7 @@ class TemperatureConfig:
     # Entropy per action dimension of the edit, in nats. Empty: that of the actor at the start.
     target_entropy: float | None = None
 
+    @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.temperature.", "init", "lr")
         require_not_negative(self, "policy.temperature.", "grad_clip_norm")
@@ -141,6 +146,7 @@ class StartupConfig:
     scale_fraction: float = 0.1
     scale_updates: int = 6000
 
+    @checks_settings
     def __post_init__(self) -> None:
         require_not_negative(self, "policy.startup.", "collect_steps", "critic_updates", "ramp_updates", "scale_updates")
         require(0 < self.scale_fraction <= 1, "policy.startup.scale_fraction", self.scale_fraction, "a share from above 0 to 1")
@@ -159,6 +165,7 @@ class GuardConfig:
     # On an alarm, go back to the weights of the best window.
     rollback: bool = True
 
+    @checks_settings
     def __post_init__(self) -> None:
         require(self.max_bad_updates >= 1, "policy.guard.max_bad_updates", self.max_bad_updates, "a whole number of at least 1")
         require(self.window >= 10, "policy.guard.window", self.window, "at least 10 episodes; fewer tell nothing")
@@ -195,6 +202,7 @@ class OnlineConfig:
         """Whether episodes are collected."""
         return self.repo_id is not None
 
+    @checks_settings
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "policy.online.port", self.port, "a port number, or 0 for any free port")
         require_positive(self, "policy.online.", "publish_every")

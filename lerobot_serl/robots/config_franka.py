@@ -14,6 +14,7 @@ from lerobot.robots import RobotConfig
 
 from ..franka.kinematics import tool_pose
 from ..franka.limits import limits_of
+from ..setting_error import checks_settings
 from .keep_alive import split_url
 
 NAMES = ("franka", "serl_franka")
@@ -68,7 +69,7 @@ class FrankaConfig(RobotConfig):
         cameras: LeRobot cameras, with width, height and fps.
 
     Raises:
-        ValueError: a value is unknown or out of range.
+        SettingError: a value is unknown or out of range.
     """
 
     server_url: str = "http://127.0.0.1:5000"
@@ -94,6 +95,7 @@ class FrankaConfig(RobotConfig):
     recovery_wait_s: float = 1.0
     cameras: dict[str, CameraConfig] = field(default_factory=dict)
 
+    @checks_settings
     def __post_init__(self) -> None:
         super().__post_init__()
         split_url(self.server_url)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from lerobot.robots import RobotConfig
 
 from ..envs.config_franka_sim import CAMERAS
+from ..setting_error import checks_settings
 
 _JOINTS = tuple(f"joint_{i}" for i in range(1, 8))
 # lerobot-rollout hands a policy only keys that end in .pos or .vel. In both control modes the last entry is the gripper.
@@ -50,7 +51,7 @@ class FrankaSimRobotConfig(RobotConfig):
             so that lerobot-rollout's way home is not among them, give it --return_to_initial_position=false.
 
     Raises:
-        ValueError: an unknown control mode, or a number out of range.
+        SettingError: an unknown control mode, or a number out of range.
     """
 
     fps: int = 10
@@ -65,6 +66,7 @@ class FrankaSimRobotConfig(RobotConfig):
     reset_after_success_s: float = 0.0
     reset_after_s: float = 0.0
 
+    @checks_settings
     def __post_init__(self) -> None:
         # LeRobot's own check expects camera devices in `cameras`; there are none here.
         if self.control_mode not in ACTION_KEYS:

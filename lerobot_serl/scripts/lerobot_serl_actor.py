@@ -21,6 +21,7 @@ from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.setting_error import checks_settings
 from lerobot_serl.transport import MessageError
 
 LONGEST_NAME = 64
@@ -93,6 +94,7 @@ class ActorProcessConfig:
     display_compressed_images: bool = False
     play_sounds: bool = False
 
+    @checks_settings
     def __post_init__(self) -> None:
         if (self.robot is None) == (self.env is None):
             raise ValueError("Give either --robot.type=... or --env.type=...: where should the policy act?")

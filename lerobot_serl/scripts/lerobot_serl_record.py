@@ -18,6 +18,7 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.utils import init_logging
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.setting_error import checks_settings
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,12 @@ class RecordExpertConfig:
     noise_std: float = 0.0
     use_videos: bool = True
 
+    @checks_settings
     def __post_init__(self) -> None:
         if not isinstance(self.env, FrankaSimEnv):
             raise ValueError(f"env.type is {self.env.type!r}, which has no scripted expert; use --env.type=franka_sim")
+        if self.n_episodes < 1:
+            raise ValueError(f"n_episodes is {self.n_episodes}, expected at least 1")
 
 
 @parser.wrap()

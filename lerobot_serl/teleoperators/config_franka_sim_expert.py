@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from lerobot.teleoperators import TeleoperatorConfig
 
+from ..setting_error import checks_settings
+
 
 @TeleoperatorConfig.register_subclass("franka_sim_expert")
 @dataclass(kw_only=True)
@@ -27,7 +29,7 @@ class FrankaSimExpertConfig(TeleoperatorConfig):
         takeover_for_s: let go after this many simulated seconds even if the cube has not been lifted; 0 = only then.
 
     Raises:
-        ValueError: a number is out of range or not finite.
+        SettingError: a number is out of range or not finite.
     """
 
     robot_id: str | None = None
@@ -38,6 +40,7 @@ class FrankaSimExpertConfig(TeleoperatorConfig):
     takeover_beside_m: float = 0.0
     takeover_for_s: float = 0.0
 
+    @checks_settings
     def __post_init__(self) -> None:
         for name, example in (("noise_std", 0.3), ("takeover_after_s", 3.0), ("takeover_beside_m", 0.025), ("takeover_for_s", 0.0)):
             value = getattr(self, name)

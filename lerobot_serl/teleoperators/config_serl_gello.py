@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from lerobot.teleoperators import TeleoperatorConfig
 
+from ..setting_error import checks_settings
+
 N_JOINTS = 7
 
 
@@ -33,7 +35,7 @@ class SerlGelloConfig(TeleoperatorConfig):
         gripper_flip: False gives 0 open to 1 closed, as `franka_sim` has it; True gives 1 open to 0 closed, as `franka` has it.
 
     Raises:
-        ValueError: lists of different lengths, ids or keys that occur twice, a sign other than 1 and -1, or a number that is not finite.
+        SettingError: lists of different lengths, ids or keys that occur twice, a sign other than 1 and -1, or a number that is not finite.
     """
 
     port: str
@@ -49,6 +51,7 @@ class SerlGelloConfig(TeleoperatorConfig):
     gripper_key: str = "gripper.pos"
     gripper_flip: bool = False
 
+    @checks_settings
     def __post_init__(self) -> None:
         n_joints = len(self.motor_ids)
         for name in ("signs", "home_rad", "offset_rad", "keys"):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from lerobot.teleoperators import TeleoperatorConfig
 
+from ..setting_error import checks_settings
+
 DEVICE_AXES = ("x", "y", "z", "roll", "pitch", "yaw")
 N_TRANSLATIONS = 3
 
@@ -33,7 +35,7 @@ class SerlSpacemouseConfig(TeleoperatorConfig):
         right_button: index of the button that opens it; -1 is the last one.
 
     Raises:
-        ValueError: a setting is out of range, or names an unknown axis.
+        SettingError: a setting is out of range, or names an unknown axis.
     """
 
     device: str | None = None
@@ -48,6 +50,7 @@ class SerlSpacemouseConfig(TeleoperatorConfig):
     left_button: int = 0
     right_button: int = -1
 
+    @checks_settings
     def __post_init__(self) -> None:
         n_axes = len(DEVICE_AXES) if self.rotation else N_TRANSLATIONS
         for name in ("axes", "keys"):
