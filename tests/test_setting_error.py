@@ -22,11 +22,8 @@ def last_words(module, *flags):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ((*LEARN, "--policy.discount=1.5"), "policy.discount=1.5: expected a number between 0 and 1"),
         ((*LEARN, "--policy.actor.edit_scale=nan"), "policy.actor.edit_scale=nan: expected numbers from above 0 to 2"),
-        ((*ACT, "--env.type=franka_sim", "--env.task=pick_cub"), "env.task is 'pick_cub', expected one of ('pick_cube',)"),
         ((*ACT, "--robot.type=franka", "--robot.ee_step_m=7"), "robot.ee_step_m is 7.0, expected more than 0 and at most 0.05"),
-        ((*ACT, "--env.type=franka_sim", "--takeover.handover_s=11"), "--takeover.handover_s=11.0: expected 0 to 10 seconds"),
         ((*ACT, "--env.type=franka_sim", "--max_disconnected_s=-1"), "--max_disconnected_s=-1.0: expected 0 or more seconds"),
     ],
 )
@@ -34,7 +31,8 @@ def test_the_command_says_it_and_nothing_else(command, words):
     code, text = last_words(*command)
     assert code == 1
     assert words in text
-    assert "Traceback" not in text and "Couldn't instantiate" not in text
+    assert "Traceback" not in text
+    assert "Couldn't instantiate" not in text
 
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError])
