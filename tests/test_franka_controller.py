@@ -12,6 +12,7 @@ from lerobot_serl.franka.arm_owner import SETTLE_S, ArmOwner
 from lerobot_serl.franka.controller import TICK_S, ArmController, ControllerSettings, Refused, StaleState
 from lerobot_serl.franka.driver import USER_STOP, ArmFault, ArmState, Impedance
 from lerobot_serl.franka.settings import READY_RAD, changed_impedance
+from lerobot_serl.setting_error import SettingError
 
 READY = np.array(READY_RAD)
 
@@ -526,7 +527,7 @@ def test_bad_impedance_is_refused(changes):
     ],
 )
 def test_bad_settings_are_refused(changes):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(SettingError, match="expected"):
         ControllerSettings(**changes)
 
 

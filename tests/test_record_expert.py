@@ -17,6 +17,7 @@ from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.franka_sim import FrankaSimGym
 from lerobot_serl.envs.record_expert import dataset_features, record_expert
 from lerobot_serl.scripts.lerobot_serl_record import RecordExpertConfig
+from lerobot_serl.setting_error import SettingError
 
 COMMAND = [sys.executable, "-m", "lerobot_serl.scripts.lerobot_serl_record", "--repo_id=me/pick_cube"]
 
@@ -136,5 +137,5 @@ def test_existing_folder_is_refused_and_untouched(tmp_path: Path) -> None:
 
 
 def test_other_environments_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"env.type is 'pusht'.*use --env.type=franka_sim"):
+    with pytest.raises(SettingError, match=r"env.type is 'pusht'.*use --env.type=franka_sim"):
         RecordExpertConfig(env=PushtEnv(), repo_id="me/x")

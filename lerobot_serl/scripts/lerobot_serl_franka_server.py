@@ -7,7 +7,6 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import draccus
 from lerobot.configs import parser
 from lerobot.utils.utils import init_logging
 
@@ -168,13 +167,7 @@ def _check(config: FrankaServerConfig, token: str | None) -> None:
 
 def main() -> None:
     """Entry point."""
-    try:
-        sys.exit(run())
-    except draccus.ParsingError as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        sys.exit(f"lerobot-serl-franka-server: {cause}")
+    sys.exit(run())
 
 
 if __name__ == "__main__":
