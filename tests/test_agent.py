@@ -113,11 +113,14 @@ def test_what_marks_demonstrations_is_not_taken_for_a_good_edit(act_directory):
     assert 0 < advantages[0.1] < 0.8 * advantages[0.0], advantages
 
 
-def test_the_target_bootstraps_from_the_better_of_act_and_edit(act_directory):
+@pytest.mark.parametrize("margin", [0.0, 0.5])
+def test_the_target_bootstraps_from_the_better_of_act_and_edit(act_directory, margin):
     """Next values by hand, from the target critics that the generator draws."""
-    agent = make_agent(act_directory, margin=0.0, knots=None)
+    agent = make_agent(act_directory, margin=margin, knots=None)
     with torch.no_grad():
         agent.actor.head.bias.copy_(torch.randn_like(agent.actor.head.bias))
+        agent.actor.head.weight.normal_(0.0, 0.2)  # an edit that depends on the observation
+        agent.critic.head_bias.add_(1.0)  # the critics are not their targets
     batch = make_batch(agent)
     generator = torch.Generator().manual_seed(0)
     members = torch.randperm(agent.config.critic.members, generator=generator)[: agent.config.critic.subset]
@@ -125,7 +128,8 @@ def test_the_target_bootstraps_from_the_better_of_act_and_edit(act_directory):
     edit, _ = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator))
     edited = (batch.next_base + agent.edit_scale * edit.unflatten(-1, (5, 4))).clamp(-1, 1)
     values = torch.stack([agent.critic_target(batch.next_features, c)[members] for c in (batch.next_base, edited)], -1)
-    better = values.mean(0).argmax(-1)
+    advantage = values[..., 1] - values[..., 0]
+    better = (advantage.mean(0) > margin * advantage.std(0, correction=0)).long()
     picked = values[:, torch.arange(BATCH), better].min(0).values
     expected = (batch.reward + batch.discount * picked).mean().item()
     _, metrics = agent.critic_loss(batch, torch.Generator().manual_seed(0), None)

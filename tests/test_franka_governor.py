@@ -320,3 +320,21 @@ def test_bad_periods_are_refused(period_s):
 def test_quaternions_that_are_none_are_refused(quaternion):
     with pytest.raises(ValueError, match="quaternion"):
         pose_governor().command([0.4, 0, 0.4, *quaternion], 0.1, 0.0)
+
+
+@pytest.mark.parametrize("model", ["fer", "fr3"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_joint_ends_its_margin_before_its_limit_at_no_more_than_the_arms_own_speed(model, sign):
+    """The wrist, which turns without moving the tool: nothing but its own limits stops it."""
+    limits = limits_of(model)
+    governor, wanted = joint_governor(model=model, max_joint_velocity_rad_s=5.0, max_step_rad=0.5), READY.copy()
+    wanted[6] = sign * 10.0
+    fastest = 0.0
+    for tick in range(3000):
+        if tick % 3 == 0:
+            governor.command(wanted, 0.03, tick * DT_S)
+        q, dq = governor.tick(governor.q_rad, tick * DT_S)
+        fastest = max(fastest, abs(dq[6]))
+    margin = SETTINGS.joint_limit_margin_rad
+    assert q[6] == pytest.approx(limits.high_rad[6] - margin if sign > 0 else limits.low_rad[6] + margin, abs=1e-6)
+    assert 2.0 < fastest <= limits.velocity_rad_s[6] + 1e-9
