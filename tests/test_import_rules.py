@@ -90,6 +90,7 @@ def test_sac_and_transition_stand_alone():
 ALLOWED = {
     "message_header": (),
     "setting_error": (),
+    "stock_hardware": (),
     "transport": ("message_header",),
     "access_token": (),
     "tls": (),

@@ -1,6 +1,7 @@
 """`lerobot-serl-actor --learner=HOST:PORT --robot.type=...` (or `--env.type=...`): collect episodes with the learner's newest policy."""
 
 import logging
+import math
 import re
 import signal
 import socket
@@ -22,6 +23,7 @@ from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.setting_error import checks_settings
+from lerobot_serl.stock_hardware import register_stock_hardware
 from lerobot_serl.transport import MessageError
 
 LONGEST_NAME = 64
@@ -106,6 +108,10 @@ class ActorProcessConfig:
             raise ValueError(
                 f"--name={self.name!r}: expected 1 to {LONGEST_NAME} letters, digits, '-', '_' and '.', no '.' at the beginning."
             )
+        if self.n_episodes is not None and self.n_episodes < 1:
+            raise ValueError(f"--n_episodes={self.n_episodes}: expected at least 1.")
+        if not 0 <= self.patience_s < math.inf:
+            raise ValueError(f"--patience_s={self.patience_s}: expected 0 or more seconds.")
         if not self.max_disconnected_s >= 0:
             raise ValueError(f"--max_disconnected_s={self.max_disconnected_s}: expected 0 or more seconds.")
         if not self.spool_limit_gb >= LEAST_SPOOL_GB:
@@ -160,6 +166,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal has gone; nohup means to go on
         signal.signal(signal.SIGHUP, signal.default_int_handler)
+    register_stock_hardware()
     register_third_party_plugins()
     sys.exit(run())
 
