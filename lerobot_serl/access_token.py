@@ -22,22 +22,29 @@ def read_token(file: Path | None, variable: str) -> str | None:
 
     Raises:
         ValueError: the token is too short or contains white space.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read; the message names the setting.
     """
     source = f"the environment variable {variable}"
     token = os.environ.get(variable)
     if file is not None:
         source = f"token_file {file}"
-        if stat.S_IMODE(file.stat().st_mode) & 0o077:
-            logger.warning("Other users may read %s; run: chmod 600 %s", file, file)
-        with file.open(encoding="utf-8") as handle:
-            token = handle.read(4096).strip()
+        token = _token_in(file)
     if token is not None and not re.fullmatch(rf"[!-~]{{{SHORTEST_TOKEN},1024}}", token):
         raise ValueError(
             f"{source} holds no usable token: expected {SHORTEST_TOKEN} to 1024 printable ASCII characters without spaces; "
             'make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"'
         )
     return token
+
+
+def _token_in(file: Path) -> str:
+    try:
+        if stat.S_IMODE(file.stat().st_mode) & 0o077:
+            logger.warning("Other users may read %s; run: chmod 600 %s", file, file)
+        with file.open(encoding="utf-8", errors="replace") as handle:
+            return handle.read(4096).strip()
+    except OSError as error:
+        raise OSError(f"token_file {file} cannot be read: {error.strerror or error}.") from error
 
 
 def bearer(token: str) -> str:

@@ -37,9 +37,13 @@ class OwnedLock:
 
         Raises:
             LockedError: another process has it; who that is, and since when, is in the message.
+            OSError: the file cannot be written; the message says what was to be locked.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle = self._path.open("a+", encoding="utf-8")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            handle = self._path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise type(error)(f"{self._what} cannot be written: {self._path}: {error.strerror or error}.") from error
         until = time.monotonic() + self._patience_s
         while True:
             try:

@@ -17,6 +17,13 @@ BACKOFF_MS = {"initial": 200, "min": 1000, "max": 1000}
 KEEPALIVE_S, PING_TIMEOUT_S = 5, 10
 
 
+def require_address(address: str) -> None:
+    """Raise ValueError unless ``address`` is ``host:port``."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"--learner={address!r}: expected HOST:PORT, for example 127.0.0.1:50051.")
+
+
 def open_channel(address: str, token: str | None, certificate: Path | None) -> grpc.Channel:
     """Return a channel; it connects by itself, again and again.
 

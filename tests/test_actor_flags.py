@@ -32,7 +32,19 @@ def test_the_machines_name_always_makes_one(monkeypatch, host):
     assert config().name == machine_name()
 
 
-@pytest.mark.parametrize("flags", [{"max_disconnected_s": -1.0}, {"max_disconnected_s": float("nan")}, {"spool_limit_gb": 0.05}])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"max_disconnected_s": -1.0},
+        {"max_disconnected_s": float("nan")},
+        {"spool_limit_gb": 0.05},
+        {"fps": 0},
+        {"fps": -10},
+        {"device": "gpu"},
+        {"device": "cuda:99"},
+        {"device": ""},
+    ],
+)
 def test_numbers_have_limits(flags):
     ((flag, value),) = flags.items()
     with pytest.raises(SettingError, match=f"--{flag}={value}: expected"):
@@ -43,3 +55,9 @@ def test_numbers_have_limits(flags):
 def test_a_judge_that_an_environment_would_never_ask_is_refused(reward):
     with pytest.raises(SettingError, match=r"are for robots; with --env.type the environment says what succeeded"):
         config(reward=RewardConfig(**reward))
+
+
+@pytest.mark.parametrize("learner", ["", "localhost", ":50051", "host:", "host:port", "host:0", "host:65536", "host:-1", "host:٣"])
+def test_where_the_learner_is_takes_host_and_port(learner):
+    with pytest.raises(SettingError, match=re.escape(f"--learner={learner!r}: expected HOST:PORT")):
+        ActorProcessConfig(learner=learner, env=FrankaSimEnv())

@@ -88,7 +88,7 @@ def test_a_robot_goes_on_without_its_learner_and_catches_up_when_it_is_back(lab)
     eventually(lab.received)
     second = lab.actor()
     assert second.end() == 1
-    assert f"spool {lab.spool} is in use by process {actor.pid}" in second.output
+    assert f"spool {lab.spool} (--spool_dir) is in use by process {actor.pid}" in second.output
     assert "give each its own --name" in second.output
 
     learner.kill()

@@ -39,6 +39,11 @@ def parse(*flags):
         ("--online.certificate=me.pem", r"policy.online.certificate='me.pem': expected a file beside certificate_key, None. Give both"),
         ("--online.port=70000", r"policy.online.port=70000: expected a port number"),
         ("--online.root=/data", r"policy.online.root='/data': expected policy.online.repo_id beside it"),
+        ("--utd=inf", r"policy.utd=inf: expected a number greater than 0"),
+        ("--critic.lr=nan", r"policy.critic.lr=nan: expected a number greater than 0"),
+        ("--actor.anchor=inf", r"policy.actor.anchor=inf: expected a number of at least 0"),
+        ("--actor.edit_scale=[]", r"policy.actor.edit_scale=\(\): expected numbers from above 0 to 2, or nothing"),
+        ("--temperature.target_entropy=nan", r"policy.temperature.target_entropy=nan: expected a finite number, or nothing"),
         ("--schema_version=2", r"policy.schema_version=2: expected 1. Upgrade"),
     ],
 )

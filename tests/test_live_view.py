@@ -93,6 +93,12 @@ def test_what_an_actor_reports_in_another_type_is_left_out(tmp_path):
     assert episodes["decided_by"] == [""]
 
 
+def test_a_directory_that_takes_no_metrics_is_named_with_the_remedy(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=rf"^Metrics cannot be written in {tmp_path}/file: .*Set --policy.metrics_dir=DIR\.$"):
+        RunJournal(tmp_path / "file", small_config(), Progress(small_config()), resumed=False)
+
+
 @pytest.mark.parametrize(("by_hand", "shown"), [(False, 100), (True, 0)])
 def test_files_of_the_learners_own_journal(tmp_path, by_hand, shown):
     """A success to which a person lent a hand is not the policy's."""

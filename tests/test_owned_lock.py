@@ -62,3 +62,9 @@ def test_a_killed_owner_leaves_no_lock(tmp_path):
             break
         except LockedError:
             assert time.monotonic() < until
+
+
+def test_what_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=rf"^The thing cannot be written: {tmp_path}/file/lock: (Not a directory|File exists)\.$"):
+        OwnedLock(tmp_path / "file" / "lock", "The thing", "").acquire()

@@ -136,6 +136,22 @@ def test_existing_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     assert (tmp_path / "precious").read_text() == "keep"
 
 
+@pytest.mark.parametrize("flags", [{"n_episodes": 0}, {"seed": -1}, {"noise_std": -0.1}, {"noise_std": float("inf")}])
+def test_numbers_have_limits(flags: dict[str, float]) -> None:
+    ((name, value),) = flags.items()
+    with pytest.raises(SettingError, match=f"{name} is {value}, expected"):
+        RecordExpertConfig(env=FrankaSimEnv(), repo_id="me/x", **flags)
+
+
+def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "a_file"
+    file.write_text("")
+    done = run_record("--env.type=franka_sim", f"--root={file}/data")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"[Errno 20] Not a directory: '{file}/data'"
+    assert "Traceback" not in done.stderr
+
+
 def test_other_environments_are_refused() -> None:
     with pytest.raises(SettingError, match=r"env.type is 'pusht'.*use --env.type=franka_sim"):
         RecordExpertConfig(env=PushtEnv(), repo_id="me/x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import sys
 from pathlib import Path
@@ -223,6 +224,29 @@ def test_command_says_how_to_install_matplotlib(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([str(run_dir), "--output_dir", str(tmp_path / "out")]) == 1
     assert "pip install 'lerobot_policy_serl_sac[report]'" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_there_is_to_be_written_elsewhere(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, *args: object, **kwargs: object) -> None:  # root may write everywhere
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    assert main([str(run_dir)]) == 1
+    assert capsys.readouterr().err == f"lerobot-serl-report: {run_dir}/report: Permission denied. --output_dir=DIR writes elsewhere.\n"
+
+
+def test_a_value_keeps_its_colour_whatever_else_was_logged(tmp_path: Path) -> None:
+    def colours(**empty: list[float]) -> dict[str, object]:
+        table = {"step": [1.0, 2.0], "phase": ["actor", "actor"], "first": [1.0, 2.0], "second": [3.0, 4.0], "third": [5.0, 6.0], **empty}
+        axes = Figure().subplots()
+        curves._draw_learner(table, ["first", "second", "third"], "values", axes)
+        return {str(line.get_label()): line.get_color() for line in axes.get_lines() if not str(line.get_label()).startswith("_")}
+
+    everything, less = colours(), colours(first=[math.nan, math.nan])
+    assert len(set(everything.values())) == 3
+    assert less == {name: colour for name, colour in everything.items() if name != "first"}
 
 
 def test_mean_over_runs_holds_values_on_the_common_stretch() -> None:

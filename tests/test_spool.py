@@ -83,7 +83,9 @@ def test_a_learner_need_not_name_its_dataset():
 
 
 def test_a_second_process_learns_who_the_first_is(spool, directory):
-    with pytest.raises(LockedError, match=rf"spool {directory} is in use by process {os.getpid()} on .*give each its own --name"):
+    with pytest.raises(
+        LockedError, match=rf"spool {directory} \(--spool_dir\) is in use by process {os.getpid()} on .*give each its own --name"
+    ):
         Spool(directory, LIMIT_BYTES)
     spool.close()
     spool.close()  # may be called twice
@@ -221,7 +223,7 @@ def test_where_nothing_can_be_written_it_says_so_at_once(tmp_path):
     if user == 0:
         os.seteuid(65534)
     try:
-        with pytest.raises(PermissionError):
+        with pytest.raises(PermissionError, match=r"^The spool .*closed/spool \(--spool_dir\) cannot be written: .*: Permission denied\.$"):
             Spool(closed / "spool", LIMIT_BYTES)
     finally:
         os.seteuid(user)

@@ -2,7 +2,7 @@
 
 import pytest
 from study.collect import evaluations_of
-from study.figures import COLOURS, curves_of
+from study.figures import COLOURS, MARKERS, curves_of
 from study.results import Row, write_rows
 
 
@@ -23,7 +23,7 @@ def study(tmp_path, count):
 
 def ends(axes):
     """Where the curves end, in percent."""
-    return [round(line.get_ydata()[-1]) for line in axes.get_lines() if len(line.get_xdata()) == 2 and line.get_marker() == "o"]
+    return [round(line.get_ydata()[-1]) for line in axes.get_lines() if len(line.get_xdata()) == 2 and line.get_marker() in MARKERS]
 
 
 @pytest.mark.parametrize("count", [2, len(COLOURS)])
@@ -31,7 +31,7 @@ def test_a_few_variants_share_a_panel(tmp_path, count):
     names = study(tmp_path, count)
     (axes,) = curves_of(tmp_path, names, "a study").axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "ACT",
+        f"ACT (mean of {count} seeds)",
         f"variant 0 ({count} seeds)",
         *(f"variant {number} ({number + 1} seeds)" for number in range(1, count)),
     ]
@@ -46,3 +46,18 @@ def test_none_of_many_variants_is_left_out(tmp_path):
         1:
     ]
     assert [ends(axes) for axes in shown] == [[0, 5 * number] for number in range(1, len(names))]
+
+
+def test_a_method_looks_the_same_in_every_figure(tmp_path):
+    names = study(tmp_path, 4)
+    for old, new in zip(names, ("from_scratch", "a_trial", "serl_sac", "another"), strict=True):
+        evaluations_of(tmp_path, old).rename(evaluations_of(tmp_path, new))
+
+    def looks(*variants):
+        (axes,) = curves_of(tmp_path, variants, "a study").axes
+        lines = [line for line in axes.get_lines() if line.get_marker() in MARKERS and line.get_marker()]
+        return {line.get_label().split(" (")[0]: (line.get_color(), line.get_marker()) for line in lines}
+
+    alone, together = looks("serl_sac"), looks("a_trial", "from_scratch", "serl_sac", "another")
+    assert alone["serl sac"] == together["serl sac"] == (COLOURS[0], MARKERS[0])
+    assert len(set(together.values())) == 4

@@ -14,7 +14,7 @@ import grpc
 from lerobot.transport import services_pb2, services_pb2_grpc
 from torch import Tensor
 
-from ..secure_channel import open_channel
+from ..secure_channel import open_channel, require_address
 from ..transport import (
     ACTOR_KEY,
     PROTOCOL,
@@ -82,9 +82,7 @@ class LearnerClient:
     def __init__(
         self, address: str, patience_s: float, name: str = "actor", token: str | None = None, certificate: Path | None = None
     ) -> None:
-        host, _, port = address.rpartition(":")
-        if not host or not port.isdigit():
-            raise ValueError(f"--learner={address!r}: expected HOST:PORT, for example 127.0.0.1:50051.")
+        require_address(address)
         self.address, self._patience_s = address, patience_s
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
         self._open_channel = lambda: open_channel(address, token, certificate)

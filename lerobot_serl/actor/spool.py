@@ -78,7 +78,9 @@ class Spool:
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self.directory, self._limit_bytes = directory, limit_bytes
         self._owner = OwnedLock(
-            directory / "lock", f"The spool {directory}", "Two actor processes on one machine need two names: give each its own --name."
+            directory / "lock",
+            f"The spool {directory} (--spool_dir)",
+            "Two actor processes on one machine need two names: give each its own --name.",
         )
         self._owner.acquire()
         sync(directory.parent)

@@ -40,6 +40,10 @@ class RunJournal:
         config: for ``run.json`` and the period.
         progress: counters.
         resumed: rows written after the checkpoint are dropped, since they will be written again.
+
+    Raises:
+        OSError: the files cannot be written.
+        MetricsFormatError: an earlier run's files are damaged, or are others.
     """
 
     def __init__(self, directory: Path | None, config: SerlSacConfig, progress: Progress, resumed: bool) -> None:
@@ -54,7 +58,10 @@ class RunJournal:
         self._learner: CsvAppender | None = None
         self._episodes: CsvAppender | None = None
         if directory is not None:
-            self._open(MetricsDirectory(directory), resumed)
+            try:
+                self._open(MetricsDirectory(directory), resumed)
+            except OSError as error:
+                raise OSError(f"Metrics cannot be written in {directory}: {error}. Set --policy.metrics_dir=DIR.") from error
 
     @property
     def due(self) -> bool:

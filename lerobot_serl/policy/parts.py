@@ -1,5 +1,6 @@
 """The groups of settings inside :class:`SerlSacConfig`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ class ActorConfig:
     # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
     # action. Empty: what the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
     edit_scale: float | tuple[float, ...] | None = None
-    # Points of a chunk at which the edit is learnt and tried out; it is interpolated between them. Empty: every step.
+    # Points of a chunk at which the edit is learnt and tried out; it is interpolated between them. Empty: every step, as in a
+    # chunk that has no more steps than this.
     knots: int | None = 3
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
@@ -49,7 +51,7 @@ class ActorConfig:
     def __post_init__(self) -> None:
         require(self.mode == "edit", "policy.actor.mode", self.mode, "'edit', the only mode of this version")
         require(
-            all(0 < scale <= 2 for scale in self.edit_scales),
+            self.edit_scale is None or (len(self.edit_scales) > 0 and all(0 < scale <= 2 for scale in self.edit_scales)),
             "policy.actor.edit_scale", self.edit_scale, "numbers from above 0 to 2, or nothing",
         )  # fmt: skip
         require(self.knots is None or self.knots >= 1, "policy.actor.knots", self.knots, "a whole number of at least 1, or nothing")
@@ -129,6 +131,8 @@ class TemperatureConfig:
     def __post_init__(self) -> None:
         require_positive(self, "policy.temperature.", "init", "lr")
         require_not_negative(self, "policy.temperature.", "grad_clip_norm")
+        wanted = self.target_entropy
+        require(wanted is None or math.isfinite(wanted), "policy.temperature.target_entropy", wanted, "a finite number, or nothing")
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Errors that name the value, what was expected, and the remedy."""
 
+import math
 from typing import Any
 
 
@@ -14,12 +15,14 @@ def require(condition: bool, name: str, value: Any, expected: str, remedy: str =
 
 
 def require_positive(owner: object, prefix: str, *names: str) -> None:
-    """Raise unless the named attributes of ``owner`` are greater than 0."""
+    """Raise unless the named attributes of ``owner`` are finite and greater than 0."""
     for name in names:
-        require(getattr(owner, name) > 0, f"{prefix}{name}", getattr(owner, name), "a number greater than 0")
+        value = getattr(owner, name)
+        require(0 < value < math.inf, f"{prefix}{name}", value, "a number greater than 0")
 
 
 def require_not_negative(owner: object, prefix: str, *names: str) -> None:
-    """Raise unless the named attributes of ``owner`` are at least 0."""
+    """Raise unless the named attributes of ``owner`` are finite and at least 0."""
     for name in names:
-        require(getattr(owner, name) >= 0, f"{prefix}{name}", getattr(owner, name), "a number of at least 0")
+        value = getattr(owner, name)
+        require(0 <= value < math.inf, f"{prefix}{name}", value, "a number of at least 0")

@@ -204,12 +204,14 @@ def _draw_learner(table: Table, columns: Sequence[str], label: str, ax: Axes) ->
     """Columns against critic updates: the logged values faint, their rolling mean bold."""
     window = min(WINDOW, max(1, len(table["step"]) // 40))
     _shade_phases(ax, phase_spans(table, "step"))
-    for index, column in enumerate(columns):
+    filled = [column for column in columns if _has_values(table, column)]
+    for column in filled:
+        index = columns.index(column)  # empty ones count too: a value keeps its colour from run to run
         present = [row for row, value in enumerate(table[column]) if math.isfinite(value)]
         x, y = [table["step"][row] for row in present], [table[column][row] for row in present]
         colour = COLOURS[index % len(COLOURS)]
         ax.plot(x, y, color=colour, alpha=0.3, linewidth=0.8)
-        name = column if len(columns) > 1 else None
+        name = column if len(filled) > 1 else None
         ax.plot(x, rolling_mean(y, window), color=colour, linewidth=1.8, label=name,
                 marker="o" if len(x) == 1 else None, linestyle="-" if index < len(COLOURS) else "--")  # fmt: skip
     ax.set_ylabel(label)
@@ -262,9 +264,9 @@ def _plan_learner_plots(metrics: RunMetrics) -> list[Plot]:
     for key, title, caption, panels in _LEARNER_PLOTS:
         draws: list[Draw] = []
         for patterns, label in panels:
-            columns = [name for name in filled if any(fnmatchcase(name, pattern) for pattern in patterns)]
+            columns = [name for name in table if any(fnmatchcase(name, pattern) for pattern in patterns)]
             used.update(columns)
-            if columns:
+            if set(columns) & set(filled):
                 draws.append(partial(_draw_learner, table, columns, label))
         plots.append(Plot(key, title, caption, _LEARNER_X, tuple(draws)))
     rest = [name for name in filled if name not in used]

@@ -36,6 +36,7 @@ PHASES = ("collect", "offline", "critic", "actor")
 EVALUATION_ACT = "act"
 EVALUATION_FINE_TUNED = "fine_tuned"
 MAX_FILE_BYTES = 1 << 30
+REMEDY = "take that line out to go on without it"
 
 Table = dict[str, list[Any]]
 """Columns by name, all of one length: float (NaN when empty), or str for the names in TEXT_COLUMNS."""
@@ -76,7 +77,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
         table: Table = {name: [] for name in header}
         for row in rows:
             if len(row) != len(header):
-                raise MetricsFormatError(f"{path} line {rows.line_num}: {len(row)} cells, expected {len(header)}")
+                raise MetricsFormatError(f"{path} line {rows.line_num}: {len(row)} cells, expected {len(header)}; {REMEDY}")
             for name, cell in zip(header, row, strict=True):
                 table[name].append(_parse(cell, name, path, rows.line_num))
     return table
@@ -106,7 +107,7 @@ def _parse(cell: str, column: str, path: Path, line: int) -> float | str:
     try:
         return float(cell) if cell.strip() else math.nan
     except ValueError:
-        raise MetricsFormatError(f"{path} line {line}: {cell[:40]!r} in column {column!r} is not a number") from None
+        raise MetricsFormatError(f"{path} line {line}: {cell[:40]!r} in column {column!r} is not a number; {REMEDY}") from None
 
 
 def _format(value: object, column: str) -> str:
@@ -256,8 +257,7 @@ class RunMetrics:
             steps, successes, trials = (table[column][row] for column in ("env_steps", "successes", "trials"))
             if row_name == name and trials > 0:
                 if not (0 <= successes <= trials and math.isfinite(steps)):
-                    message = f"evaluations.csv row {row + 1}: {successes:g} of {trials:g} at env_steps {steps:g}"
-                    raise MetricsFormatError(message)
+                    raise MetricsFormatError(f"evaluations.csv row {row + 1}: {successes:g} of {trials:g} at env_steps {steps:g}")
                 before = totals.get(steps, (0, 0))
                 totals[steps] = (before[0] + int(successes), before[1] + int(trials))
         return [(x, SuccessCount(*totals[x], source="evaluations")) for x in sorted(totals)]

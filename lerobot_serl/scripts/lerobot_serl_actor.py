@@ -9,11 +9,13 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from draccus.utils import ParsingError
 from lerobot.configs import parser
 from lerobot.envs import EnvConfig
 from lerobot.robots import RobotConfig
 from lerobot.teleoperators import TeleoperatorConfig
 from lerobot.utils.constants import HF_LEROBOT_HOME
+from lerobot.utils.device_utils import get_safe_torch_device
 from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.utils import init_logging
 
@@ -22,6 +24,7 @@ from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.secure_channel import require_address
 from lerobot_serl.setting_error import checks_settings
 from lerobot_serl.stock_hardware import register_stock_hardware
 from lerobot_serl.transport import MessageError
@@ -98,10 +101,14 @@ class ActorProcessConfig:
 
     @checks_settings
     def __post_init__(self) -> None:
+        require_address(self.learner)
         if (self.robot is None) == (self.env is None):
             raise ValueError("Give either --robot.type=... or --env.type=...: where should the policy act?")
         if self.env is not None and (self.reward.path or self.reward.function):
             raise ValueError("--reward.path and --reward.function are for robots; with --env.type the environment says what succeeded.")
+        if self.fps is not None and self.fps < 1:
+            raise ValueError(f"--fps={self.fps}: expected at least 1, or nothing: then the demonstrations' rate.")
+        _require_device(self.device)
         if self.episode_time_s is not None and not 0 < self.episode_time_s <= 3600:
             raise ValueError(f"--episode_time_s={self.episode_time_s}: expected more than 0, at most 3600 seconds.")
         if not re.fullmatch(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", self.name):
@@ -118,13 +125,20 @@ class ActorProcessConfig:
             raise ValueError(f"--spool_limit_gb={self.spool_limit_gb}: expected at least {LEAST_SPOOL_GB}.")
 
 
+def _require_device(device: str) -> None:
+    try:
+        get_safe_torch_device(device)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"--device={device}: expected a device of this machine, for example cpu. {error}") from error
+
+
 @parser.wrap()
 def run(config: ActorProcessConfig) -> int:
     """Collect until the learner has finished; the exit code."""
     init_logging()
     try:
         episodes = collect(_settings(config))
-    except (OSError, RuntimeError, MessageError, ValueError, ImportError) as error:
+    except (OSError, RuntimeError, MessageError, ValueError, ImportError, ParsingError) as error:
         logging.error(error)
         return 1
     logging.info(f"Stopped after {episodes} episodes.")

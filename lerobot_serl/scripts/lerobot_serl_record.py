@@ -8,6 +8,7 @@ With `--env.obs_type=pixels` images are recorded too; without a display that nee
 """
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class RecordExpertConfig:
             raise ValueError(f"env.type is {self.env.type!r}, which has no scripted expert; use --env.type=franka_sim")
         if self.n_episodes < 1:
             raise ValueError(f"n_episodes is {self.n_episodes}, expected at least 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
+        if not 0 <= self.noise_std < math.inf:
+            raise ValueError(f"noise_std is {self.noise_std}, expected a finite number of at least 0, for example 0.2")
 
 
 @parser.wrap()
@@ -76,7 +81,7 @@ def main() -> None:
     register_third_party_plugins()
     try:
         record()
-    except FileExistsError as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"lerobot-serl-report: {_INSTALL_HINT}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(f"lerobot-serl-report: {error.filename}: {error.strerror}. --output_dir=DIR writes elsewhere.", file=sys.stderr)
+        return 1
     except (MissingMetricsError, MetricsFormatError, OSError) as error:
         print(f"lerobot-serl-report: {error}", file=sys.stderr)
         return 1

@@ -19,6 +19,10 @@ SUCCESS = "success, % (mean; 95 % interval of 3 seeds or more)"
 LEAST_SEEDS_OF_AN_INTERVAL = 3
 COLUMNS = 4
 COLOURS = ("#0b5394", "#cc4125", "#6aa84f", "#8e7cc3", "#e69138", "#45818e", "#a64d79", "#7f6000")
+MARKERS = "osD^vXP*"
+STYLES = ("-", "-", "-", "--", ":", "-", "--", ":")  # curves that lie upon each other all show
+# A method looks the same in every figure.
+PLACES = {"serl_sac": 0, "filtered_bc": 1, "from_scratch": 2, "lerobot_sac": 3, "lerobot_sac_defaults": 4}
 
 
 def draw_curves(directory: Path, variants: Sequence[str], path: Path, title: str, act_from: str | None = None) -> None:
@@ -48,12 +52,18 @@ def _together(directory: Path, variants: Sequence[str], title: str, act_of: dict
 
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    _draw_act(axes, list(act_of.values()), label="ACT")
-    for variant, colour in zip(variants, COLOURS, strict=False):
-        _draw(axes, directory, variant, colour)
+    _draw_act(axes, list(act_of.values()), label=f"ACT (mean of {len(act_of)} seeds)" if len(act_of) > 1 else "ACT (1 seed)")
+    for variant, place in _places(variants).items():
+        _draw(axes, directory, variant, COLOURS[place], MARKERS[place], STYLES[place])
     axes.set(xlabel="environment steps", ylabel=SUCCESS, title=title)
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
+
+
+def _places(variants: Sequence[str]) -> dict[str, int]:
+    """Variant -> which of the colours and markers; others than the methods take those that are left."""
+    free = [place for place in range(len(COLOURS)) if place not in {PLACES.get(variant) for variant in variants}]
+    return {variant: PLACES[variant] if variant in PLACES else free.pop(0) for variant in variants}
 
 
 def _panels(directory: Path, variants: Sequence[str], title: str, act_of: dict[int, float]) -> "Figure":
@@ -66,7 +76,7 @@ def _panels(directory: Path, variants: Sequence[str], title: str, act_of: dict[i
     for axes, variant in zip(panels, others, strict=False):
         seeds = _seeds_of(directory, variant)
         _draw_act(axes, [act_of[seed] for seed in seeds])
-        _draw(axes, directory, first, "0.6", seeds)
+        _draw(axes, directory, first, "0.6", seeds=seeds)
         _draw(axes, directory, variant, COLOURS[1])
         axes.set_title(_label(variant, len(seeds)), fontsize=9)
     for axes in panels[len(others) :]:
@@ -83,10 +93,12 @@ def _draw_act(axes: Any, act: Sequence[float], label: str | None = None) -> None
     axes.axhline(100 * sum(act) / len(act), color="0.4", linestyle="--", linewidth=1, label=label)
 
 
-def _draw(axes: Any, directory: Path, variant: str, colour: str, seeds: Sequence[int] | None = None) -> None:
+def _draw(
+    axes: Any, directory: Path, variant: str, colour: str, marker: str = "o", style: str = "-", seeds: Sequence[int] | None = None
+) -> None:
     seeds = seeds or _seeds_of(directory, variant)
     steps, middle, low, high = curve(directory, variant, seeds)
-    axes.plot(steps, middle, color=colour, label=_label(variant, len(seeds)), marker="o", markersize=3)
+    axes.plot(steps, middle, color=colour, label=_label(variant, len(seeds)), marker=marker, markersize=3.5, linestyle=style)
     if len(seeds) >= LEAST_SEEDS_OF_AN_INTERVAL:
         axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set(ylim=(-2, 102), xlim=(0, None))
