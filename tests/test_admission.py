@@ -44,6 +44,7 @@ def test_without_the_token_nothing_else_is_looked_at(given):
         (metadata(name="arm\nERROR"), "actor name"),
         (metadata(session="0" * 31), "32 hexadecimal digits"),
         (metadata(session="g" * 32), "32 hexadecimal digits"),
+        (metadata(session="0" * 33), "32 hexadecimal digits"),
     ],
 )
 def test_who_does_not_say_who_it_is_stays_out(values, said):
@@ -91,6 +92,11 @@ def test_a_connection_that_sends_rubbish_is_not_listened_to_for_a_while():
     admission.unusable("a:1")
     assert "3 unusable messages" in refusal(admission, "a:1", metadata())[1]
     admission.enter("b:1", metadata())  # others do not suffer
+    slow = Admission(None, ServerLimits(refusals=2, penalty_s=0.2))
+    slow.unusable("a:1")
+    time.sleep(0.3)
+    slow.unusable("a:1")
+    slow.leave(slow.enter("a:1", metadata()))  # two, but not within the time
     short = Admission(None, ServerLimits(refusals=1, penalty_s=0.05))
     short.unusable("a:1")
     time.sleep(0.1)

@@ -164,7 +164,7 @@ def test_edits_with_fixed_noise_compete_once_the_actor_has_learnt(act_directory)
     assert agent.actor.has_learnt
     one, two = agent.propose(features, base), agent.propose(features, base)
     assert torch.equal(one.chunk, two.chunk)
-    assert (one.choice == SAMPLE).any()
+    assert set(one.choice.tolist()) == {BASE, SAMPLE}  # one word for all of the sampled edits
     mean, std = agent.actor(features, base)
     candidates = [base, *(agent._edited(base, (mean + std * n).tanh()) for n in (torch.zeros_like(mean[0]), *agent.fixed_noise))]
     values = agent.critic(features, torch.stack(candidates, 1)).mean(0)
@@ -199,6 +199,47 @@ def test_the_actor_maximises_the_score_by_which_edits_are_chosen(act_directory):
     assert hopeful.actor_loss(batch, torch.Generator().manual_seed(3))[1]["actor_loss"] != pytest.approx(metrics["actor_loss"], rel=1e-3)
 
 
+def test_entropies_are_per_dimension_of_the_action(act_directory):
+    agent = make_agent(act_directory)
+    batch = make_batch(agent)
+    mean, std = agent.actor(batch.features, batch.base)
+    _, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=torch.Generator().manual_seed(3)))
+    alpha = sac.temperature_of(agent.raw_temperature)
+    expected = sac.temperature_loss(alpha, log_prob / mean.shape[-1], agent.target_entropy)
+    _, metrics = agent.actor_loss(batch, torch.Generator().manual_seed(3))
+    assert metrics["temperature_loss"] == pytest.approx(expected.item(), rel=1e-4)
+    assert metrics["entropy"] == pytest.approx(-log_prob.mean().item() / mean.shape[-1], rel=1e-5)
+
+
+@pytest.mark.parametrize("backup", ["soft", "serl"])
+def test_entropy_in_the_target_is_per_dimension_too(act_directory, backup):
+    agent = make_agent(act_directory, candidates=False)
+    with torch.no_grad():
+        agent.raw_temperature.fill_(sac.raw_temperature_of(0.5))
+    batch = make_batch(agent)
+    generator = torch.Generator().manual_seed(3)
+    torch.randperm(agent.config.critic.members, generator=generator)
+    mean, std = agent.actor(batch.next_features, batch.next_base)
+    _, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator))
+    targets = {}
+    for agent.config.backup_entropy in ("none", backup):
+        targets[agent.config.backup_entropy] = agent.critic_loss(batch, torch.Generator().manual_seed(3), None)[1]["target_q"]
+    weight = batch.discount if backup == "soft" else 1.0
+    bonus = -0.5 * (weight * log_prob / mean.shape[-1]).mean().item()
+    assert targets[backup] - targets["none"] == pytest.approx(bonus, rel=1e-3)
+
+
+def test_the_target_critics_follow_at_the_given_rate(act_directory):
+    agent = make_agent(act_directory)
+    with torch.no_grad():
+        for weight in agent.critic.parameters():
+            weight.normal_()
+    before = [weight.clone() for weight in agent.critic_target.parameters()]
+    agent.update_targets()
+    for old, new, critic in zip(before, agent.critic_target.parameters(), agent.critic.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.995 * old + 0.005 * critic)
+
+
 def test_an_insurmountable_margin_keeps_act(act_directory):
     agent = make_agent(act_directory, margin=1e6)
     features, base = observed(agent)
@@ -215,6 +256,29 @@ def test_without_candidates_the_mean_edit_is_executed(act_directory):
     proposal = agent.propose(features, base)
     assert (proposal.choice == MEAN).all()
     assert not torch.equal(proposal.chunk, base)
+
+
+def test_without_candidates_every_chunk_is_sampled_once_the_actor_learns(act_directory):
+    """Before, every second one: ACT alone, or the deterministic policy, is what the rest is compared with."""
+    agent = make_agent(act_directory, candidates=False)
+    features, base = observed(agent)
+    count = {}
+    for learning in (False, True):
+        choice = agent.explore(features, base, learning, torch.Generator().manual_seed(4)).choice
+        count[learning] = (choice == SAMPLE).sum().item()
+    assert count[True] == BATCH
+    assert 0.3 * BATCH < count[False] < 0.7 * BATCH
+
+
+def test_before_the_actor_learns_sampled_edits_do_not_compete(act_directory):
+    """Critics that nothing has taught would choose among them."""
+    agent = make_agent(act_directory, margin=-1e6, explore=0.0)  # whatever is no reference wins
+    features, base = observed(agent)
+    before = agent.explore(features, base, False, torch.Generator().manual_seed(4)).choice
+    after = agent.explore(features, base, True, torch.Generator().manual_seed(4)).choice
+    assert 0.3 * BATCH < (before == SAMPLE).sum() < 0.7 * BATCH
+    assert set(before.tolist()) == {BASE, SAMPLE}  # the mean edit is ACT's chunk still
+    assert (after == SAMPLE).sum() > 0.7 * BATCH
 
 
 @pytest.mark.parametrize("learning", [False, True])

@@ -192,11 +192,32 @@ def test_freezing_brakes_and_holds():
         governor.tick(governor.q_rad, now)
     assert governor.dq_rad_s.max() > 0.3
     governor.freeze()
+    path = [governor.q_rad]
     for _ in range(50):
         now += DT_S
         q, _ = governor.tick(governor.q_rad, now)
+        path.append(q)
+    assert (np.diff(path, axis=0) >= -1e-9).all()  # braked, not called back to where the freeze found it
     np.testing.assert_allclose(governor.dq_rad_s, 0, atol=1e-6)
     np.testing.assert_allclose(governor.tick(q, now + DT_S)[0], q, atol=1e-6)
+
+
+def test_the_reference_waits_for_an_arm_that_is_held_fast():
+    """And says that it stands: a velocity beside a reference that does not move would be pushed with."""
+    joints, pose = joint_governor(), pose_governor()
+    start = pose.pose.copy()
+    goal7 = kinematics.pose7_of_matrix(start) + 0.02 * np.eye(7)[1]
+    for tick in range(1, 60):
+        if tick % 3 == 1:
+            joints.command(READY + 0.2, 0.033, tick * DT_S)
+            pose.command(goal7, 0.033, tick * DT_S)
+        q, dq = joints.tick(READY, tick * DT_S)
+        reference, velocity = pose.tick(start, READY, kinematics.jacobian(READY), tick * DT_S)
+    np.testing.assert_allclose(q - READY, SETTINGS.joint_clip_rad)
+    np.testing.assert_allclose(dq, 0, atol=1e-9)
+    clip_m = SETTINGS.impedance.translational_clip_m
+    np.testing.assert_allclose(reference[:3, 3] - start[:3, 3], [0, clip_m, 0], atol=1e-9)
+    np.testing.assert_allclose(velocity, 0, atol=1e-9)
 
 
 def test_an_arm_outside_the_workspace_may_come_back_but_not_go_further():
@@ -272,11 +293,12 @@ def test_pose_steps_and_turns_are_cut():
     np.testing.assert_allclose(turn, [0, 0, SETTINGS.max_step_rotation_rad], atol=1e-7)
 
 
-def test_pose_motion_that_pushes_a_joint_past_its_limit_stops():
-    q = READY.copy()
-    q[3] = limits_of("fr3").high_rad[3] - 0.01  # elbow stretched, inside the margin
+@pytest.mark.parametrize("stretched", [True, False])
+def test_pose_motion_that_pushes_a_joint_past_its_limit_stops(stretched):
+    q, limits = READY.copy(), limits_of("fr3")
+    q[3] = limits.high_rad[3] - 0.01 if stretched else limits.low_rad[3] + 0.01  # the elbow, inside the margin
     jacobian = kinematics.jacobian(q)
-    outward = jacobian[:, 3] / np.linalg.norm(jacobian[:, 3])
+    outward = jacobian[:, 3] / np.linalg.norm(jacobian[:, 3]) * (1 if stretched else -1)
     for sign, moves in ((1, False), (-1, True)):
         governor = pose_governor(q, workspace_min_m=[-1, -1, -1], workspace_max_m=[1, 1, 2])
         wanted = governor.pose.copy()
@@ -287,6 +309,23 @@ def test_pose_motion_that_pushes_a_joint_past_its_limit_stops():
         for tick in range(1, 20):
             governor.tick(governor.pose, q, jacobian, tick * DT_S)
         assert (np.linalg.norm(governor.pose - start) > 1e-3) == moves
+
+
+def test_a_turn_that_comes_to_a_joints_limit_is_braked_at_once():
+    q, jacobian = READY.copy(), kinematics.jacobian(READY)
+    axis, governor = jacobian[3:, 6], pose_governor()
+    q[6] = limits_of("fr3").high_rad[6] - 0.01  # from the fourth tick on
+    speeds = []
+    for tick in range(1, 60):
+        if tick % 3 == 1:
+            wanted = governor.pose.copy()
+            wanted[:3, :3] = kinematics.matrix_of_rotvec(0.15 * axis) @ wanted[:3, :3]
+            governor.command(kinematics.pose7_of_matrix(wanted), 0.033, tick * DT_S)
+        _, velocity = governor.tick(governor.pose, q if tick > 4 else READY, jacobian, tick * DT_S)
+        speeds.append(float(velocity[3:] @ axis))
+    slower = SETTINGS.max_tool_rotation_acceleration_rad_s2 * DT_S
+    assert speeds[3] > 2 * slower
+    np.testing.assert_allclose(speeds[4:], np.maximum(speeds[3] - slower * np.arange(1, len(speeds) - 3), 0.0), atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,30 @@ def test_windows_equal_a_naive_reference(data):
     assert {identity for identity, _ in seen} <= {stored.index(e) + 1 for e in kept}
 
 
+def held(memory):
+    """Identities of the episodes in it, all of them intact."""
+    batch = memory.sample(2000, torch.Generator().manual_seed(0))
+    actions = batch.chunk.flatten(1)[:, 0]
+    torch.testing.assert_close(actions, batch.features.flatten() + 0.5)
+    return sorted(set((batch.features.flatten() // 1000).int().tolist()))
+
+
+@pytest.mark.parametrize(
+    ("capacity", "lengths", "kept"),
+    [
+        (10, (5, 5), [1, 2]),  # fits to the last frame
+        (15, (5, 5, 5, 5), [2, 3, 4]),  # takes the place of the oldest, and of no other
+        (12, (7, 5, 7, 6), [4]),  # the second one, left behind the new end when the third went in front, is older than the third
+    ],
+)
+def test_no_more_episodes_go_than_have_to(capacity, lengths, kept):
+    memory = ReplayMemory(capacity, 1, GAMMA)
+    for identity, frames in enumerate(lengths, start=1):
+        memory.add(make_episode(identity, frames, "terminated", 1))
+        assert memory.frames == sum(lengths[identity - memory.episodes : identity])
+    assert held(memory) == kept
+
+
 def test_every_step_of_every_kept_episode_can_start_a_window():
     memory = ReplayMemory(100, 3, GAMMA)
     memory.add(make_episode(1, 5, "terminated", 3))

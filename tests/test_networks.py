@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl.networks.action_space import ActionBox
-from lerobot_serl.networks.actor import interpolation
+from lerobot_serl.networks.actor import EditActor, interpolation
 from lerobot_serl.networks.critic import LEAST_ROWS_ONE_BY_ONE, CriticEnsemble
 from lerobot_serl.networks.features import ObservationFeatures
 
@@ -118,6 +118,16 @@ def test_features_normalise_clamp_and_order():
     torch.testing.assert_close(out[:, 6:], F.layer_norm(pooled[:, 4:], (3,)))
     with pytest.raises(ValueError, match=r"'mean' and 'std' of 'observation.state' are missing"):
         features.set_statistics({})
+
+
+@pytest.mark.parametrize(("fixed", "large", "small"), [(False, 0.6, 0.05), (True, 0.2, 0.2)])
+def test_the_actors_deviation_stays_within_its_limits(fixed, large, small):
+    actor = EditActor(7, 4, 2, 3, (16,), init_std=0.2, min_std=0.05, max_std=0.6, fixed_std=fixed)
+    features, base = torch.randn(5, 7), torch.randn(5, 4, 3)
+    for bias, expected in ((0.0, 0.2), (5.0, large), (-5.0, small)):
+        with torch.no_grad():
+            actor.head.bias.fill_(bias)
+        torch.testing.assert_close(actor(features, base)[1], torch.full((5, 6), expected))
 
 
 @given(st.integers(1, 6), st.integers(1, 12))

@@ -58,6 +58,16 @@ def test_actor_loss_matches_serl(case):
     close(sac.actor_loss(arrays["pi_q"], arrays["pi_log_prob"], arrays["temperature"]), arrays["actor_loss"])
 
 
+def test_the_actors_loss_leaves_the_temperature_alone():
+    temperature = torch.tensor(0.5, requires_grad=True)
+    log_prob = torch.tensor([1.0, 3.0], requires_grad=True)
+    loss = sac.actor_loss(torch.zeros(2, 2), log_prob, temperature)
+    loss.backward()
+    assert loss.item() == pytest.approx(1.0)
+    assert log_prob.grad.tolist() == pytest.approx([0.25, 0.25])
+    assert temperature.grad is None
+
+
 def test_temperature_loss_and_gradient_match_serl(case):
     arrays, meta = case
     raw = arrays["temperature_raw"].clone().requires_grad_()

@@ -41,6 +41,8 @@ def test_a_slice_keeps_the_end_only_if_it_contains_it():
     assert whole.slice(2, 6).terminated
     assert not whole.slice(0, 5).terminated
     assert whole.slice(2, 4).action.flatten().tolist() == [2.0, 3.0]
+    ended = episode(6, truncated=True).slice(2, 6, terminated=True)
+    assert (ended.terminated, ended.truncated) == (True, False)
 
 
 def test_intervened_segments_end_with_a_frame_to_bootstrap_from():

@@ -1,0 +1,140 @@
+"""Training steps of the learner, in this process: the batch, what the losses are given, what a finished update leaves behind."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import frames_of, make_recording, small_agent, small_config
+
+from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.learner import Learner
+from lerobot_serl.online.progress import Progress
+from lerobot_serl.policy.optimizer import GroupControl
+from lerobot_serl.policy.parts import CriticConfig, OnlineConfig, StartupConfig
+from lerobot_serl.replay.recording import Recording
+
+ALONE = {"intervention": torch.zeros(8, dtype=torch.bool)}
+
+
+class Episodes:
+    """A source in the learner's own process."""
+
+    def __init__(self, count):
+        self.left = [make_recording(8, **ALONE) for _ in range(count)]
+
+    def existing(self):
+        return None
+
+    def start(self, frames, episodes, resumed, facts):
+        pass
+
+    def arrived(self, wait_s):
+        return self.left.pop()
+
+    def ingested(self):
+        pass
+
+    after_update = publish = remind = ingested
+
+
+def learner_for(dataset, tmp_path, source=None, **changes):
+    config = small_config(metrics_dir=str(tmp_path), **changes)
+    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
+    return Learner(small_agent(config), config, Progress(config), dataset.meta, controls, source)
+
+
+def remember(learner, recording: Recording):
+    learner.remember(annotate(learner.agent, recording, 64))
+
+
+@pytest.mark.parametrize(("share", "of_demonstrations"), [(0.25, 8), (0.5, 16), (0.0, 0)])
+def test_so_much_of_a_batch_is_from_the_demonstrations(demonstrations, tmp_path, share, of_demonstrations):
+    learner = learner_for(demonstrations, tmp_path, batch_size=32, demo_fraction=share)
+    assert learner._sample().is_demo.all()
+    remember(learner, make_recording(8, mark=-90.0, **ALONE))
+    batch = learner._sample()
+    assert len(batch.reward) == 32
+    assert batch.is_demo.sum() == of_demonstrations
+    assert torch.equal((batch.features > 0).all(-1), batch.is_demo)  # the robot's episode has negative numbers
+
+
+def test_targets_are_clipped_to_the_range_that_the_data_decide(demonstrations, tmp_path):
+    """Critics that promise 50 for everything: the target is 1, and 0 at the very least."""
+    learner = learner_for(demonstrations, tmp_path, batch_size=64)
+    assert learner.value_range == learner.config.value_range == (0.0, 1.0)
+    for promise, low, high in ((50.0, 0.7, 1.0), (-50.0, 0.0, 0.5)):
+        with torch.no_grad():
+            for layer in learner.agent.critic_target.parameters():
+                layer.zero_()
+            learner.agent.critic_target.head_bias.fill_(promise)
+        assert low <= learner._losses(learner._sample())[1]["target_q"] <= high
+
+
+def test_entropy_in_the_targets_leaves_them_unclipped(demonstrations, tmp_path):
+    assert learner_for(demonstrations, tmp_path, backup_entropy="soft").value_range is None
+
+
+def test_the_discount_follows_from_the_median_demonstration(make_dataset, tmp_path):
+    def episode(frames, mark):
+        end = [t == frames - 1 for t in range(frames)]
+        return frames_of(frames, mark, next_reward=end, next_success=end, next_done=end)
+
+    learner = learner_for(make_dataset([episode(4, 1), episode(5, 2), episode(30, 3)]), tmp_path)
+    assert learner.config.discount == pytest.approx(0.4 ** (1 / 5), abs=1e-5)
+
+
+def test_an_update_moves_the_target_critics_and_is_counted(demonstrations, tmp_path):
+    learner = learner_for(demonstrations, tmp_path, critic=CriticConfig(members=3, hidden_sizes=(16,), target_rate=0.25))
+    with torch.no_grad():
+        for weight in learner.agent.critic.parameters():
+            weight.normal_()
+    before = [weight.clone() for weight in learner.agent.critic_target.parameters()]
+    learner.loss()
+    learner.after_update()
+    for old, new, critic in zip(before, learner.agent.critic_target.parameters(), learner.agent.critic.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.75 * old + 0.25 * critic)
+    assert learner.progress.updates == 1
+    assert torch.equal(learner.progress.generator_state, learner.generator.get_state())
+    state = learner.generator.get_state()
+    learner.after_update()  # no update since: nothing to count
+    assert learner.progress.updates == 1
+    learner.loss()
+    assert not torch.equal(learner.generator.get_state(), state)
+    assert torch.equal(learner.progress.generator_state, state)  # what a checkpoint in between would go on from
+
+
+def test_the_actors_rate_rises_with_its_updates(demonstrations, tmp_path):
+    startup = StartupConfig(collect_steps=0, critic_updates=2, ramp_updates=4)
+    learner, rates = learner_for(demonstrations, tmp_path, startup=startup, policy_delay=1), []
+    for _ in range(8):
+        _, metrics = learner.loss()
+        rates.append(learner.controls["actor"].lr_scale if "actor_loss" in metrics else None)
+        learner.after_update()
+    assert rates == [None, None, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_the_critics_view_of_the_edit_is_asked_for_when_a_row_is_due(demonstrations, tmp_path):
+    learner = learner_for(demonstrations, tmp_path, metrics_period_s=1e-9)
+    assert "edit_advantage" in learner.loss()[1]
+    learner.config.metrics_period_s = 3600.0
+    assert "edit_advantage" not in learner.loss()[1]
+
+
+def test_an_episode_is_judged_by_the_phase_in_which_it_came(demonstrations, tmp_path):
+    """The last episode of the start-up ends it, and still is ACT's: without it the alarm's yardstick would lack one."""
+    learner = learner_for(
+        demonstrations, tmp_path, Episodes(0), startup=StartupConfig(collect_steps=16, critic_updates=0),
+        online=OnlineConfig(repo_id="local/here", root=str(tmp_path / "never")),
+    )  # fmt: skip
+    source = Episodes(3)
+    for _ in range(3):
+        learner._take(source, 0.0)
+    assert learner.progress.phase.value == "actor"
+    assert (learner.watch._startup.trials, len(learner.watch._recent)) == (2, 1)
+
+
+def test_actions_outside_the_box_are_learnt_from_as_its_edge(demonstrations, tmp_path):
+    learner = learner_for(demonstrations, tmp_path)
+    recording = make_recording(8, **ALONE)
+    episode = annotate(learner.agent, replace(recording, action=recording.action + 1e4), 64)
+    assert torch.equal(episode.action, torch.ones_like(episode.action))
