@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 import time
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -262,6 +263,46 @@ def test_a_pressed_stop_button_is_left_to_people(errors):
     assert USER_STOP in rig.owner.fault
 
 
+def test_a_stop_button_pressed_after_another_fault_is_left_to_people_too():
+    rig = Rig()
+    rig.track()
+    rig.arm.broken = "cable"
+    rig.run(0.1)
+    rig.arm.broken, rig.arm.errors = "", (USER_STOP,)
+    rig.run(1.0)
+    rig.arm.errors = ()  # released
+    rig.run(1.0)
+    assert (rig.owner.mode, rig.arm.done("recover")) == ("fault", 0)
+
+
+def test_a_fault_during_the_recovery_does_not_forget_what_the_arm_did():
+    rig = Rig()
+    rig.track()
+    rig.arm.errors = ("joint_reflex",)
+    rig.run(TICK_S)
+    rig.arm.broken = "cable"
+    rig.run(TICK_S)
+    assert rig.owner.fault == "cable"
+    rig.arm.broken = ""
+    rig.run(1.0)
+    assert (rig.owner.mode, rig.owner.fault) == ("joint", "")
+
+
+def test_whoever_clears_a_fault_gives_the_automatic_recoveries_back():
+    rig = Rig(max_recoveries_per_min=1, watchdog_stop_s=60.0)
+    rig.track()
+    for mode in ("joint", "fault"):
+        rig.arm.errors = ("joint_reflex",)
+        rig.run(0.2)
+        assert rig.owner.mode == mode
+    rig.owner.clear_errors()
+    rig.run(0.2)
+    rig.track()
+    rig.arm.errors = ("joint_reflex",)
+    rig.run(0.2)
+    assert rig.owner.mode == "joint"
+
+
 def test_without_auto_recovery_a_fault_stays():
     rig = Rig(auto_recover=False)
     rig.track()
@@ -279,6 +320,14 @@ def test_stopping_in_a_fault_ends_the_recovery():
     rig.owner.stop()
     rig.run(1.0)
     assert rig.owner.mode != "joint"
+    rig = Rig()
+    rig.track()
+    rig.arm.broken = "cable"
+    rig.run(0.1)
+    rig.owner.stop()
+    rig.arm.broken = ""
+    rig.run(1.0)
+    assert (rig.owner.mode, rig.arm.done("recover")) == ("fault", 0)
 
 
 def test_a_tracker_that_ends_by_itself_is_a_fault():
@@ -359,6 +408,19 @@ def test_a_move_outside_the_limits_is_refused():
     rig = Rig()
     with pytest.raises(ValueError, match="expected between"):
         rig.owner.move(READY - 1.1 * np.eye(7)[5])  # legal on a FER, not on an FR3
+
+
+@pytest.mark.parametrize("limit", ["low", "high"])
+def test_a_move_ends_its_margin_before_a_joints_limit(limit):
+    rig, goal = Rig(), READY.copy()
+    margin, inwards = ControllerSettings().joint_limit_margin_rad, 1 if limit == "low" else -1
+    end = getattr(rig.owner.limits, f"{limit}_rad")[6]  # the wrist: the tool stays where it is
+    goal[6] = end + inwards * 0.9 * margin
+    with pytest.raises(ValueError, match="expected between"):
+        rig.owner.move(goal)
+    goal[6] = end + inwards * 1.1 * margin
+    rig.owner.move(goal)
+    assert rig.owner.mode == "moving"
 
 
 def test_a_move_heeds_the_cap_on_joint_speeds():
@@ -711,6 +773,15 @@ def test_closing_twice_ends_tracking_once_and_refuses_the_rest(rigs):
     assert (arm.done("stop"), arm.done("close"), arm.tracking) == (1, 1, "")
     with pytest.raises(StaleState, match="not running"):
         controller.start_impedance()
+
+
+def test_what_is_asked_while_the_controller_closes_is_answered(rigs):
+    controller = rigs(ScriptedArm(), ScriptedGripper())
+    late, closed = Future(), controller._owner.close
+    controller._owner.close = lambda: (closed(), controller._jobs.put((lambda: None, late)))
+    controller.close()
+    with pytest.raises(StaleState, match="was closed"):
+        late.result(timeout=5.0)
 
 
 def test_the_newest_gripper_command_wins(rigs):

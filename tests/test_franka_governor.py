@@ -206,11 +206,11 @@ def test_the_reference_waits_for_an_arm_that_is_held_fast():
     """And says that it stands: a velocity beside a reference that does not move would be pushed with."""
     joints, pose = joint_governor(), pose_governor()
     start = pose.pose.copy()
-    goal7 = kinematics.pose7_of_matrix(start) + 0.02 * np.eye(7)[1]
+    away = 0.02 * np.eye(7)[1]
     for tick in range(1, 60):
         if tick % 3 == 1:
             joints.command(READY + 0.2, 0.033, tick * DT_S)
-            pose.command(goal7, 0.033, tick * DT_S)
+            pose.command(kinematics.pose7_of_matrix(pose.pose) + away, 0.033, tick * DT_S)
         q, dq = joints.tick(READY, tick * DT_S)
         reference, velocity = pose.tick(start, READY, kinematics.jacobian(READY), tick * DT_S)
     np.testing.assert_allclose(q - READY, SETTINGS.joint_clip_rad)

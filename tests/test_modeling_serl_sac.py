@@ -104,6 +104,19 @@ def test_step_0_equals_act_for_every_normalisation(tmp_path, mode):
     assert_equal_to_1e5_of_the_range(serl_actions(policy, pre, post, observations), expected.clamp(lo, hi), policy)
 
 
+def test_step_0_equals_act_on_another_dataset_than_its_own(tmp_path):
+    """ACT's normalisation is that of its training; only the action box follows the dataset."""
+    act_config = small_act_config(0)
+    act, act_pre, act_post = save_act(tmp_path, act_config)
+    observations = random_observations(act_config, 200)
+    config = fresh(tmp_path)
+    policy = SerlSacPolicy(config, dataset_stats=statistics_for(act_config, seed=9)).eval()
+    expected = act_actions(act, act_pre, act_post, observations)
+    lo, hi = policy.agent.box.unnormalize(torch.tensor(-1.0)), policy.agent.box.unnormalize(torch.tensor(1.0))
+    pre, post = make_serl_sac_pre_post_processors(config)
+    assert_equal_to_1e5_of_the_range(serl_actions(policy, pre, post, observations), expected.clamp(lo, hi), policy)
+
+
 def test_environment_state_may_be_fed_raw(tmp_path):
     """ACT's own default leaves ENV out of the normalisation."""
     act_config = small_act_config(0, normalization_mapping=dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.MEAN_STD))

@@ -49,8 +49,7 @@ class ArmOwner:
         self.read_s = -np.inf
         self.mode = "idle"
         self.fault, self.busy = "", False
-        self.epoch = 0
-        self.clamps = 0
+        self.epoch = self.clamps = 0
         self._governor: JointGovernor | PoseGovernor | None = None
         self._commanded_s = -np.inf
         self._move: tuple[Vector, Future[None]] | None = None
@@ -324,7 +323,8 @@ class ArmOwner:
             if now_s >= self._settled_s:
                 self._leave_the_fault(state)
             return
-        if not (self._recovers_itself and self._settings.auto_recover) or USER_STOP in state.errors:
+        self._recovers_itself &= USER_STOP not in state.errors  # pressed after another fault: people have to see to it
+        if not (self._recovers_itself and self._settings.auto_recover):
             return
         if not self._recoveries.take(now_s):
             self._recovers_itself = False
