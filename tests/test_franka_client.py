@@ -276,6 +276,32 @@ def test_slow_requests_do_not_hold_up_the_others(server):
     assert reads > 10
 
 
+def test_only_a_connection_that_was_kept_is_tried_again():
+    """A server may close one that nobody has used for a while; anything else would send a command twice."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answered, requests = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ntrue", []
+
+        def serve():
+            for answers in ((), (answered,), (answered,)):
+                peer, _ = listener.accept()
+                with peer:
+                    for answer in answers:
+                        requests.append(peer.recv(65536))
+                        peer.sendall(answer)
+                    if not answers:
+                        requests.append(peer.recv(65536))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        client = KeepAliveClient(f"http://127.0.0.1:{listener.getsockname()[1]}", None, 5.0)
+        with pytest.raises(ConnectionError):
+            client.post("/joint", {})
+        assert len(requests) == 1
+        assert client.post("/joint", {}) == "true"
+        assert client.post("/joint", {}) == "true"  # its connection was closed after the answer
+        assert len(requests) == 3
+
+
 def test_refusals_carry_status_and_details(server):
     with pytest.raises(RequestRefused, match="lacks 'arr'") as refused:
         KeepAliveClient(server.url, None, 5.0).post("/joint", {})

@@ -412,6 +412,18 @@ def test_a_recovery_that_takes_long_drops_actions_and_ends_nothing(connect):
         assert server.controller.snapshot().mode == "joint"
 
 
+def test_after_a_recovery_one_action_is_dropped_and_the_next_is_carried_out(connect):
+    """Also by a loop that does not look in between."""
+    with franka_server(**PATIENT) as server:
+        robot = connect(server)
+        robot.send_action(joint_action())
+        server.arm.errors = ("joint_reflex",)
+        wait_until(lambda: server.controller.snapshot().epoch == 1)
+        for _ in range(3):
+            robot.send_action(joint_action())
+        assert robot.n_dropped == 1
+
+
 def test_a_fault_that_stays_is_raised_with_its_name(connect):
     with franka_server(auto_recover=False, **PATIENT) as server:
         robot = connect(server, recovery_wait_s=0.1)

@@ -142,6 +142,19 @@ def test_an_episode_that_cannot_be_stored_now_is_asked_for_again(failure, code, 
         assert len(learner.received) == 1
 
 
+def test_an_episode_that_comes_while_the_learner_ends_is_not_taken(monkeypatch):
+    """Nobody would make it durable any more: the actor process keeps it, and learns that learning is over."""
+    monkeypatch.setattr(server_module, "GOODBYE_S", 2.0)
+    with SmallLearner() as learner, RawActor(learner.address) as actor:
+        actor.ready()
+        ending = threading.Thread(target=learner.server.stop)
+        ending.start()
+        eventually(learner.server._closing.is_set)
+        assert actor.status_of(lambda: actor.send_recording(make_recording())) == ("CANCELLED", FINISHED)
+        ending.join()
+        assert not learner.received
+
+
 def test_a_message_over_the_policys_limit_is_refused_on_the_way():
     with SmallLearner(largest_message_bytes=5000) as learner, RawActor(learner.address) as actor:
         taken = []
