@@ -19,12 +19,12 @@ from lerobot_serl.actor.answers import LearnerAway, answer
 from lerobot_serl.actor.client import LearnerClient, LearnerRefused, LearnerUnreachable
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.online import server as server_module
-from lerobot_serl.online.collection import Collection
+from lerobot_serl.online.collection import MAX_WAITING_EPISODES, Collection
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.progress import Progress
-from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
+from lerobot_serl.online.server import Busy, EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
-from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.replay.completion import journal_of
 from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.recording import policy_input
@@ -492,6 +492,34 @@ def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged
     assert journal_of(tmp_path / "online").uuids() == {"fits"}
     collection._completion.finish = lambda: None
     collection._server.stop()
+
+
+def test_so_many_episodes_may_wait_and_the_next_is_left_with_its_sender(tmp_path, demonstrations):
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    for number in range(MAX_WAITING_EPISODES):
+        collection._receive(encode_recording(make_recording(3), f"{number:02d}"))
+    late = encode_recording(make_recording(3), "late")
+    with pytest.raises(Busy, match=f"{MAX_WAITING_EPISODES} episodes wait"):
+        collection._receive(late)
+    assert "late" not in journal_of(tmp_path / "online").uuids()
+    collection._receive(encode_recording(make_recording(3), "00"))  # one that is here is acknowledged all the same
+    collection.arrived(0.0)
+    assert collection._receive(late).is_new
+    collection._completion.finish = lambda: None
+    collection._server.stop()
+
+
+def test_a_simulated_actor_waits_from_the_first_step_beyond_the_lead(tmp_path, demonstrations):
+    online = OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0, max_lead_steps=5)
+    config = small_config(online=online, startup=StartupConfig(collect_steps=10, critic_updates=0))
+    progress = Progress(config)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    told = []
+    collection._server.progressed = told.append
+    for progress.env_steps in (torch.tensor(steps) for steps in (9, 15, 16)):
+        collection.ingested()
+    assert told == [False, False, True]
 
 
 def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, demonstrations):
