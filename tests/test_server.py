@@ -403,8 +403,10 @@ def test_for_a_learner_that_is_restarted_the_robot_side_waits(free_port):
     first.server.stop()
     assert "the learner was stopped, and may be started again" in lost.get(timeout=15)
     assert not client.finished.is_set()
+    time.sleep(4 * client_module.RETRY_S)
     second = serve(lambda: False)
     assert back.get(timeout=15) == "back"
+    assert lost.empty()  # said once, however often it was tried since
     second.server.stop()
     assert client.finished.wait(10)
     client.close()
@@ -689,6 +691,11 @@ def test_a_restarted_learner_is_followed_although_it_counts_from_one_again():
         assert message[0]["version"] == 1
         assert message[0]["run"] == new.publisher.run != header["run"]
         assert message[1]["actor.head.bias"].eq(0.125).all()
+        follower._remember(message)
+        new.publisher.publish("collect", 1, 1)
+        message = follower._fetch()
+        assert message is not None
+        assert message[0]["version"] == 2
         new.server.stop()
     finally:
         follower.close()
