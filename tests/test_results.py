@@ -59,6 +59,7 @@ OTHER_TASKS = {
     "Meta-World push": "metaworld_push",
     "Meta-World pick-place": "metaworld_pick_place",
     "Push-T": "pusht",
+    "the same cube, one camera": "pick_cube_camera",
 }
 
 
