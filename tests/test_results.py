@@ -111,12 +111,14 @@ def test_what_was_tried_for_speed_is_the_result_file():
         tried = [(float(row["before"]), float(row["after"])) for row in csv.DictReader(handle)]
     steps = re.findall(r"\| (?:all critics in one|one critic after)[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text)
     assert [tuple(map(float, pair)) for pair in zip(*steps, strict=True)] == tried[:3]
-    (mkl, one_dnn), (usual, kept), (many, few), (linear, convolution) = tried[3:]
+    (mkl, one_dnn), (usual, kept), (many, few), (linear, convolution), two, ten, (full, half) = tried[3:]
     assert f"{mkl:g} GFLOP/s by MKL, {one_dnn:g} by oneDNN" in text
     assert f"ten critics needed {kept:g} instead of {usual:g} ms" in text
     assert (few, many) == (2, 7000)
     assert "(two page faults an update instead of 7,000)" in text
     assert f"({convolution:g} ms instead of {linear:g} for" in text
+    assert f"{two[1]:.1f} instead of {two[0]:.1f} ms with two critics, {ten[1]:.1f} instead of {ten[0]:.1f} with ten" in text
+    assert f"{half:g} instead of {full:g} microseconds" in text
 
 
 def test_the_speed_table_is_the_result_file():
