@@ -124,7 +124,15 @@ def test_what_was_tried_for_speed_is_the_result_file():
 def test_the_speed_table_is_the_result_file():
     lines = read_lines(ROOT / "docs" / "results" / "speed" / "speed.csv")
     assert len(lines) > 10
-    assert speed_table(lines) in (ROOT / "docs" / "benchmarks.md").read_text()
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert speed_table(lines) in text
+    share = {line.quantity: f"{line.lerobot / line.ours:.2f}" for line in lines if line.lerobot}
+    two, ten = (share[f"training steps, {members} critics, equal sizes"] for members in (2, 10))
+    inside_two, inside_ten = (share[f"the same inside lerobot-train, {members} critics"] for members in (2, 10))
+    stock_two, stock_ten = (share[f"training steps, {members} critics, LeRobot's own sizes there"] for members in (2, 10))
+    words = " ".join(text.split())
+    assert f"takes {two} of the time of LeRobot's with two critics and {ten} with ten" in words
+    assert f"of its own, {inside_two} and {inside_ten}); beside LeRobot's networks as they are, {stock_two} and {stock_ten}." in words
 
 
 def test_the_evaluations_of_what_was_tried_are_the_result_file():

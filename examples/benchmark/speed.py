@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -46,6 +46,7 @@ from lerobot_serl.replay.transition import Episode
 from lerobot_serl.report.metrics_files import MetricsDirectory
 
 BATCH_SIZE, UPDATES = 256, 1000
+TURN = 10
 # Critics of 73,985 weights in LeRobot's networks, of 73,729 in ours.
 EQUAL_LATENT_DIM = 11
 CAMERAS = ("observation.images.front", "observation.images.wrist")
@@ -68,14 +69,22 @@ class Line:
 
 def median_s(call: Callable[[], object], count: int) -> float:
     """Wall time of one call, after two that do not count."""
-    for _ in range(2):
+    return medians_s([call], count)[0]
+
+
+def medians_s(calls: Sequence[Callable[[], object]], count: int) -> list[float]:
+    """Wall time of one call of each, in turns of ten: a processor's speed changes within seconds, and then it changes for all of them."""
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
         call()
-    times = []
-    for _ in range(count):
-        started = time.perf_counter()
         call()
-        times.append(time.perf_counter() - started)
-    return sorted(times)[len(times) // 2]
+    for done in range(0, count, TURN):
+        for call, its_times in zip(calls, times, strict=True):
+            for _ in range(min(TURN, count - done)):
+                started = time.perf_counter()
+                call()
+                its_times.append(time.perf_counter() - started)
+    return [sorted(its_times)[count // 2] for its_times in times]
 
 
 def lerobot_train(base: Base, run: Path, steps: int, *flags: str) -> None:
@@ -95,28 +104,29 @@ def updates(base: Base, root: Path) -> Iterator[Line]:
     """Critic updates per second."""
     for members in (2, 10):
         settings = merged(STOCK_SAC, {"critic": {"members": members}})
-        ours, theirs = bare(base, root, settings), lerobots(base, root, members, EQUAL_LATENT_DIM)
-        yield Line(f"training steps, {members} critics, equal sizes", ours, theirs, "1/s")
-        yield Line(f"the same inside lerobot-train, {members} critics", inside(base, root / f"updates_{members}", settings), theirs, "1/s")
-        yield Line(f"training steps, {members} critics, LeRobot's own sizes there", ours, lerobots(base, root, members), "1/s")
-    yield Line("training steps with this project's defaults", bare(base, root, {}), None, "1/s")
+        steps = (bare(base, root, settings), lerobots(base, root, members, EQUAL_LATENT_DIM), lerobots(base, root, members))
+        ours, equal, stock = (1.0 / seconds for seconds in medians_s(steps, UPDATES // 5))
+        yield Line(f"training steps, {members} critics, equal sizes", ours, equal, "1/s")
+        yield Line(f"the same inside lerobot-train, {members} critics", inside(base, root / f"updates_{members}", settings), equal, "1/s")
+        yield Line(f"training steps, {members} critics, LeRobot's own sizes there", ours, stock, "1/s")
+    default = bare(base, root, {})
+    # Two at a time: with the default the actor takes part in every second.
+    yield Line("training steps with this project's defaults", 2.0 / median_s(lambda: (default(), default()), UPDATES // 10), None, "1/s")
     yield Line("the same inside lerobot-train", inside(base, root / "updates_default", {}), None, "1/s")
 
 
-def lerobots(base: Base, root: Path, members: int, latent_dim: int | None = None) -> float:
-    """Training steps of LeRobot's algorithm per second."""
+def lerobots(base: Base, root: Path, members: int, latent_dim: int | None = None) -> Callable[[], object]:
+    """A training step of LeRobot's algorithm."""
     learner = LeRobotSac(_run_of(base, root), members, latent_dim)
     learner.add(learner.demonstrated[0])
-    return 1.0 / median_s(learner.update, UPDATES // 10)
+    return learner.update
 
 
-def bare(base: Base, root: Path, settings: Mapping[str, Any]) -> float:
-    """Training steps per second on the demonstrations, the actor included from the first one on."""
+def bare(base: Base, root: Path, settings: Mapping[str, Any]) -> Callable[[], object]:
+    """A training step on the demonstrations, the actor included from the first one on."""
     run = _run_of(base, root)
     fixed = {"act_path": str(base.act), "online": {"repo_id": None}, "startup": {"critic_updates": 0}}
-    step = training_step(run, make_policy(run, merged(fixed, settings)))
-    # Two at a time: with the default the actor takes part in every second.
-    return 2.0 / median_s(lambda: (step(), step()), UPDATES // 10)
+    return training_step(run, make_policy(run, merged(fixed, settings)))
 
 
 def inside(base: Base, run: Path, settings: Mapping[str, Any]) -> float:
@@ -151,14 +161,10 @@ def replay() -> Iterator[Line]:
             theirs.add(state, action[index : index + 1], 0.0, state, done=False, truncated=False)
 
     count = FRAMES // EPISODE_FRAMES
-    yield Line(
-        "replay: add a step",
-        EPISODE_FRAMES / median_s(lambda: memory.add(episode), count),
-        EPISODE_FRAMES / median_s(add_theirs, count),
-        "1/s",
-    )
-    ours = 1.0 / median_s(lambda: memory.sample(BATCH_SIZE, generator), 20)
-    yield Line("replay: sample 256 with random shift", ours, 1.0 / median_s(lambda: theirs.sample(BATCH_SIZE), 5), "1/s")
+    adds = medians_s((lambda: memory.add(episode), add_theirs), count)
+    yield Line("replay: add a step", *(EPISODE_FRAMES / seconds for seconds in adds), "1/s")
+    samples = medians_s((lambda: memory.sample(BATCH_SIZE, generator), lambda: theirs.sample(BATCH_SIZE)), 2 * TURN)
+    yield Line("replay: sample 256 with random shift", *(1.0 / seconds for seconds in samples), "1/s")
     their_bytes = sum(
         value[0].numel() * value.element_size() for value in (*theirs.states.values(), theirs.actions, theirs.rewards, theirs.dones)
     )
