@@ -126,6 +126,16 @@ def test_every_plan_names_tasks_and_methods_that_exist(path):
     assert len(set(plan.seeds)) == len(plan.seeds)
 
 
+def test_the_checkpoint_to_start_from_is_the_first_within_the_range_or_the_last_of_all():
+    from study.tasks import TASKS
+
+    early, plateau = TASKS["pick_cube_ee"], TASKS["pick_cube_ee_plateau"]
+    assert early.act_range == (0.45, 0.65)
+    assert [early.takes(300, share) for share in (0.44, 0.45, 0.65, 0.66)] == [False, True, True, False]
+    assert plateau.act_steps == (1000, 2000, 3000, 5000)
+    assert [plateau.takes(steps, share) for steps in plateau.act_steps for share in (0.0, 0.5, 1.0)] == 9 * [False] + 3 * [True]
+
+
 def test_seeds_of_demonstrations_selection_evaluation_and_practice_are_apart():
     from study.base import SELECTION_EPISODES
     from study.practice import DEMONSTRATION_SEED, EVALUATION_SEED, SEEDS_OF_A_RUN, SELECTION_SEED, TRAINING_SEED
@@ -139,9 +149,12 @@ def test_seeds_of_demonstrations_selection_evaluation_and_practice_are_apart():
 def test_collecting_keeps_runs_whose_own_files_are_gone(tmp_path):
     plan, root, results = load_plan(plan_file(tmp_path)), tmp_path / "root", tmp_path / "results"
     leave_run(root, "serl_sac", 0, evaluation(0, 0, 1), evaluation(0, 5, 2))
+    for seed, tried in enumerate(({"300": 0.38, "100": 0.14, "500": 0.64}, {"300": 0.54})):
+        write_json(root / "bases" / "pick_cube_ee" / f"seed{seed}" / BASE, {"act": "somewhere", "seed": seed, "tried": tried})
     collect(plan, root, results)
     first = root / "example" / "serl_sac" / "seed0"
     first.rename(tmp_path / "gone")
+    (root / "bases" / "pick_cube_ee" / "seed0" / BASE).unlink()
     leave_run(root, "serl_sac", 1, evaluation(1, 0, 3))
     collect(plan, root, results)
     assert read_rows(results / "example" / "serl_sac.csv") == evaluation(0, 0, 1) + evaluation(1, 0, 3)
@@ -150,6 +163,9 @@ def test_collecting_keeps_runs_whose_own_files_are_gone(tmp_path):
     assert [(run["variant"], run["seed"]) for run in meta["runs"]] == [("serl_sac", 0), ("serl_sac", 1)]
     assert {run["commit"] for run in meta["runs"]} == {"abc"}
     assert meta["plan"]["task"] == "pick_cube_ee"
+    assert {seed: list(tried.items()) for seed, tried in meta["act"].items()} == {
+        "0": [("300", 0.38), ("100", 0.14), ("500", 0.64)], "1": [("300", 0.54)],
+    }  # fmt: skip
 
 
 def test_what_is_finished_can_be_collected_while_the_rest_waits(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .base import MARKER as BASE
 from .plan import Plan
 from .results import Row, read_rows, write_json, write_rows
 from .run import EVALUATIONS, MARKER, TRAINING
@@ -21,7 +22,8 @@ def finished(plan: Plan, root: Path) -> list[dict[str, Any]]:
 def collect(plan: Plan, root: Path, results: Path) -> None:
     """Write ``<variant>.csv`` (evaluations), ``<variant>.training.csv`` and ``meta.json`` of all finished runs.
 
-    Runs that are in the tables already, and whose own files are gone, stay.
+    ``meta.json`` has the plan, versions, machine and time of each run, and which checkpoints of ACT were tried. Runs that are in the tables
+    already, and whose own files are gone, stay.
     """
     directory = results / plan.name
     done = finished(plan, root)
@@ -37,9 +39,16 @@ def collect(plan: Plan, root: Path, results: Path) -> None:
                 rows += read_rows(root / plan.name / variant.name / f"seed{seed}" / source)
             write_rows(target, sorted(rows, key=lambda row: (row.seed, row.step, row.episode)))
     meta_file = directory / META
-    before = json.loads(meta_file.read_text(encoding="utf-8"))["runs"] if meta_file.is_file() else []
-    runs = {(run["variant"], run["seed"]): run for run in [*before, *done]}
-    write_json(meta_file, {"plan": asdict(plan), "runs": [runs[key] for key in sorted(runs)]})
+    before = json.loads(meta_file.read_text(encoding="utf-8")) if meta_file.is_file() else {}
+    runs = {(run["variant"], run["seed"]): run for run in [*before.get("runs", []), *done]}
+    act = {**before.get("act", {}), **checkpoints_tried(plan, root)}
+    write_json(meta_file, {"plan": asdict(plan), "act": dict(sorted(act.items())), "runs": [runs[key] for key in sorted(runs)]})
+
+
+def checkpoints_tried(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
+    """Of each seed: share of successes by ACT's training steps, in the order in which checkpoints were tried; the last one was taken."""
+    markers = {str(seed): plan.base_root(root, seed) / BASE for seed in sorted({seed for _, seed in plan.jobs()})}
+    return {seed: json.loads(marker.read_text(encoding="utf-8"))["tried"] for seed, marker in markers.items() if marker.is_file()}
 
 
 def evaluations_of(directory: Path, variant: str) -> Path:

@@ -1,7 +1,7 @@
 """The tasks: environment, expert, and how its ACT is trained."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Task:
         demonstrations: how many.
         act_flags: of ``lerobot-train``.
         act_steps: ACT's training steps, in the order in which checkpoints are tried.
-        act_range: share of successes that the chosen checkpoint has.
+        act_range: the first checkpoint whose share of successes is within this is taken; None: the last one, whatever it has.
         horizon: steps of a chunk that are executed.
     """
 
@@ -40,8 +40,14 @@ class Task:
     demonstrations: int
     act_flags: tuple[str, ...]
     act_steps: tuple[int, ...]
-    act_range: tuple[float, float] = (0.2, 0.7)
+    act_range: tuple[float, float] | None = (0.2, 0.7)
     horizon: int = 10
+
+    def takes(self, act_steps: int, share: float) -> bool:
+        """Whether the checkpoint after so many training steps, with this share of successes, is the one to start from."""
+        if self.act_range is None:
+            return act_steps == self.act_steps[-1]
+        return self.act_range[0] <= share <= self.act_range[1]
 
 
 # ACT with a camera: LeRobot's ResNet-18, from random weights.
@@ -100,3 +106,6 @@ TASKS: dict[str, Task] = {
     "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000, 500, 400, 300, 200), (0.2, 0.6)),
     "pusht": _pusht(),
 }
+# ACT trained for as long as it gets better: on as many demonstrations it has next to nothing left to learn, on half of them it stays where it is.
+TASKS["pick_cube_ee_trained_out"] = replace(TASKS["pick_cube_ee"], act_steps=(3000,), act_range=None)
+TASKS["pick_cube_ee_plateau"] = replace(TASKS["pick_cube_ee"], demonstrations=10, act_steps=(1000, 2000, 3000, 5000), act_range=None)
