@@ -1,89 +1,25 @@
-"""What README and docs claim stands in the committed result files."""
+"""What README and docs claim of the quickstart, speed, durability and the robot side stands in the committed result files."""
 
 import csv
 import json
 import re
-from collections import Counter
-from pathlib import Path
 
 import pytest
+from result_files import RESULTS, ROOT, rows_of
 from speed import read_lines
 from speed import table as speed_table
-from study.document import with_results
-from study.plan import load_plan
-from study.results import read_rows, success_by_step
-from study.summary import dip_by_chance, mean_difference, summarise, table, variants_in
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "docs" / "results" / "quickstart"
-SEEDS = sorted(path.name for path in RESULTS.glob("seed*"))
+QUICKSTART = RESULTS / "quickstart"
+SEEDS = sorted(path.name for path in QUICKSTART.glob("seed*"))
 
 
 def evaluations(seed):
-    with (RESULTS / seed / "metrics" / "evaluations.csv").open() as handle:
+    with (QUICKSTART / seed / "metrics" / "evaluations.csv").open() as handle:
         return {row["name"]: (int(row["successes"]), int(row["trials"])) for row in csv.DictReader(handle)}
 
 
 def test_three_seeds_are_there():
     assert SEEDS == ["seed0", "seed1", "seed2"]
-
-
-def test_the_readme_says_what_the_benchmark_measured():
-    summary = summarise(ROOT / "docs" / "results" / "pick_cube_ee", "serl_sac")
-    text = (ROOT / "README.md").read_text()
-    rows = re.findall(r"^\| (\d) \| (\d+) of 50 \| (\d+) of 50 \|", text, re.MULTILINE)
-    assert [tuple(map(int, row)) for row in rows] == [
-        (seed, round(50 * act), round(50 * final)) for seed, act, final in zip(summary.seeds, summary.act, summary.final, strict=True)
-    ]
-    _, low, high = mean_difference(summary.by_seed(summary.final), summary.by_seed(summary.act))
-    drop = max(0.0, *(act - worst for act, worst in zip(summary.act, summary.worst, strict=True)))
-    assert f"On average {100 * sum(summary.act) / len(summary.act):.0f} % became {100 * summary.mean[0]:.0f} %" in text
-    assert f"difference {100 * low:+.0f} to {100 * high:+.0f} points" in text
-    words = " ".join(text.split())
-    assert f"fall more than {100 * drop:.0f} points below ACT" in words
-    others = {name: summarise(ROOT / "docs" / "results" / "pick_cube_ee", name) for name in ("filtered_bc", "lerobot_sac", "from_scratch")}
-    assert {other.seeds for other in others.values()} == {summary.seeds}
-    cloned, lerobot, scratch = (f"{100 * other.mean[0]:.0f} %" for other in others.values())
-    assert (
-        f"ACT trained anew on its own successes ended at {cloned}, LeRobot's own SAC at {lerobot}, ours without ACT at {scratch}" in words
-    )
-    assert "without ACT the arm had failed for 4,000 steps first" in words
-    for name in ("lerobot_sac", "from_scratch"):
-        rows = read_rows(ROOT / "docs" / "results" / "pick_cube_ee" / f"{name}.csv")
-        early = [row.success for row in rows if 4_000 <= row.step < 5_000]
-        assert sum(early) / len(early) < 0.05
-
-
-OTHER_TASKS = {
-    "the same cube, joint targets": "pick_cube_joint",
-    "Meta-World push": "metaworld_push",
-    "Meta-World pick-place": "metaworld_pick_place",
-    "Push-T": "pusht",
-    "the same cube, one camera": "pick_cube_camera",
-}
-
-
-def test_the_readme_says_what_the_other_tasks_gave():
-    rows = re.findall(r"^\| ([^|]+) \| (\d) \| (\d+) % \| ([^|]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert [row[0] for row in rows] == list(OTHER_TASKS)
-    for title, seeds, act, tuned in rows:
-        summary = summarise(ROOT / "docs" / "results" / OTHER_TASKS[title], "serl_sac")
-        assert int(seeds) == len(summary.seeds)
-        assert int(act) == round(100 * sum(summary.act) / len(summary.act))
-        range_text = f" ({100 * min(summary.final):.0f} to {100 * max(summary.final):.0f})" if len(summary.seeds) > 1 else ""
-        assert tuned == f"{100 * summary.mean[0]:.0f} %{range_text}"
-
-
-def test_the_readme_says_how_far_practice_of_the_other_tasks_fell():
-    deepest = {}
-    for study in OTHER_TASKS.values():
-        summary = summarise(ROOT / "docs" / "results" / study, "serl_sac")
-        dips = sorted(100 * (act - worst) for act, worst in zip(summary.act, summary.worst, strict=True))
-        deepest[study] = dips.pop()
-        if study == "metaworld_pick_place":
-            one, deepest["pick-place's others"] = deepest.pop(study), dips[-1]
-    text = " ".join((ROOT / "README.md").read_text().split())
-    assert f"practice fell at most {max(deepest.values()):.0f} points below ACT there, and {one:.0f} in one run of pick-place." in text
 
 
 def test_the_table_of_the_quickstart_is_the_result_files():
@@ -96,9 +32,9 @@ def test_the_table_of_the_quickstart_is_the_result_files():
 
 
 def test_the_summary_follows_from_the_episodes():
-    summary = json.loads((RESULTS / "summary.json").read_text())
+    summary = json.loads((QUICKSTART / "summary.json").read_text())
     for seed in SEEDS:
-        with (RESULTS / seed / "metrics" / "episodes.csv").open() as handle:
+        with (QUICKSTART / seed / "metrics" / "episodes.csv").open() as handle:
             success = [float(row["success"]) for row in csv.DictReader(handle)]
         worst = min(sum(success[i : i + 50]) / 50 for i in range(len(success) - 49))
         assert summary[seed]["worst_50_training_episodes"] == pytest.approx(worst)
@@ -107,7 +43,7 @@ def test_the_summary_follows_from_the_episodes():
 
 def test_what_was_tried_for_speed_is_the_result_file():
     text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
-    with (ROOT / "docs" / "results" / "speed" / "tried.csv").open(newline="") as handle:
+    with (RESULTS / "speed" / "tried.csv").open(newline="") as handle:
         tried = [(float(row["before"]), float(row["after"])) for row in csv.DictReader(handle)]
     steps = re.findall(r"\| (?:all critics in one|one critic after)[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text)
     assert [tuple(map(float, pair)) for pair in zip(*steps, strict=True)] == tried[:3]
@@ -122,7 +58,7 @@ def test_what_was_tried_for_speed_is_the_result_file():
 
 
 def test_the_speed_table_is_the_result_file():
-    lines = read_lines(ROOT / "docs" / "results" / "speed" / "speed.csv")
+    lines = read_lines(RESULTS / "speed" / "speed.csv")
     assert len(lines) > 10
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert speed_table(lines) in text
@@ -133,167 +69,6 @@ def test_the_speed_table_is_the_result_file():
     words = " ".join(text.split())
     assert f"takes {two} of the time of LeRobot's with two critics and {ten} with ten" in words
     assert f"of its own, {inside_two} and {inside_ten}); beside LeRobot's networks as they are, {stock_two} and {stock_ten}." in words
-
-
-def test_the_evaluations_of_what_was_tried_are_the_result_file():
-    """Each sentence, with the shares of successes in the place of its numbers."""
-    shares = {}
-    for row in rows_of("exploring/evaluations.csv"):
-        settings = row["settings"].removeprefix("rho mean rms step, 3 knots, pessimism 1").removeprefix(", ")
-        share = f"{100 * int(row['successes']) / int(row['episodes']):.0f}"
-        shares.setdefault((row["task"], settings), {}).setdefault(round(int(row["step"]), -3), []).append(share)
-    ee, joint, push, place = (
-        {settings: steps for (task, settings), steps in shares.items() if task == name}
-        for name in ("pick_cube_ee", "pick_cube_joint", "metaworld_push", "metaworld_pick_place")
-    )
-    prior = "prior of 300 steps"
-    worst = {
-        (row["task"], row["settings"].endswith(prior)): 2 * int(row["successes_in_worst_50"]) for row in rows_of("exploring/worst_50.csv")
-    }
-    text = " ".join((ROOT / "docs" / "algorithm.md").read_text().split())
-    for sentence in (
-        f"on seeds 0 and 1 gave {_both(ee[''][12000])} % without it, {_both(ee['advantage penalty 0.1'][12000])} % with 0.1.",
-        f"{_both(ee[prior][12000])} % with `n₀ / (n₀ + N)`",
-        f"after 16,000 steps {_both(joint['again'][16000])} % without it, after 15,000 {_both(joint[prior][15000])} % with it",
-        f"a prior of 100 gave {_both(joint['prior of 100 steps'][16000])} %",
-        f"on both tasks ({push[''][5000][0]} % each; ACT 60 and 62 %)",
-        f"fell to {worst['metaworld_push', False]} % on push and to {worst['metaworld_pick_place', False]} % on pick-place",
-        f"with it to {worst['metaworld_push', True]} and {worst['metaworld_pick_place', True]} %",
-        f"the evaluations were {push[prior][5000][0]} and {place[prior][5000][0]} %",
-        f"push is at {push[''][20000][0]} and {push[prior][20000][0]} %, pick-place at {place[''][20000][0]} and {place[prior][20000][0]} %",
-    ):
-        assert sentence in text
-    assert push[""][5000] == place[""][5000]
-
-
-def _both(seeds):
-    return " and ".join(seeds)
-
-
-@pytest.mark.parametrize(
-    "study", ["pick_cube_ee_trained_out", "pick_cube_joint", "metaworld_push", "metaworld_pick_place", "pusht", "pick_cube_camera"]
-)
-def test_seeds_are_told_one_by_one(study):
-    result = summarise(ROOT / "docs" / "results" / study, "serl_sac")
-    act, final = ([f"{100 * share:.0f}" for share in shares] for shares in (result.act, result.final))
-    (section,) = re.findall(rf"^### [^\n]*`{study}`\)$(.*?)^###", (ROOT / "docs" / "benchmarks.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert re.search(rf"[Ff]rom {_listed(act)}( %)? to {_listed(final)} %", " ".join(section.split()))
-
-
-@pytest.mark.parametrize("plan", sorted((ROOT / "examples" / "benchmark" / "plans").glob("*.yaml")), ids=lambda path: path.stem)
-def test_tables_and_what_has_not_run_stand_in_the_document(plan):
-    text = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert f"(`{plan.stem}`)\n" in text
-    assert with_results(text, load_plan(plan), ROOT / "docs" / "results") == text
-
-
-def test_what_the_ablations_decide():
-    directory = ROOT / "docs" / "results" / "ablations_pick_cube_ee"
-    default = summarise(directory, "default")
-    kinds: dict[str, list[tuple[float, str]]] = {"Worse than the default": [], "Better": [], "Not told apart": []}
-    for summary in (summarise(directory, name) for name in variants_in(directory) if name != "default"):
-        assert len(summary.seeds) >= 3
-        mean, low, high = mean_difference(summary.by_seed(summary.throughout), default.by_seed(default.throughout))
-        kind = "Worse than the default" if high < 0 else "Better" if low > 0 else "Not told apart"
-        kinds[kind].append((mean, f"`{summary.variant}` {100 * mean:+.0f} ({100 * low:+.0f} to {100 * high:+.0f})"))
-    text = " ".join((ROOT / "docs" / "algorithm.md").read_text().split())
-    for kind, found in kinds.items():
-        assert f"- {kind}: {', '.join(words for _, words in sorted(found))}." in text
-
-
-def test_which_seeds_of_joint_targets_stay_below_the_others():
-    directory = ROOT / "docs" / "results" / "pick_cube_joint"
-    result, rows = summarise(directory, "serl_sac"), read_rows(directory / "serl_sac.csv")
-    late = [[100 * share for step, share in success_by_step(rows, seed).items() if step >= 10_000] for seed in result.seeds]
-    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
-    sentence = "from 10,000 steps on seed 1 is between {:.0f} and {:.0f} % and seed 3 between {:.0f} and {:.0f} %."
-    assert sentence.format(min(late[1]), max(late[1]), min(late[3]), max(late[3])) in text
-
-
-def _listed(words):
-    return f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def test_the_deepest_dip_of_pick_place_and_what_chance_would_make_of_it():
-    directory = ROOT / "docs" / "results" / "metaworld_pick_place"
-    result = summarise(directory, "serl_sac")
-    dips = [100 * (act - worst) for act, worst in zip(result.act, result.worst, strict=True)]
-    deepest = max(range(len(dips)), key=dips.__getitem__)
-    episodes = sum(row.seed == result.seeds[deepest] for row in read_rows(directory / "serl_sac.training.csv"))
-    median, twentieth = (100 * dip for dip in dip_by_chance(result.act[deepest], episodes))
-    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
-    act, worst, others = 100 * result.act[deepest], 100 * result.worst[deepest], sorted(dips)[-2]
-    sentence = (
-        f"Practice of seed {result.seeds[deepest]} fell to {worst:.0f} % over 50 episodes, {act - worst:.0f} points below its ACT, before it rose; "
-        f"the other seeds' practice stayed within {others:.0f}. Chance is a part of that: of a policy that always succeeds in {act:.0f} % the "
-        f"worst 50 of {episodes} episodes lie {median:.0f} points below in the median, and {twentieth:.0f} or more in one run of twenty."
-    )
-    assert sentence in text
-
-
-def test_what_cameras_features_are_worth_is_in_the_result_files():
-    text = " ".join((ROOT / "docs" / "algorithm.md").read_text().split())
-    for row in rows_of("camera_features/cube_error.csv"):
-        assert f"| {row['features']} | {row['size']} | {row['places']} | {row['error_mm']} |" in text
-    shares: dict[str, list[str]] = {}
-    for row in rows_of("camera_features/evaluations.csv"):
-        shares.setdefault(row["features"], []).append(f"{100 * int(row['successes']) / int(row['episodes']):.0f}")
-    tokens, backbone, where = (", ".join(values) for values in shares.values())
-    assert f"with the encoder's tokens, which were the features before, {tokens} %; with the backbone's map {backbone} %;" in text
-    assert f"stopped after 6,000 steps, {where} %." in text
-
-
-def test_what_is_said_of_act_trained_for_longer_is_in_the_result_files():
-    def best(study, seeds):
-        tried = json.loads((ROOT / "docs" / "results" / study / "meta.json").read_text())["act"]
-        return sorted(f"{100 * max(tried[seed].values()):.0f}" for seed in seeds)
-
-    joint = sorted(best("pick_cube_joint", "1234"), key=int)
-    (push,), (place,), (pusht,) = best("metaworld_push", "1"), best("metaworld_pick_place", "1"), best("pusht", "0")
-    (camera,) = best("pick_cube_camera", "2")
-    text, readme = (" ".join((ROOT / name).read_text().split()) for name in ("docs/benchmarks.md", "README.md"))
-    assert f"have {joint[0]} to {joint[-1]} % with joint targets (seeds 1 to 4, whose practice starts from 100 steps of training)" in text
-    assert f"{push} % on Meta-World push (seed 1), {place} % on pick and place (seed 1), {pusht} % on Push-T (seed 0)" in text
-    assert f"{camera} % with the camera (seed 2)" in text
-    directory = ROOT / "docs" / "results" / "pick_cube_ee_trained_out"
-    result, rows = summarise(directory, "serl_sac"), read_rows(directory / "serl_sac.csv")
-    shares = [success_by_step(rows, seed) for seed in result.seeds]
-    late = [f"{100 * next(share for step, share in by_step.items() if step >= 8_000):.0f}" for by_step in shares]
-    lowest, seed = min((min(by_step.values()), seed) for seed, by_step in zip(result.seeds, shares, strict=True))
-    dips = [100 * (act - worst) for act, worst in zip(result.act, result.worst, strict=True)]
-    act, (mean, low, high) = sum(result.act) / len(result.act), mean_difference(result.by_seed(result.final), result.by_seed(result.act))
-    assert f"after 8,000 steps the evaluations were at {_listed(late)} %, the lowest of all was {100 * lowest:.0f} % (seed {seed})" in text
-    assert f"over 50 episodes practice fell {min(dips):.0f} to {max(dips):.0f} points below ACT." in text
-    assert f"It has {100 * act:.0f} % then, more than `filtered_bc` makes of the early one" in text
-    assert f"brings it to {100 * act:.0f} % by itself, and practice from there to {100 * (act + mean):.0f} %" in readme
-    assert f"(difference {100 * low:+.0f} to {100 * high:+.0f})" in readme
-
-
-STUDIES = sorted(path.parent for path in (ROOT / "docs" / "results").glob("*/summary.md"))
-
-
-@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.name)
-def test_the_tables_of_a_study_follow_from_its_episodes(study):
-    """The summary, made anew from the committed CSV files; every seed of the plan is there or said to be missing."""
-    act_from = next(name for name in ("serl_sac", "default", "frozen_act") if (study / f"{name}.csv").is_file())
-    meta = json.loads((study / "meta.json").read_text())
-    without_act = [name for name, variant in meta["plan"]["variants"].items() if variant["method"] in ("from_scratch", "lerobot_sac")]
-    assert (study / "summary.md").read_text() == table(study, act_from, without_act) + "\n"
-    assert {run["variant"] for run in meta["runs"]} == set(variants_in(study))
-    for name in variants_in(study):
-        rows = read_rows(study / f"{name}.csv")
-        assert {row.seed for row in rows} == {run["seed"] for run in meta["runs"] if run["variant"] == name}
-        counts = Counter((row.seed, row.step) for row in rows)
-        assert set(counts.values()) == {meta["plan"]["episodes"]}
-
-
-def test_there_are_studies():
-    assert STUDIES
-
-
-def rows_of(name):
-    with (ROOT / "docs" / "results" / name).open() as handle:
-        return list(csv.DictReader(handle))
 
 
 def test_the_table_of_the_robot_workflow_is_the_result_file():
@@ -432,15 +207,3 @@ def test_the_tracking_table_is_the_result_file():
         unit = row["unit"]
         assert f"| {float(row['rms']):.4f} {unit} | {float(row['max']):.4f} {unit} |" in text
         assert f"| {float(row['real_time_factor']):.2f} |" in text
-
-
-def test_the_table_of_what_was_tried_is_the_result_file():
-    shares = {}
-    for row in rows_of("exploring/practice.csv"):
-        share = f"{100 * int(row['successes']) / int(row['episodes']):.0f}"
-        shares.setdefault((row["task"], row["seed"], row["settings"]), []).append(share)
-    text = (ROOT / "docs" / "algorithm.md").read_text()
-    quoted = re.findall(r"^\| ([a-z_]+) \| (\d) \| (rho [^|]+) \| ([\d, ]+) \|$", text, re.MULTILINE)
-    assert {(task, seed, settings): values.split(", ") for task, seed, settings, values in quoted} == {
-        key: values[:6] for key, values in shares.items()
-    }
