@@ -12,30 +12,69 @@ from study.results import read_rows, success_by_step
 from study.summary import dip_by_chance, mean_difference, summarise, table, variants_in
 
 
+def mean_checkpoints(study):
+    tried = json.loads((RESULTS / study / "meta.json").read_text())["act"]
+    return {int(steps): sum(100 * seed[steps] for seed in tried.values()) / len(tried) for steps in tried["0"]}
+
+
 def test_the_readme_says_what_the_benchmark_measured():
-    summary = summarise(RESULTS / "pick_cube_ee", "serl_sac")
+    directory = RESULTS / "pick_cube_ee_plateau"
+    summary = summarise(directory, "serl_sac")
     text = (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| (\d) \| (\d+) of 50 \| (\d+) of 50 \|", text, re.MULTILINE)
     assert [tuple(map(int, row)) for row in rows] == [
         (seed, round(50 * act), round(50 * final)) for seed, act, final in zip(summary.seeds, summary.act, summary.final, strict=True)
     ]
     _, low, high = mean_difference(summary.by_seed(summary.final), summary.by_seed(summary.act))
-    drop = max(0.0, *(act - worst for act, worst in zip(summary.act, summary.worst, strict=True)))
-    assert f"On average {100 * sum(summary.act) / len(summary.act):.0f} % became {100 * summary.mean[0]:.0f} %" in text
-    assert f"difference {100 * low:+.0f} to {100 * high:+.0f} points" in text
     words = " ".join(text.split())
-    assert f"fall more than {100 * drop:.0f} points below ACT" in words
-    others = {name: summarise(RESULTS / "pick_cube_ee", name) for name in ("filtered_bc", "lerobot_sac", "from_scratch")}
+    assert f"On average {100 * sum(summary.act) / len(summary.act):.0f} % became {100 * summary.mean[0]:.0f} %" in words
+    assert f"difference {100 * low:+.0f} to {100 * high:+.0f} points" in words
+    steps, shares = zip(*((f"{steps:,}", f"{share:.0f}") for steps, share in mean_checkpoints("pick_cube_ee_plateau").items()), strict=True)
+    assert f"after {_listed(steps)} steps it succeeds in {_listed(shares)} % of the episodes" in words
+    act, practice = ([row["successes"] for row in rows_of("dips/dips.csv") if row["policy"] == name] for name in ("ACT", "collecting"))
+    act, practice = ([f"{int(successes) / 2:.0f}" for successes in counts] for counts in (act, practice))
+    drop = max(100 * (act - worst) for act, worst in zip(summary.act, summary.worst, strict=True))
+    assert f"Fifty episodes of practice in a row, exploration included, were up to {drop:.0f} points below ACT's fifty" in words
+    assert f"200 other episodes say ACT {_listed(act)}, practice {_listed(practice)} %" in words
+
+
+def test_the_readme_says_what_twenty_demonstrations_gave():
+    summary = summarise(RESULTS / "pick_cube_ee", "serl_sac")
+    others = {name: summarise(RESULTS / "pick_cube_ee", name) for name in ("lerobot_sac", "from_scratch")}
     assert {other.seeds for other in others.values()} == {summary.seeds}
-    cloned, lerobot, scratch = (f"{100 * other.mean[0]:.0f} %" for other in others.values())
+    act, final = 100 * sum(summary.act) / len(summary.act), 100 * summary.mean[0]
+    lerobot, scratch = (f"{100 * other.mean[0]:.0f} %" for other in others.values())
+    words = " ".join((ROOT / "README.md").read_text().split())
     assert (
-        f"ACT trained anew on its own successes ended at {cloned}, LeRobot's own SAC at {lerobot}, ours without ACT at {scratch}" in words
-    )
-    assert "without ACT the arm had failed for 4,000 steps first" in words
-    for name in ("lerobot_sac", "from_scratch"):
+        f"{act:.0f} % became {final:.0f} %; LeRobot's own SAC ended at {lerobot}, ours without ACT at {scratch}, after the arm had failed for "
+        "4,000 steps."
+    ) in words
+    for name in others:
         rows = read_rows(RESULTS / "pick_cube_ee" / f"{name}.csv")
         early = [row.success for row in rows if 4_000 <= row.step < 5_000]
         assert sum(early) / len(early) < 0.05
+
+
+def test_an_act_that_more_training_does_not_make_better():
+    directory = RESULTS / "pick_cube_ee_plateau"
+    result, text = summarise(directory, "serl_sac"), " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    steps, shares = zip(*((f"{steps:,}", f"{share:.0f}") for steps, share in mean_checkpoints(directory.name).items()), strict=True)
+    assert f"After {_listed(steps)} its mean over the seeds is {_listed(shares)} %" in text
+    dips = {seed: 100 * (act - worst) for seed, act, worst in zip(result.seeds, result.act, result.worst, strict=True)}
+    deep = {seed: f"{dip:.0f}" for seed, dip in dips.items() if dip > 15}
+    assert f"practice of seeds {_listed([str(seed) for seed in deep])} fell {_listed(list(deep.values()))} points below ACT." in text
+    practice = [row.seed for row in read_rows(directory / "serl_sac.training.csv")]
+    chance = [dip_by_chance(result.act[result.seeds.index(seed)], practice.count(seed)) for seed in deep]
+    medians, twentieths = ([round(100 * share) for share in shares] for shares in zip(*chance, strict=True))
+    (median,) = set(medians)
+    assert f"the worst 50 lie {median} points below in the median, and {min(twentieths)} to {max(twentieths)} or more in one" in text
+    counts: dict[tuple[str, str], list[str]] = {}
+    for row in rows_of("dips/dips.csv"):
+        assert (row["study"], row["episodes"]) == (directory.name, "200")
+        counts.setdefault((row["seed"], f"{int(row['step']):,}"), []).append(row["successes"])
+    assert {int(seed) for seed, _ in counts} == set(deep)
+    for (seed, step), successes in counts.items():
+        assert f"| {seed} | {step} | {' | '.join(successes)} |" in text
 
 
 OTHER_TASKS = {
@@ -106,7 +145,16 @@ def _both(seeds):
 
 
 @pytest.mark.parametrize(
-    "study", ["pick_cube_ee_trained_out", "pick_cube_joint", "metaworld_push", "metaworld_pick_place", "pusht", "pick_cube_camera"]
+    "study",
+    [
+        "pick_cube_ee_trained_out",
+        "pick_cube_ee_plateau",
+        "pick_cube_joint",
+        "metaworld_push",
+        "metaworld_pick_place",
+        "pusht",
+        "pick_cube_camera",
+    ],
 )
 def test_seeds_are_told_one_by_one(study):
     result = summarise(RESULTS / study, "serl_sac")
@@ -200,8 +248,9 @@ def test_what_is_said_of_act_trained_for_longer_is_in_the_result_files():
     assert f"after 8,000 steps the evaluations were at {_listed(late)} %, the lowest of all was {100 * lowest:.0f} % (seed {seed})" in text
     assert f"over 50 episodes practice fell {min(dips):.0f} to {max(dips):.0f} points below ACT." in text
     assert f"It has {100 * act:.0f} % then, more than `filtered_bc` makes of the early one" in text
-    assert f"brings it to {100 * act:.0f} % by itself, and practice from there to {100 * (act + mean):.0f} %" in readme
-    assert f"(difference {100 * low:+.0f} to {100 * high:+.0f})" in readme
+    assert f"ten times as long, it has {100 * act:.0f} % there by itself, and {100 * (act + mean):.0f} % after practice." in readme
+    assert low < 0 < high
+    assert "the interval of the difference includes 0" in text
 
 
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/summary.md"))
