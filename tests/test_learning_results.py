@@ -19,7 +19,7 @@ def mean_checkpoints(study):
 
 def test_the_readme_says_what_the_benchmark_measured():
     directory = RESULTS / "pick_cube_ee_plateau"
-    summary = summarise(directory, "serl_sac")
+    summary, cloned = summarise(directory, "serl_sac"), summarise(directory, "filtered_bc")
     text = (ROOT / "README.md").read_text()
     rows = re.findall(r"^\| (\d) \| (\d+) of 50 \| (\d+) of 50 \|", text, re.MULTILINE)
     assert [tuple(map(int, row)) for row in rows] == [
@@ -29,6 +29,8 @@ def test_the_readme_says_what_the_benchmark_measured():
     words = " ".join(text.split())
     assert f"On average {100 * sum(summary.act) / len(summary.act):.0f} % became {100 * summary.mean[0]:.0f} %" in words
     assert f"difference {100 * low:+.0f} to {100 * high:+.0f} points" in words
+    assert cloned.seeds == summary.seeds
+    assert f"ACT trained anew on its own successes went to {100 * cloned.mean[0]:.0f} %." in words
     steps, shares = zip(*((f"{steps:,}", f"{share:.0f}") for steps, share in mean_checkpoints("pick_cube_ee_plateau").items()), strict=True)
     assert f"after {_listed(steps)} steps it succeeds in {_listed(shares)} % of the episodes" in words
     act, practice = ([row["successes"] for row in rows_of("dips/dips.csv") if row["policy"] == name] for name in ("ACT", "collecting"))
