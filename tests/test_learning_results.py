@@ -70,6 +70,9 @@ def test_an_act_that_more_training_does_not_make_better():
     medians, twentieths = ([round(100 * share) for share in shares] for shares in zip(*chance, strict=True))
     (median,) = set(medians)
     assert f"the worst 50 lie {median} points below in the median, and {min(twentieths)} to {max(twentieths)} or more in one" in text
+    cloned = summarise(directory, "filtered_bc")
+    drop = max(100 * (act - worst) for act, worst in zip(cloned.act, cloned.worst, strict=True))
+    assert f"`filtered_bc`, which practises without any exploration, fell {drop:.0f} in its worst seed." in text
     counts: dict[tuple[str, str], list[str]] = {}
     for row in rows_of("dips/dips.csv"):
         assert (row["study"], row["episodes"]) == (directory.name, "200")
