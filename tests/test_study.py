@@ -155,6 +155,8 @@ def test_collecting_keeps_runs_whose_own_files_are_gone(tmp_path):
     first = root / "example" / "serl_sac" / "seed0"
     first.rename(tmp_path / "gone")
     (root / "bases" / "pick_cube_ee" / "seed0" / BASE).unlink()
+    trained_anew = {"act": "elsewhere", "seed": 1, "tried": {"300": 0.9}}  # on another machine, after the first runs
+    write_json(root / "bases" / "pick_cube_ee" / "seed1" / BASE, trained_anew)
     leave_run(root, "serl_sac", 1, evaluation(1, 0, 3))
     collect(plan, root, results)
     assert read_rows(results / "example" / "serl_sac.csv") == evaluation(0, 0, 1) + evaluation(1, 0, 3)

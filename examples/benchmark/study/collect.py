@@ -22,8 +22,8 @@ def finished(plan: Plan, root: Path) -> list[dict[str, Any]]:
 def collect(plan: Plan, root: Path, results: Path) -> None:
     """Write ``<variant>.csv`` (evaluations), ``<variant>.training.csv`` and ``meta.json`` of all finished runs.
 
-    ``meta.json`` has the plan, versions, machine and time of each run, and which checkpoints of ACT were tried. Runs that are in the tables
-    already, and whose own files are gone, stay.
+    ``meta.json`` has the plan, versions, machine and time of each run, and which checkpoints of ACT were tried when the seed was
+    first collected. Runs that are in the tables already, and whose own files are gone, stay.
     """
     directory = results / plan.name
     done = finished(plan, root)
@@ -41,7 +41,7 @@ def collect(plan: Plan, root: Path, results: Path) -> None:
     meta_file = directory / META
     before = json.loads(meta_file.read_text(encoding="utf-8")) if meta_file.is_file() else {}
     runs = {(run["variant"], run["seed"]): run for run in [*before.get("runs", []), *done]}
-    act = {**before.get("act", {}), **checkpoints_tried(plan, root)}
+    act = {**checkpoints_tried(plan, root), **before.get("act", {})}  # trained anew on another processor, ACT is another one
     write_json(meta_file, {"plan": asdict(plan), "act": dict(sorted(act.items())), "runs": [runs[key] for key in sorted(runs)]})
 
 
