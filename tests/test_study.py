@@ -319,15 +319,19 @@ def test_the_quick_form_runs_every_method_and_goes_on_where_it_stopped(tmp_path)
 
 @pytest.mark.slow
 def test_a_seed_fixes_a_run(tmp_path):
-    """Two runs with one seed have the same episodes, to the last step; another order of time must not matter."""
+    """Two runs with one seed have the same episodes, to the last step; another order of time must not matter. The first one makes ACT."""
     path = plan_file(tmp_path, seeds=[3], variants={"serl_sac": {"method": "serl_sac"}})
-    tables = []
+    tables, acts = [], []
     for place in ("one", "two"):
         command = [sys.executable, "-m", "study.run_one", str(path), "serl_sac", "3", str(tmp_path / "root"), "--quick"]
         directory = tmp_path / "root" / "example_quick" / "serl_sac" / "seed3"
         subprocess.run(command, check=True, cwd=BENCHMARK, capture_output=True, timeout=300)
         with (directory / TRAINING).open() as file:
             tables.append([{key: value for key, value in row.items() if key != "wall_s"} for row in csv.DictReader(file)])
+        acts.append(json.loads((directory / MARKER).read_text())["act"])
         directory.rename(tmp_path / place)
     assert len(tables[0]) > 5
     assert tables[0] == tables[1]
+    (base,) = (tmp_path / "root" / "bases_quick").glob(f"*/seed3/{BASE}")
+    assert acts[0] == acts[1] == json.loads(base.read_text())["tried"]
+    assert list(acts[0]) == ["100"]

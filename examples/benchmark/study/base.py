@@ -32,11 +32,13 @@ class Base:
         task: they are of.
         demonstrations: root of a LeRobotDataset.
         act: directory of the ACT checkpoint.
+        tried: share of successes by ACT's training steps, in the order in which checkpoints were tried; `act` is the last one.
     """
 
     task: Task
     demonstrations: Path
     act: Path
+    tried: dict[str, float]
 
     @property
     def meta(self) -> LeRobotDatasetMetadata:
@@ -53,7 +55,8 @@ def load_base(root: Path, task: Task) -> Base | None:
     marker = root / MARKER
     if not marker.is_file():
         return None
-    return Base(task, root / "demonstrations", root / json.loads(marker.read_text(encoding="utf-8"))["act"])
+    document = json.loads(marker.read_text(encoding="utf-8"))
+    return Base(task, root / "demonstrations", root / document["act"], document["tried"])
 
 
 def make_base(root: Path, task: Task, seed: int) -> Base:
@@ -71,19 +74,19 @@ def make_base(root: Path, task: Task, seed: int) -> Base:
         shutil.rmtree(run, ignore_errors=True)
         train_act(demonstrations, run, task, max(task.act_steps), seed, root / "train_act.log", save_freq=math.gcd(*task.act_steps))
         (root / "trained").touch()
-    shares: dict[int, float] = {}
+    tried: dict[str, float] = {}
     for steps in task.act_steps:
         act = run / "checkpoints" / f"{steps:06d}" / "pretrained_model"
         policy = frozen_policy(act, task.horizon)
-        base = Base(task, demonstrations, act)
+        base = Base(task, demonstrations, act, tried)
         world = base.world(policy.config.input_features or {}, policy.agent.action_dim, SELECTION_SEED + SELECTION_EPISODES * seed)
         episodes = evaluate(world, deterministic(policy), SELECTION_EPISODES)
-        shares[steps] = sum(episode.success for episode in episodes) / len(episodes)
-        print(f"ACT after {steps} steps: {shares[steps]:.0%} of {len(episodes)}", flush=True)
-        if task.takes(steps, shares[steps]):
-            write_json(root / MARKER, {"act": str(act.relative_to(root)), "seed": seed, "tried": shares})
+        tried[str(steps)] = share = sum(episode.success for episode in episodes) / len(episodes)
+        print(f"ACT after {steps} steps: {share:.0%} of {len(episodes)}", flush=True)
+        if task.takes(steps, share):
+            write_json(root / MARKER, {"act": str(act.relative_to(root)), "seed": seed, "tried": tried})
             return base
-    raise RuntimeError(f"ACT of {root} succeeds in {shares}, wanted shares within {task.act_range}")
+    raise RuntimeError(f"ACT of {root} succeeds in {tried}, wanted shares within {task.act_range}")
 
 
 def frozen_policy(act: Path, horizon: int) -> SerlSacPolicy:

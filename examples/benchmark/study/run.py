@@ -68,8 +68,8 @@ class Run:
     def finish(self, seconds: float) -> None:
         """The run is complete."""
         self.save()
-        about = {"variant": self.variant.name, "seed": self.seed, "seconds": round(seconds, 1), **describe_machine(REPOSITORY)}
-        write_json(self.directory / MARKER, about)
+        about = {"variant": self.variant.name, "seed": self.seed, "act": self.base.tried, "seconds": round(seconds, 1)}
+        write_json(self.directory / MARKER, {**about, **describe_machine(REPOSITORY)})
 
 
 def policy_features(meta: LeRobotDatasetMetadata) -> tuple[dict[str, PolicyFeature], dict[str, PolicyFeature]]:

@@ -102,7 +102,7 @@ TASKS: dict[str, Task] = {
         observation_height=96,
         observation_width=96,
     ),
-    "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000), (0.2, 0.65)),
+    "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000, 400, 300), (0.2, 0.65)),
     "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000, 500, 400, 300, 200), (0.2, 0.6)),
     "pusht": _pusht(),
 }
