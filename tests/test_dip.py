@@ -9,7 +9,7 @@ import dip
 import pytest
 from study.base import frozen_policy, make_base
 from study.plan import load_plan
-from study.practice import deterministic, evaluate
+from study.practice import CONTROL_SEED, deterministic, evaluate
 from study.tasks import TASKS
 
 PLANS = Path(__file__).parents[1] / "examples" / "benchmark" / "plans"
@@ -18,21 +18,6 @@ NOTHING_HOLDS_IT = (
     "{startup: {collect_steps: 100, critic_updates: 20, ramp_updates: 1, scale_fraction: 1.0}, critic: {prior_steps: 0}, "
     "actor: {edit_scale: 2.0, candidates: false, pessimism: 0.0, anchor: 0.0, lr: 0.03}}"
 )
-
-
-def rows(seed, step, successes):
-    return [
-        {"study": "s", "seed": seed, "step": step, "policy": name, "successes": str(successes), "episodes": "9"}
-        for name in ("ACT", "other")
-    ]
-
-
-def test_a_second_measurement_takes_the_place_of_the_first(tmp_path):
-    path = tmp_path / "results" / "dips.csv"
-    for measured in (rows("2", "100", 5), rows("2", "200", 6), rows("3", "100", 7), rows("2", "100", 8)):
-        dip.write(path, measured)
-    with path.open(newline="") as handle:
-        assert list(csv.DictReader(handle)) == rows("2", "200", 6) + rows("3", "100", 7) + rows("2", "100", 8)
 
 
 @pytest.mark.slow
@@ -58,6 +43,6 @@ def test_each_policy_is_measured_at_the_weights_of_the_dip(tmp_path, monkeypatch
     with results.open(newline="") as handle:
         counts = {row["policy"]: int(row["successes"]) for row in csv.DictReader(handle)}
     frozen = frozen_policy(base.act, task.horizon)
-    world = base.world(frozen.config.input_features, frozen.agent.action_dim, dip.DIP_SEED)
+    world = base.world(frozen.config.input_features, frozen.agent.action_dim, CONTROL_SEED)
     assert counts["ACT"] == sum(episode.success for episode in evaluate(world, deterministic(frozen), 6)) > 0
     assert (counts["deterministic"], counts["collecting"]) == (0, 0)

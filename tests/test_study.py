@@ -18,7 +18,7 @@ from study.collect import collect, finished
 from study.methods import METHODS
 from study.methods.serl import FROM_SCRATCH, DirectAgent
 from study.plan import PlanError, load_plan
-from study.results import COLUMNS, Row, read_rows, success_by_step, worst_window, write_json, write_rows
+from study.results import COLUMNS, Row, read_rows, replace_measured, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
 from study.schedule import Schedule
 from study.summary import dip_by_chance, summarise, table, variants_in
@@ -72,6 +72,16 @@ def test_a_table_with_other_columns_is_refused(tmp_path):
     path.write_text("step,success\n0,1\n")
     with pytest.raises(ValueError, match="expected"):
         read_rows(path)
+
+
+def test_a_second_measurement_takes_the_place_of_the_first(tmp_path):
+    first, other, third, again = (
+        [{"seed": s, "step": t, "policy": name, "successes": n} for name in "ab"] for s, t, n in ("215", "226", "317", "218")
+    )
+    for measured in (first, other, third, again):
+        replace_measured(tmp_path / "results" / "dips.csv", measured, ("seed", "step"))
+    with (tmp_path / "results" / "dips.csv").open(newline="") as handle:
+        assert list(csv.DictReader(handle)) == other + third + again
 
 
 def test_success_by_step_is_of_one_seed():
@@ -138,11 +148,11 @@ def test_the_checkpoint_to_start_from_is_the_first_within_the_range_or_the_last_
 
 def test_seeds_of_demonstrations_selection_evaluation_and_practice_are_apart():
     from study.base import SELECTION_EPISODES
-    from study.practice import DEMONSTRATION_SEED, EVALUATION_SEED, SEEDS_OF_A_RUN, SELECTION_SEED, TRAINING_SEED
+    from study.practice import CONTROL_SEED, DEMONSTRATION_SEED, EVALUATION_SEED, SEEDS_OF_A_RUN, SELECTION_SEED, TRAINING_SEED
 
     assert 10 * DEMONSTRATION_SEED + 1000 < SELECTION_SEED  # ten runs' demonstrations, each with fewer than a thousand attempts
     assert SELECTION_SEED + 10 * SELECTION_EPISODES < EVALUATION_SEED
-    assert EVALUATION_SEED + 1000 < TRAINING_SEED
+    assert EVALUATION_SEED + 1000 < CONTROL_SEED < CONTROL_SEED + 1000 < TRAINING_SEED
     assert SEEDS_OF_A_RUN > 30_000  # not even episodes of one step would reach the next run's
 
 

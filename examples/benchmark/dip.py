@@ -7,7 +7,6 @@ minimum over hundreds of windows, and the ACT beside them is 50 episodes; this i
 """
 
 import argparse
-import csv
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,8 @@ import torch
 from study.base import Base, frozen_policy, load_base, make_base
 from study.methods.serl import make_policy, training_step
 from study.plan import load_plan
-from study.practice import Logbook, Practice, deterministic, evaluate
+from study.practice import CONTROL_SEED, Logbook, Practice, deterministic, evaluate
+from study.results import replace_measured
 from study.run import REPOSITORY, Run
 from study.tasks import TASKS
 
@@ -24,9 +24,7 @@ from lerobot_serl.actor.received_policy import explore
 from lerobot_serl.actor.session import Act
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
-DIP_SEED = 700_000
 FILE = REPOSITORY / "docs" / "results" / "dips" / "dips.csv"
-FIELDS = ("study", "seed", "step", "policy", "successes", "episodes")
 
 
 def main() -> None:
@@ -49,7 +47,7 @@ def main() -> None:
     place = {"study": plan.name, "seed": str(args.seed), "step": str(args.step)}
     counts = dict(measured(policy, base, args.episodes))
     rows = [place | {"policy": name, "successes": str(count), "episodes": str(args.episodes)} for name, count in counts.items()]
-    write(args.results, rows)
+    replace_measured(args.results, rows, ("study", "seed", "step"))
 
 
 def trained(run: Run, step: int) -> SerlSacPolicy:
@@ -64,29 +62,17 @@ def trained(run: Run, step: int) -> SerlSacPolicy:
 
 def measured(policy: SerlSacPolicy, base: Base, episodes: int) -> Iterator[tuple[str, int]]:
     """Name of a policy and in how many episodes it succeeds."""
-    generator = torch.Generator().manual_seed(DIP_SEED)
+    generator = torch.Generator().manual_seed(CONTROL_SEED)
     policies: dict[str, Act] = {
         "ACT": deterministic(frozen_policy(base.act, base.task.horizon)),
         "deterministic": deterministic(policy),
         "collecting": lambda observation: explore(policy.agent, observation, True, generator),
     }
     for name, act in policies.items():
-        world = base.world(policy.config.input_features or {}, policy.agent.action_dim, DIP_SEED)
+        world = base.world(policy.config.input_features or {}, policy.agent.action_dim, CONTROL_SEED)
         successes = sum(episode.success for episode in evaluate(world, act, episodes))
         print(f"{name}: {successes} of {episodes}", flush=True)
         yield name, successes
-
-
-def write(path: Path, rows: list[dict[str, str]]) -> None:
-    """The rows in the place of those of the same study, seed and step."""
-    key = [rows[0][field] for field in ("study", "seed", "step")]
-    before = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
-    kept = [row for row in before if [row[field] for field in ("study", "seed", "step")] != key]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, FIELDS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, *rows])
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from lerobot_serl.replay.recording import Recording, policy_input
 
 from .results import Row
 
-# Demonstrations, the choice of ACT's checkpoint, evaluation and training episodes use seeds of their own.
-DEMONSTRATION_SEED, SELECTION_SEED, EVALUATION_SEED, TRAINING_SEED = 1_000, 500_000, 600_000, 1_000_000
+# Demonstrations, the choice of ACT's checkpoint, evaluations, what is measured beside a study, and training episodes use seeds of their own.
+DEMONSTRATION_SEED, SELECTION_SEED, EVALUATION_SEED, CONTROL_SEED, TRAINING_SEED = 1_000, 500_000, 600_000, 700_000, 1_000_000
 SEEDS_OF_A_RUN = 100_000
 
 

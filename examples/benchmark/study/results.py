@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -50,6 +50,17 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer.writerow(COLUMNS)
         writer.writerows(astuple(row) for row in rows)
     os.replace(temporary, path)
+
+
+def replace_measured(path: Path, rows: Sequence[dict[str, str]], key: Sequence[str]) -> None:
+    """Rows of a table with columns of its own, all of one `key`, in the place of those that it had of that key."""
+    place = [rows[0][field] for field in key]
+    before = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines())) if path.is_file() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*(row for row in before if [row[field] for field in key] != place), *rows])
 
 
 def read_rows(path: Path) -> list[Row]:
