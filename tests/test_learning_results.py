@@ -86,6 +86,32 @@ def test_an_act_that_more_training_does_not_make_better():
         assert f"| {seed} | {step} | {' | '.join(successes)} |" in text
 
 
+CUBE, OTHERS = ("pick_cube_ee", "pick_cube_ee_plateau", "pick_cube_joint"), ("metaworld_push", "metaworld_pick_place", "pusht")
+
+
+def test_what_filtered_cloning_does_to_act():
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert "`filtered_bc` makes ACT better on the cube and worse on the other tasks (tables below)." in text
+    gain = {name: _gain(summarise(RESULTS / name, "filtered_bc")) for name in CUBE + OTHERS}
+    assert {name for name in gain if gain[name] > 0} == set(CUBE), gain
+    steps = {}
+    for row in rows_of("longer/longer.csv"):
+        assert row["episodes"] == "200"
+        steps.setdefault((row["study"], row["seed"], int(row["training_steps"])), {})[row["dataset"]] = int(row["successes"])
+    quoted = re.findall(r"\| ([a-z_]+) \| (\d) \| ([\d,]+) \| (\d+) \| (\d+) \|", text)
+    assert {(task, seed, int(count.replace(",", ""))): (int(alone), int(last)) for task, seed, count, alone, last in quoted} == {
+        key: (successes["demonstrations"], successes["last round"]) for key, successes in steps.items()
+    }
+    ends = {task_seed: max(count for *other, count in steps if tuple(other) == task_seed) for task_seed in {key[:2] for key in steps}}
+    for task_seed, end in ends.items():
+        few, many = steps[*task_seed, 3_000], steps[*task_seed, end]
+        assert few["last round"] < many["last round"] < many["demonstrations"], "a part of it, not all"
+
+
+def _gain(result):
+    return mean_difference(result.by_seed(result.final), result.by_seed(result.act))[0]
+
+
 OTHER_TASKS = {
     "the same cube, joint targets": "pick_cube_joint",
     "Meta-World push": "metaworld_push",
