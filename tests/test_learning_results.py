@@ -324,3 +324,36 @@ def test_the_table_of_what_was_tried_is_the_result_file():
     assert {(task, seed, settings): values.split(", ") for task, seed, settings, values in quoted} == {
         key: values[:6] for key, values in shares.items()
     }
+
+
+def test_what_an_own_network_for_the_camera_brings_is_in_the_result_files():
+    directory = RESULTS / "pick_cube_camera"
+    runs = json.loads((directory / "meta.json").read_text())["runs"]
+    minutes = {(run["variant"], str(run["seed"])): f"{run['seconds'] / 60:.0f}" for run in runs}
+
+    def of(variant, seed):
+        result = summarise(directory, variant)
+        final, throughout, act = (100 * result.by_seed(values)[seed] for values in (result.final, result.throughout, result.act))
+        return f"{final:.0f}", f"{throughout:.0f}", minutes[variant, str(seed)], f"{act:.0f}"
+
+    own, default = zip(of("own_cnn", 0), of("own_cnn", 3), strict=True), zip(of("serl_sac", 0), of("default_again", 3), strict=True)
+    (end, both, time, act), (end_d, both_d, time_d, act_d) = ([_both(pair) for pair in pairs] for pairs in (own, default))
+    assert act == act_d == "44 and 64"
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert (
+        f"it ended at {end} % (ACT's features {end_d} %), with {both} % over all evaluations ({both_d} %), in {time} minutes ({time_d}):"
+        in text
+    )
+
+
+def test_the_cost_of_all_plans_is_the_sum_of_their_runs():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \| (\d+) \| ([\d.]+) \| (\d+) \|$", text[text.index("### Cost") :], re.MULTILINE)
+    seconds = {
+        file.parent.name: [run["seconds"] for run in json.loads(file.read_text()).get("runs", [])] for file in RESULTS.glob("*/meta.json")
+    }
+    assert table == [
+        (name, str(len(runs)), f"{sum(runs) / 3600:.1f}", f"{max(runs) / 60:.0f}") for name, runs in sorted(seconds.items()) if runs
+    ]
+    total = sum(map(sum, seconds.values())) / 3600
+    assert f"Together {total:.0f} core hours: {total / 2:.0f} hours on two cores." in text
