@@ -1,14 +1,29 @@
-"""Products by oneDNN, against PyTorch's own in 64 bits."""
+"""Products by oneDNN, against PyTorch's own in 64 bits; also on processors where oneDNN would not be chosen."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lerobot_serl.networks import affine as module
 from lerobot_serl.networks.affine import LEAST_MULTIPLICATIONS, affine
 
+DECIDED = module.ONE_DNN_IS_FASTER
 LARGE, SMALL = (256, 128, 96), (3, 128, 96)
 needs_one_dnn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def chosen():
+    """oneDNN, wherever there is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "ONE_DNN_IS_FASTER", torch.backends.mkldnn.is_available())
+        yield
 
 
 def operands(rows, width, outputs, seed=0):
@@ -51,6 +66,28 @@ def test_large_products_go_to_one_dnn_and_small_ones_do_not():
     rows = LEAST_MULTIPLICATIONS // (128 * 64)
     assert by_one_dnn(affine(*operands(rows, 128, 64)))
     assert not by_one_dnn(affine(*operands(rows - 1, 128, 64)))
+
+
+@needs_one_dnn
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux's list of what the processor can do")
+def test_the_processor_decides():
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert ({"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags) == DECIDED
+
+
+def test_a_processor_without_avx512_is_left_to_pytorch():
+    """PyTorch can be told to do without it."""
+    code = "from lerobot_serl.networks import affine; print(affine.ONE_DNN_IS_FASTER)"
+    told = {**os.environ, "ATEN_CPU_CAPABILITY": "avx2"}
+    assert subprocess.run([sys.executable, "-c", code], env=told, check=True, capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_where_it_is_not_faster_everything_is_left_to_pytorch(monkeypatch):
+    monkeypatch.setattr(module, "ONE_DNN_IS_FASTER", False)
+    inputs, weight, bias = operands(*LARGE)
+    result = affine(inputs, weight, bias)
+    assert not by_one_dnn(result)
+    torch.testing.assert_close(result.double(), inputs.double() @ weight.double() + bias.double(), atol=1e-3, rtol=1e-4)
 
 
 def test_only_the_gradients_that_are_wanted():

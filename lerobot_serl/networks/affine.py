@@ -1,7 +1,8 @@
-"""``inputs @ weight + bias``, on a CPU by oneDNN, which needs half the time of PyTorch's own choice on AMD processors.
+"""``inputs @ weight + bias``, by oneDNN on processors with AVX-512, which takes half the time of PyTorch's own choice on those of AMD.
 
-PyTorch gives products of 32-bit matrices to MKL, and MKL leaves half of an AMD processor's speed unused: 256 x 256 x 256 take 330 microseconds,
-by oneDNN 160 (one thread of an EPYC of 2024). PyTorch ships oneDNN too; its ``torch.compile`` calls the same operator as here.
+PyTorch gives products of 32-bit matrices to MKL, and MKL does without AVX-512 on AMD's processors: 256 x 256 x 256 take 330 microseconds, by
+oneDNN 160 (one thread of an EPYC of 2024). Without AVX-512 (an EPYC of 2021) MKL takes 410 and oneDNN 450, and of 256 x 22 x 256 MKL takes 54 and
+oneDNN 85. PyTorch ships oneDNN too; its ``torch.compile`` calls the same operator as here.
 """
 
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# By what the processor can do and not by a clock, so that a seed fixes a run.
+ONE_DNN_IS_FASTER = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 # Multiplications of a product from which oneDNN's overhead of 15 microseconds is worth it.
 LEAST_MULTIPLICATIONS = 1 << 20
 
@@ -36,10 +39,10 @@ def affine(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 
 def _suits_one_dnn(inputs: Tensor, weight: Tensor) -> bool:
     return (
-        inputs.numel() * weight.shape[1] >= LEAST_MULTIPLICATIONS
+        ONE_DNN_IS_FASTER
+        and inputs.numel() * weight.shape[1] >= LEAST_MULTIPLICATIONS
         and inputs.is_cpu
         and inputs.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
         and not torch.is_autocast_enabled("cpu")
     )
 
