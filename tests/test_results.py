@@ -56,7 +56,10 @@ def test_what_was_tried_for_speed_is_the_result_file():
     assert f"{two[1]:.1f} instead of {two[0]:.1f} ms with two critics, {ten[1]:.1f} instead of {ten[0]:.1f} with ten" in text
     assert f"{half:g} instead of {full:g} microseconds" in text
     (large, large_one_dnn), (small, small_one_dnn), two, ten, default, written, written_ten = tried[10:]
-    assert f"MKL needs {large:g} microseconds for 256 x 256 x 256 and oneDNN {large_one_dnn:g}, and {small:g} and {small_one_dnn:g} for" in text
+    assert (
+        f"MKL needs {large:g} microseconds for 256 x 256 x 256 and oneDNN {large_one_dnn:g}, and {small:g} and {small_one_dnn:g} for"
+        in text
+    )
     steps = [f"{after:.1f} instead of {before:.1f}" for before, after in (two, ten, default)]
     assert f"a step takes {steps[0]} ms with two critics, {steps[1]} with ten, {steps[2]} with the defaults" in text
     words = f"{written[1]:g} instead of {written[0]:g} ms with two critics and {written_ten[1]:g} instead of {written_ten[0]:g} with ten"
