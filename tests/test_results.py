@@ -80,6 +80,22 @@ def test_the_speed_table_is_the_result_file():
     assert f"of its own, {inside_two} and {inside_ten}); beside LeRobot's networks as they are, {stock_two} and {stock_ten}." in words
 
 
+def test_the_speed_without_avx512_is_the_result_file():
+    lines = {line.quantity: line for line in read_lines(RESULTS / "speed_without_avx512" / "speed.csv")}
+    ratio = {name: line.ours / line.lerobot for name, line in lines.items() if line.lerobot}
+    kinds = (
+        "training steps, {} critics, equal sizes",
+        "the same inside lerobot-train, {} critics",
+        "training steps, {} critics, LeRobot's own sizes there",
+    )
+    equal, inside, own = (" and ".join(f"{ratio[kind.format(members)]:.2f}" for members in (2, 10)) for kind in kinds)
+    words = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert f"a training step is {equal} times as fast as LeRobot's with as many weights (2 and 10 critics), {inside} times inside" in words
+    assert f"`lerobot-train`, {own} times beside LeRobot's own networks; sampling is" in words
+    assert f"is {ratio['replay: sample 256 with random shift']:.0f} times as fast" in words
+    assert f"With the defaults `lerobot-train` makes {lines['the same inside lerobot-train'].ours:.0f} steps a second there." in words
+
+
 def test_the_table_of_the_robot_workflow_is_the_result_file():
     rows = {row["name"]: row for row in rows_of("robot_workflow/robot_workflow.csv")}
     for document in ("README.md", "docs/benchmarks.md"):
