@@ -33,7 +33,7 @@ from lerobot_serl.teleoperators.franka_sim_expert import FrankaSimExpert
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
 ENVIRONMENT |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-PATIENCE_S = 240
+PATIENCE_S = 900
 ROBOT = ("--robot.type=franka_sim", "--robot.control_mode=ee_delta", "--robot.image_height_px=32", "--robot.image_width_px=32")
 REAL_TIME = (*ROBOT, "--robot.cameras=true", "--robot.lockstep=false", "--episode_time_s=300", "--safety.max_observation_age_s=10")
 ACTOR = (sys.executable, "-m", "lerobot_serl.scripts.lerobot_serl_actor")

@@ -14,7 +14,7 @@ ACT = ("lerobot_serl.scripts.lerobot_serl_actor", "--learner=127.0.0.1:1")
 def last_words(module, *flags):
     """Exit code and standard error of a command, from its word "error" on."""
     module = f"lerobot.scripts.{module}" if module.startswith("lerobot_train") else module
-    done = subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-m", module, *flags], capture_output=True, text=True, timeout=300)
     text = f"\n{done.stderr}"
     return done.returncode, text[text.rfind("\nerror: ") :]
 
