@@ -14,7 +14,7 @@ $(VENV)/.installed: pyproject.toml
 	@echo "Setting up $(VENV) (about 6.5 GB with PyTorch) ..."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'
 	touch $@
 
 test: setup
