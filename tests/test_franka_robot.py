@@ -97,7 +97,7 @@ config = RobotConfig.get_choice_class("serl_franka")()
 assert config.type == "serl_franka", config.type
 print(type(make_robot_from_config(config)).__name__)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.split() == ["Franka"], done.stderr
     assert "--robot.type=franka belongs to another plugin here; use --robot.type=serl_franka" in done.stderr
 

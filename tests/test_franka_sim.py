@@ -23,7 +23,7 @@ N_ACTIONS = {"ee_delta": 4, "joint": 8}
 
 def in_subprocess(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     env = {key: value for key, value in os.environ.items() if key != "MUJOCO_GL"} | environment
-    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
