@@ -25,7 +25,7 @@ from lerobot_serl.actor.spool import Spool
 from lerobot_serl.replay.recording_message import encode_recording
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "benchmark" / "faulty_network.py"
-PATIENCE_S = 60
+PATIENCE_S = 300
 FAULTS = ("changed", "cut", "delayed", "dropped", "reordered", "repeated")
 
 

@@ -21,7 +21,7 @@ def workflow(tmp_path_factory):
         pytest.skip("no OpenGL library for rendering without a display (libegl1 or libosmesa6)")
     root = tmp_path_factory.mktemp("workflow") / "run"
     command = [sys.executable, str(ROOT / "examples" / "robot_workflow.py"), "--small", f"--root={root}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1500, check=False)
     logs = "\n".join(f"== {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in sorted(root.glob("*.log")))
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-2000:] + logs
     return root, done.stdout

@@ -17,7 +17,7 @@ from study.base import MARKER as BASE
 from study.collect import collect, finished
 from study.methods import METHODS
 from study.methods.serl import FROM_SCRATCH, DirectAgent
-from study.plan import PlanError, load_plan
+from study.plan import QUICK_ACT_STEPS, PlanError, load_plan
 from study.results import COLUMNS, Row, read_rows, replace_measured, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
 from study.schedule import Schedule
@@ -344,4 +344,4 @@ def test_a_seed_fixes_a_run(tmp_path):
     assert tables[0] == tables[1]
     (base,) = (tmp_path / "root" / "bases_quick").glob(f"*/seed3/{BASE}")
     assert acts[0] == acts[1] == json.loads(base.read_text())["tried"]
-    assert list(acts[0]) == ["100"]
+    assert list(acts[0]) == [str(QUICK_ACT_STEPS)]

@@ -13,7 +13,7 @@ from lerobot_serl.run import supervisor
 from lerobot_serl.run.recipe import Recipe
 from lerobot_serl.transport import WAITS_FOR_THE_ROBOT
 
-PATIENCE_S = 60
+PATIENCE_S = 300
 STUBBORN = """
 import pathlib, signal, sys, time
 here = pathlib.Path({directory!r})

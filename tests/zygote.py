@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-PATIENCE_S = 60
+PATIENCE_S = 300
 CODE = """
 import json, os, signal, sys, traceback
 sys.path.insert(0, {tests!r})

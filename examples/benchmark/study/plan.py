@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 WITHOUT_ACT = frozenset({"from_scratch", "lerobot_sac"})
+QUICK_ACT_STEPS = 20  # of the quick form: whether everything runs, not how well
 """Methods whose own first evaluation is not ACT's."""
 
 

@@ -15,7 +15,7 @@ import torch
 
 from .base import load_base, make_base
 from .methods import METHODS
-from .plan import Plan, Variant, load_plan
+from .plan import QUICK_ACT_STEPS, Plan, Variant, load_plan
 from .practice import Logbook
 from .run import MARKER, Run
 from .tasks import TASKS, Task
@@ -29,7 +29,7 @@ def main() -> None:
     plan, seed, root = load_plan(Path(plan_path), bool(quick)), int(seed_text), Path(root_text)
     variant, task = plan.variants[variant_name], TASKS[plan.task]
     if plan.quick:
-        task = replace(task, demonstrations=5, act_steps=(100,), act_range=(0.0, 1.0))
+        task = replace(task, demonstrations=5, act_steps=(QUICK_ACT_STEPS,), act_range=(0.0, 1.0))
     directory = root / plan.name / variant.name / f"seed{seed}"
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("w") as lock:

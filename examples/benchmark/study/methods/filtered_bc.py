@@ -17,11 +17,12 @@ from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.recording import Recording
 
 from ..base import REPO_ID, frozen_policy, train_act
+from ..plan import QUICK_ACT_STEPS
 from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic
 from ..run import Run
 
 ROUNDS, QUICK_ROUNDS = 3, 2
-LEAST_TRAINING_STEPS, QUICK_TRAINING_STEPS = 3000, 100
+LEAST_TRAINING_STEPS = 3000
 
 
 def filtered_bc(run: Run) -> None:
@@ -43,7 +44,7 @@ def filtered_bc(run: Run) -> None:
             if recording.success:
                 kept.append(recording)
         directory = run.directory / f"round{number}"
-        steps = QUICK_TRAINING_STEPS if run.plan.quick else max(LEAST_TRAINING_STEPS, *run.base.task.act_steps)
+        steps = QUICK_ACT_STEPS if run.plan.quick else max(LEAST_TRAINING_STEPS, *run.base.task.act_steps)
         shutil.rmtree(directory, ignore_errors=True)
         write_dataset(directory / "dataset", run.base.meta, kept)
         log = run.directory / f"train_act_{number}.log"
