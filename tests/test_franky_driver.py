@@ -343,7 +343,7 @@ def test_recovery_and_load(arm):
 @needs_simulator
 def test_the_controller_drives_the_real_driver(simulator):
     """Joint stream, pose stream, watchdog, reset and gripper, through the controller as the server uses it."""
-    settings = ControllerSettings(state_timeout_s=2.0, watchdog_s=0.5, watchdog_stop_s=1.0)
+    settings = ControllerSettings(state_timeout_s=10.0, watchdog_s=0.5, watchdog_stop_s=1.0)
     controller = ArmController(FrankyArm(simulator.address, realtime="ignore"), FrankyGripper(simulator.address), settings)
     controller.start()
     try:
@@ -380,7 +380,7 @@ def test_the_controller_drives_the_real_driver(simulator):
 @needs_simulator
 def test_a_reset_through_the_real_driver_heeds_the_cap_on_joint_speeds(simulator):
     controller = ArmController(
-        FrankyArm(simulator.address, realtime="ignore"), None, ControllerSettings(state_timeout_s=2.0, max_joint_velocity_rad_s=0.3)
+        FrankyArm(simulator.address, realtime="ignore"), None, ControllerSettings(state_timeout_s=10.0, max_joint_velocity_rad_s=0.3)
     )
     controller.start()
     try:
@@ -444,13 +444,14 @@ def test_a_lost_arm_is_a_fault_and_clear_errors_connects_again(watchdog_stop_s):
     simulator.start()
     controller = None
     try:
-        settings = ControllerSettings(state_timeout_s=2.0, watchdog_stop_s=watchdog_stop_s)
+        settings = ControllerSettings(state_timeout_s=10.0, watchdog_stop_s=watchdog_stop_s)
         controller = ArmController(FrankyArm(simulator.address, realtime="ignore"), None, settings)
         controller.start()
         controller.start_impedance("joint")
         simulator.stop()
-        wait_for(lambda: controller._owner.mode == "fault", "a dead arm is not noticed")
-        assert "connection" in controller._owner.fault
+        # The first words may be that the arm did not come to rest; the recovery that follows finds out why.
+        wait_for(lambda: "connection" in controller._owner.fault, "a dead arm is not noticed", timeout_s=60.0)
+        assert controller._owner.mode == "fault"
         with pytest.raises(ArmFault, match="activate FCI"):
             controller.clear_errors()
         simulator.start()

@@ -184,7 +184,10 @@ class FrankyArm:
             raise explained(error, self._ip) from error.with_traceback(None)
         else:
             if not ended:
-                raise ArmFault(f"the arm at {self._ip} did not come to rest within {STOP_TIMEOUT_S:g} s; look at Desk, then POST /clearerr")
+                raise ArmFault(
+                    f"the arm at {self._ip} did not come to rest within {STOP_TIMEOUT_S:g} s; is it still connected? "
+                    "Look at Desk, then POST /clearerr"
+                )
 
     def move_joints(self, q_rad: Vector, speed_fraction: float) -> None:
         """Begin a slow motion to (7,) joint positions; `read` says `in_control` until it ends."""
