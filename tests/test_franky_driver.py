@@ -387,13 +387,12 @@ def test_a_reset_through_the_real_driver_heeds_the_cap_on_joint_speeds(simulator
         controller.reset_joints()
         thread = threading.Thread(target=controller.reset_joints, args=(READY + 0.5 * np.eye(7)[6] - 0.2 * np.eye(7)[0],))
         thread.start()
-        speeds_rad_s = []
+        fastest_rad_s = np.zeros(7)
         while thread.is_alive():
-            speeds_rad_s.append(np.abs(controller.snapshot().state.dq_rad_s).max())
+            fastest_rad_s = np.maximum(fastest_rad_s, np.abs(controller.snapshot().state.dq_rad_s))
             time.sleep(0.01)
         assert controller.snapshot().state.q_rad[6] == pytest.approx(READY[6] + 0.5, abs=0.03)
-        # Not the fastest moment of all: the simulator jumps where a busy computer kept franky's loop from running.
-        assert 0.1 < np.quantile(speeds_rad_s, 0.75) < 0.33, speeds_rad_s
+        assert 0.1 < fastest_rad_s.max() < 0.33, fastest_rad_s
     finally:
         controller.close()
 

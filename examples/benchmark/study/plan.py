@@ -8,8 +8,9 @@ from typing import Any
 import yaml
 
 WITHOUT_ACT = frozenset({"from_scratch", "lerobot_sac"})
-QUICK_ACT_STEPS = 20  # of the quick form: whether everything runs, not how well
 """Methods whose own first evaluation is not ACT's."""
+QUICK_ACT_STEPS = 20
+"""ACT's training in the quick form, which asks whether everything runs, not how well."""
 
 
 class PlanError(ValueError):
