@@ -18,4 +18,4 @@ from .teleoperators import config_serl_spacemouse as _config_serl_spacemouse  # 
 from .teleoperators import stock_devices as _stock_devices  # noqa: F401
 
 __all__ = ["SerlSacConfig"]
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

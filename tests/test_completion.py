@@ -11,6 +11,7 @@ from dataclasses import asdict
 import pytest
 from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from traps import lay_traps
 
 from lerobot_serl.replay.completion import CompletionProcess, StoreSettings, complete, journal_of
 from lerobot_serl.replay.demonstrations import EpisodeReader
@@ -86,6 +87,18 @@ def test_the_process_completes_on_request_and_at_the_end(tmp_path):
     assert journal.pending() == []
     assert_dataset_holds(root, RECORDINGS)
     process.finish()  # again is harmless
+
+
+@pytest.mark.slow
+def test_no_file_in_the_working_directory_is_run(tmp_path, monkeypatch):
+    (work := tmp_path / "work").mkdir()
+    mark = lay_traps(work)
+    monkeypatch.chdir(work)
+    root = tmp_path / "online"
+    journalled(root, RECORDINGS)
+    CompletionProcess(settings_for(root)).finish()
+    assert_dataset_holds(root, RECORDINGS)
+    assert not mark.exists()
 
 
 def test_a_killed_process_loses_nothing(tmp_path):

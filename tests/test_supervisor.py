@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from traps import lay_traps
 
 from lerobot_serl.run import supervisor
 from lerobot_serl.run.recipe import Recipe
@@ -39,6 +40,7 @@ def supervise(directory, hangups_ignored):
     os.environ["PYTHONPATH"] = str(directory)
     signal.signal(signal.SIGHUP, signal.SIG_IGN if hangups_ignored else signal.SIG_DFL)
     supervisor.LEARNER, supervisor.ACTOR, supervisor.LOG_PERIOD_S = "stub_learner", "stub_actor", 0.1
+    os.chdir(directory / "work")
     sys.exit(supervisor.supervise(Recipe(directory / "run", (), (), "127.0.0.1:1"), directory / "logs"))
 
 
@@ -47,6 +49,8 @@ class Supervised:
 
     def __init__(self, directory, learner="pass", actor="pass", stops_after_s=0.7, hangups_ignored=False):
         self.directory = directory
+        (directory / "work").mkdir()
+        self.mark = lay_traps(directory / "work")
         for name, meanwhile in (("learner", learner), ("actor", actor)):
             text = STUBBORN.format(directory=str(directory), name=name, stops_after_s=stops_after_s, meanwhile=meanwhile)
             (directory / f"stub_{name}.py").write_text(text)
@@ -96,6 +100,13 @@ def test_whoever_presses_ctrl_c_again_and_again_gets_both_ended_well(supervised,
     assert (code, ended) == (130, {"learner", "actor"})
     assert "Stopping the actor, then the learner" in output
     assert "Already stopping" in output
+
+
+def test_no_file_in_the_working_directory_is_run(supervised):
+    """Both programs import a module of Python's own that lies there too."""
+    run = supervised(learner="import secrets; sys.exit(0)", actor="import secrets", stops_after_s=0)
+    assert run.end()[0] == 0
+    assert not run.mark.exists()
 
 
 def test_a_lost_terminal_ends_both(supervised):

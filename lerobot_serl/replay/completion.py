@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 from tqdm import tqdm
 
+from ..child_process import module_command
 from ..owned_lock import LockedError
 from ..transport import MessageError
 from .journal import DamagedFileError, EpisodeJournal, uuid_of
@@ -141,7 +142,7 @@ class CompletionProcess:
         if self._process is None or self._process.poll() is not None:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lerobot_serl.replay.completion", json.dumps(asdict(self._settings))],
+                module_command("lerobot_serl.replay.completion", json.dumps(asdict(self._settings))),
                 stdin=subprocess.PIPE,
                 text=True,
                 env=environment,

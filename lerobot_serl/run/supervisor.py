@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from ..child_process import module_command
 from ..transport import WAITS_FOR_THE_ROBOT
 from .live_view import live_line
 from .recipe import Recipe
@@ -59,8 +61,8 @@ def supervise(recipe: Recipe, log_dir: Path, out: TextIO = sys.stdout) -> int:
     log_dir.mkdir(parents=True, exist_ok=True)
     started: list[_Child] = []
     try:
-        started.append(learner := _start("learner", [LEARNER, *recipe.learner_flags], log_dir))
-        started.append(actor := _start("actor", [ACTOR, *recipe.actor_flags], log_dir))
+        started.append(learner := _start("learner", module_command(LEARNER, *recipe.learner_flags), log_dir))
+        started.append(actor := _start("actor", module_command(ACTOR, *recipe.actor_flags), log_dir))
         print(f"Learner at {recipe.address}; full output in {learner.log} and {actor.log}. Ctrl-C stops both.", file=out, flush=True)
         return _watch(learner, actor, stop, recipe, out)
     finally:
@@ -101,12 +103,12 @@ def _outcome(child: _Child, out: TextIO) -> int:
     return 1 if code != 0 else 0
 
 
-def _start(name: str, module_and_flags: list[str], log_dir: Path) -> _Child:
+def _start(name: str, command: Sequence[str], log_dir: Path) -> _Child:
     log = log_dir / f"{name}.log"
     with log.open("ab") as handle:
         # A session of its own: Ctrl-C reaches the supervisor alone, which then stops both in order.
         process = subprocess.Popen(
-            [sys.executable, "-m", *module_and_flags],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=handle,
             stderr=subprocess.STDOUT,
