@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
@@ -15,6 +15,7 @@ from traps import lay_traps
 
 from lerobot_serl.replay.completion import CompletionProcess, StoreSettings, complete, journal_of
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.ledger import known_uuids
 from lerobot_serl.replay.recording_message import encode_recording
 from lerobot_serl.replay.store import online_features
 
@@ -150,6 +151,14 @@ def test_the_dataset_says_which_episodes_it_holds(tmp_path):
     complete(settings_for(root))
     lines = [json.loads(line) for line in (root / "meta" / "serl_episodes.jsonl").read_text().splitlines()]
     assert lines == [{"uuid": f"episode-{index}", **RECORDINGS[index].info} for index in range(2)]
+
+
+def test_no_report_of_an_episode_changes_its_uuid(tmp_path):
+    """The ledger tells what came already: under another name an episode would be added again, and the other one never."""
+    root = tmp_path / "online"
+    journalled(root, [replace(RECORDINGS[0], info={"uuid": "another"})])
+    complete(settings_for(root))
+    assert known_uuids(root) == {"episode-0"}
 
 
 KILLED_AT_A_CALL = """

@@ -15,7 +15,6 @@ from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.completion import CompletionProcess, StoreSettings, complete, journal_of
 from ..replay.facts import DemonstrationFacts
-from ..replay.journal import safe_name
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, online_features
@@ -178,13 +177,12 @@ class Collection:
                 f"episode of {len(recording)} steps, expected at most policy.buffer_capacity={self._config.buffer_capacity}; "
                 "raise it, or end episodes sooner (--episode_time_s)"
             )
-        name = safe_name(uuid)
         with self._receiving:
-            is_new = name not in self._seen
+            is_new = uuid not in self._seen
             if is_new:
                 if self._arrived.qsize() >= MAX_WAITING_EPISODES:
                     raise Busy(f"{MAX_WAITING_EPISODES} episodes wait for the learner")
-                self._journal.write(name, data)
-                self._seen.add(name)
+                self._journal.write(uuid, data)
+                self._seen.add(uuid)
                 self._arrived.put(recording)
         return EpisodeReceipt(uuid=uuid, frames=len(recording), is_new=is_new)

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -11,6 +12,8 @@ DAMAGED = "damaged"
 # What a file starts with; the SHA-256 of the message follows, then the message.
 _MAGIC = b"SERLEP01"
 _DIGEST_BYTES = 32
+# Of an episode, chosen by its sender. No other character: one UUID is one name of a file, and leads nowhere else.
+UUID = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 
 
 class DamagedFileError(ValueError):
@@ -36,13 +39,16 @@ class EpisodeJournal:
         """Keep a message; on return it survives SIGKILL and power loss.
 
         Raises:
+            ValueError: the UUID has other characters than :data:`UUID`, or too many.
             OSError: disk full or not writable; nothing is left behind.
         """
+        if not UUID.fullmatch(uuid):
+            raise ValueError(f"the episode's UUID is {uuid[:80]!r}, expected 1 to 64 letters, digits and dashes")
         with self._lock:
             self.directory.mkdir(parents=True, exist_ok=True)
             if self._last is None:
                 self._last = max((int(path.name.partition("-")[0]) for path in self.pending()), default=0)
-            path = self.directory / f"{self._last + 1:08d}-{safe_name(uuid)}{SUFFIX}"
+            path = self.directory / f"{self._last + 1:08d}-{uuid}{SUFFIX}"
             temporary = path.with_suffix(".part")
             try:
                 with temporary.open("wb") as handle:
@@ -95,7 +101,7 @@ class EpisodeJournal:
 
 
 def uuid_of(path: Path) -> str:
-    """The UUID in the name of a pending episode's file, as :func:`safe_name` made it."""
+    """The UUID in the name of a pending episode's file, as :meth:`EpisodeJournal.write` made it."""
     return path.name.removesuffix(SUFFIX).partition("-")[2]
 
 

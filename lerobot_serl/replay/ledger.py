@@ -35,5 +35,5 @@ def add_to_ledger(dataset: Path, episodes: Iterable[tuple[str, Recording]]) -> N
     """Append entries; the caller makes them durable together with the episodes."""
     with (dataset / LEDGER).open("a", encoding="utf-8") as lines:
         for uuid, recording in episodes:
-            entry: Mapping[str, float | int | str] = {UUID: uuid, **recording.info}
+            entry: Mapping[str, float | int | str] = {**recording.info, UUID: uuid}
             lines.write(json.dumps(entry) + "\n")

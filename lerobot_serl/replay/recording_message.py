@@ -1,7 +1,6 @@
 """A :class:`Recording` as a message, and back with every claim checked against the policy's features before a tensor is decoded."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
 from ..transport import MAX_MESSAGE_BYTES, Claims, MessageError, TensorClaim, decode, encode
+from .journal import UUID
 from .recording import Recording
 
 KIND = "episode"
@@ -18,11 +18,10 @@ MAX_FRAMES = 100_000
 MARGIN_BYTES = 256 * 1024
 MAX_TEXT_CHARS = 1000
 MAX_INFO_ENTRIES = 64
-_UUID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def encode_recording(recording: Recording, uuid: str) -> bytes:
-    """Message of one episode; ``uuid`` (letters, digits, ``_.-``) makes sending it twice harmless."""
+    """Message of one episode; ``uuid`` (1 to 64 letters, digits and dashes) makes sending it twice harmless."""
     header = {
         "kind": KIND,
         "uuid": uuid,
@@ -81,8 +80,8 @@ def decode_recording(data: bytes, inputs: Mapping[str, PolicyFeature], action_di
 
 def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, PolicyFeature], action_dim: int) -> None:
     """Everything that can be said of an episode without its numbers."""
-    if not _UUID.fullmatch(uuid := _field(header, "uuid", str)):
-        raise MessageError(f"header field 'uuid' is {uuid[:80]!r}, expected 1 to 64 letters, digits and '_.-'")
+    if not UUID.fullmatch(uuid := _field(header, "uuid", str)):
+        raise MessageError(f"header field 'uuid' is {uuid[:80]!r}, expected 1 to 64 letters, digits and dashes")
     _field(header, "task", str)
     if len(info := _field(header, "info", dict)) > MAX_INFO_ENTRIES:
         raise MessageError(f"header field 'info' has {len(info)} entries, expected at most {MAX_INFO_ENTRIES}")
