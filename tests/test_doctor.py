@@ -287,14 +287,22 @@ def add_short(root):
 
 
 @pytest.mark.slow
-def test_numbers_that_are_not_finite_are_reported_and_kept(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("number", "said"), [(float("nan"), "nan to nan"), (1e30, "1e+30 to 1e+30"), (-3e38, "-3e+38 to -3e+38"), (1e9, "1e+09 to")]
+)
+def test_an_episode_of_numbers_that_make_no_sense_is_left_out(tmp_path, capsys, number, said):
+    """Two such numbers made NaN of stats.json, and the episodes beside theirs were called damaged."""
     root = tmp_path / "data"
-    sound(root, [1, float("nan")])
-    before = tree(root)
-    status, said = doctor(root, "--repair", capsys=capsys)
-    assert status == 1
-    assert f"{STATE}: 12 numbers are NaN or infinite, in episode 1" in said.out
-    assert tree(root) == before
+    sound(root, [1, number, 2, 3])
+    status, printed = doctor(root, "--repair", capsys=capsys)
+    assert status == 0
+    assert f"episode 1: its {STATE}[0] goes from {said}" in printed.out
+    assert [line for line in printed.out.splitlines() if line.startswith("problem episode")] == [
+        line for line in printed.out.splitlines() if line.startswith("problem episode 1:")
+    ]
+    assert_holds(root, [1, 2, 3])
+    assert "NaN" not in (root / "meta" / "stats.json").read_text()
+    assert "Infinity" not in (root / "meta" / "stats.json").read_text()
 
 
 @pytest.mark.slow

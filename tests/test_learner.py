@@ -6,7 +6,6 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -341,19 +340,31 @@ def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
 def test_rewards_that_the_demonstrations_did_not_announce_end_the_run(demonstrations, tmp_path, caplog, rewards, said):
     """Targets were clipped to [0, 1] without a word: with -1 for each step nothing can be learnt then."""
     config = small_config(metrics_dir=str(tmp_path))
-    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
-    learner.remember(annotate(learner.agent, make_recording(3), 64))
+    alone = torch.zeros(3, dtype=torch.bool)
+    unannounced = make_recording(3, intervention=alone, reward=torch.tensor(rewards))
+
+    def learner_of(*recordings):
+        source = TwoEpisodes()
+        source.left = list(recordings)
+        learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()}, source)
+        for _ in recordings:
+            learner._take(source, wait_s=0.2)
+        return learner
+
+    learner = learner_of(make_recording(3, intervention=alone))
     assert not learner.stopping.asked
-    learner.remember(annotate(learner.agent, replace(make_recording(3), reward=torch.tensor(rewards)), 64))
+    config = small_config(metrics_dir=str(tmp_path))
+    learner = learner_of(make_recording(3, intervention=alone), unannounced)
+    assert (len(learner.online), learner.progress.episodes.item()) == (3, 1)
     learner.after_update()
     with pytest.raises(SystemExit):
         learner.loss()
     assert said in caplog.text
     assert "--policy.value_range='[LOWEST, HIGHEST]'" in caplog.text
     config.value_range = (-50.0, 0.0)  # given by a person, who knows
-    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
-    learner.remember(annotate(learner.agent, replace(make_recording(3), reward=torch.tensor(rewards)), 64))
+    learner = learner_of(unannounced)
     assert not learner.stopping.asked
+    assert len(learner.online) == 3
 
 
 def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations, tmp_path, monkeypatch):

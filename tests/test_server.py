@@ -27,6 +27,7 @@ from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.replay.completion import journal_of
 from lerobot_serl.replay.facts import DemonstrationFacts
+from lerobot_serl.replay.plausible import Plausible
 from lerobot_serl.replay.recording import policy_input
 from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.replay.store import EpisodeStore, online_features
@@ -456,7 +457,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     root = tmp_path / "online"
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(root), port=0, max_lead_steps=5))
     progress = Progress(config)
-    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     assert collection.existing() is None
     with caplog.at_level(logging.INFO):
         collection.start(0, 0, resumed=False, facts=FACTS)
@@ -476,7 +477,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     # The process is not started here: a later run moves what the journal holds into the dataset, and knows what it has.
     collection._completion.finish = lambda: None
     collection._server.stop()
-    later = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    later = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     assert later.existing().num_episodes == 2
     assert journal_of(root).pending() == []
     receipt = later._receive(encode_recording(recording, "two"))  # the acknowledgement had been lost
@@ -487,7 +488,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
 def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged(tmp_path, demonstrations):
     """Afterwards it ended the learner, at each start again."""
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0), buffer_capacity=20)
-    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     assert collection._receive(encode_recording(make_recording(20), "fits")).frames == 20
     with pytest.raises(MessageError, match=r"episode of 21 steps, expected at most policy.buffer_capacity=20; raise it"):
         collection._receive(encode_recording(make_recording(21), "does-not"))
@@ -498,7 +499,7 @@ def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged
 
 def test_so_many_episodes_may_wait_and_the_next_is_left_with_its_sender(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
-    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     for number in range(MAX_WAITING_EPISODES):
         collection._receive(encode_recording(make_recording(3), f"{number:02d}"))
     late = encode_recording(make_recording(3), "late")
@@ -516,7 +517,7 @@ def test_a_simulated_actor_waits_from_the_first_step_beyond_the_lead(tmp_path, d
     online = OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0, max_lead_steps=5)
     config = small_config(online=online, startup=StartupConfig(collect_steps=10, critic_updates=0))
     progress = Progress(config)
-    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     told = []
     collection._server.progressed = told.append
     for progress.env_steps in (torch.tensor(steps) for steps in (9, 15, 16)):
@@ -526,7 +527,7 @@ def test_a_simulated_actor_waits_from_the_first_step_beyond_the_lead(tmp_path, d
 
 def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
-    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     data = encode_recording(make_recording(3), "one")
     together = threading.Barrier(8)
     real_write = collection._journal.write
@@ -552,7 +553,7 @@ def test_a_journal_that_cannot_be_written_for_a_while_costs_no_episode(tmp_path,
     """Permission denied; as root, whom nothing is denied, a file stands where the directory has to be."""
     is_root = os.geteuid() == 0
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
-    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     collection.start(0, 0, resumed=False, facts=FACTS)
     collection._completion.finish = lambda: None
     client = LearnerClient(collection.address, patience_s=5, name="arm")
@@ -585,7 +586,7 @@ def test_a_journal_that_cannot_be_written_for_a_while_costs_no_episode(tmp_path,
 def test_the_online_dataset_must_not_be_the_demonstrations(demonstrations):
     config = small_config(online=OnlineConfig(repo_id=demonstrations.repo_id, root=str(demonstrations.root), port=0))
     with pytest.raises(ValueError, match=r"policy\.online\.repo_id='test/tiny'"):
-        Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+        Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
 
 
 def test_nor_when_the_demonstrations_are_an_older_online_dataset(tmp_path, demonstrations):
@@ -593,13 +594,13 @@ def test_nor_when_the_demonstrations_are_an_older_online_dataset(tmp_path, demon
     older.append([("one", make_recording(3))])
     config = small_config(online=OnlineConfig(repo_id="test/older", root=str(tmp_path / "older"), port=0))
     with pytest.raises(ValueError, match="need a dataset of their own"):
-        Collection(small_agent(config), config, Progress(config), older.open().meta)
+        Collection(small_agent(config), config, Progress(config), older.open().meta, Plausible())
 
 
 def test_counting_on_after_resume(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     progress = Progress(config)
-    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
     collection.start(100, 10, resumed=False, facts=FACTS)  # episodes of an earlier run are not this run's
     assert (progress.env_steps.item(), progress.episodes.item()) == (0, 0)
@@ -611,7 +612,7 @@ def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, de
     online = OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0, publish_every=8)
     config = small_config(online=online)
     progress = Progress(config)
-    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
     collection.start(0, 0, resumed=False, facts=FACTS)
     published = []
@@ -631,7 +632,7 @@ def whole_policy(publisher):
 
 def test_the_facts_of_the_demonstrations_reach_the_actor(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
-    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta)
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     collection._server.start = lambda: None
     collection.start(0, 0, resumed=False, facts=FACTS)
     header, tensors = decode(whole_policy(collection._publisher))

@@ -45,7 +45,6 @@ class Episode:
         first_index: of the whole dataset, as the data claim.
         tasks: task indices, each once.
         summary: feature -> its smallest, largest and mean values.
-        not_finite: feature -> how many numbers are NaN or infinite.
         row: its line in ``meta/episodes``, where that fits the data.
         spans: camera -> place in its videos.
         faults: why it cannot be used; empty if it can.
@@ -60,7 +59,6 @@ class Episode:
     first_index: int
     tasks: list[int]
     summary: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=dict)
-    not_finite: dict[str, int] = field(default_factory=dict)
     row: Mapping[str, Any] | None = None
     spans: dict[str, Span] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -126,9 +124,6 @@ def _episode(path: Path, chunk: int, file: int, numbers: Mapping[str, np.ndarray
         episode.faults.append(f"its timestamps are not those of {fps} frames per second")
     for key, value in numbers.items():
         if key not in DEFAULT_FEATURES:
-            finite = np.isfinite(value)
-            if not finite.all():
-                episode.not_finite[key] = int(value.size - finite.sum())
             with np.errstate(all="ignore"):
                 episode.summary[key] = (value.min(axis=0), value.max(axis=0), value.mean(axis=0, dtype=np.float64))
     return episode

@@ -12,6 +12,7 @@ from .episode import Episode, numeric_features, read_episodes
 from .finding import Finding, has_problems, named, note, ok, problem
 from .footage import Footage
 from .meta_tables import EpisodeRows, read_tasks, tasks_from_rows
+from .outliers import find_outliers
 from .progress import bar
 from .table_file import UnreadableError, open_table
 
@@ -71,6 +72,7 @@ def examine(root: Path) -> Examination:
         remedy = "makes it anew from the data; the names of the joints and the type of the robot are lost"
         found.findings.append(problem(f"meta/info.json {found.description.lost}", remedy))
     episodes = _read_data(found, found.description)
+    find_outliers(episodes)
     rows = EpisodeRows(root)
     found.findings += rows.findings
     if wrong := rows.give_to(episodes):
@@ -144,13 +146,6 @@ def _report_faults(found: Examination) -> None:
         found.findings.append(problem(f"episode {episode.number}: {'; '.join(episode.faults)}", "leaves it out"))
     if more := found.left_out[MOST_FAULTS:]:
         found.findings.append(problem(f"{named([episode.number for episode in more])} cannot be trusted either", "leaves them out"))
-    not_finite: dict[str, dict[int, int]] = {}
-    for episode in found.kept:
-        for key, count in episode.not_finite.items():
-            not_finite.setdefault(key, {})[episode.number] = count
-    for key, counts in not_finite.items():
-        text = f"{key}: {sum(counts.values())} numbers are NaN or infinite, in {named(list(counts))}"
-        found.findings.append(problem(f"{text}. A repair keeps them; lerobot-edit-dataset can delete episodes"))
 
 
 def _check_order(found: Examination, description: Description, rows: EpisodeRows) -> None:

@@ -15,6 +15,7 @@ from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.completion import CompletionProcess, StoreSettings, complete, journal_of
 from ..replay.facts import DemonstrationFacts
+from ..replay.plausible import Plausible
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, online_features
@@ -38,6 +39,7 @@ class Collection:
         config: the policy's configuration.
         progress: counters; written by the training thread only.
         dataset_meta: of the demonstrations; the online dataset gets the same observations, actions and rate.
+        plausible: which numbers an episode may hold.
         comes_back: see :class:`LearnerServer`.
 
     Raises:
@@ -52,6 +54,7 @@ class Collection:
         config: SerlSacConfig,
         progress: Progress,
         dataset_meta: LeRobotDatasetMetadata,
+        plausible: Plausible,
         comes_back: Callable[[], bool] = lambda: False,
     ) -> None:
         online = config.online
@@ -66,7 +69,7 @@ class Collection:
             raise ValueError(
                 f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
             )
-        self._agent, self._config, self._progress = agent, config, progress
+        self._agent, self._config, self._progress, self._plausible = agent, config, progress, plausible
         self._lock = OwnedLock(
             self.store.versions.directory / "learner.lock", f"policy.online.repo_id={online.repo_id!r}: the dataset in {self.store.root}",
             "Stop that learner, or name another dataset for the online episodes.",
@@ -74,7 +77,7 @@ class Collection:
         self._lock.acquire()
         self._arrived: queue.Queue[Recording] = queue.Queue()
         self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
-        if left := complete(settings, shows_progress=True):
+        if left := complete(settings, shows_progress=True, plausible=plausible):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
         # An actor process sends an episode again if the acknowledgement did not get through, even days later.
         self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()
@@ -177,6 +180,8 @@ class Collection:
                 f"episode of {len(recording)} steps, expected at most policy.buffer_capacity={self._config.buffer_capacity}; "
                 "raise it, or end episodes sooner (--episode_time_s)"
             )
+        if (flaw := self._plausible.flaw_of(recording)) is not None:
+            raise MessageError(f"an episode makes no sense: {flaw} (--policy.online.reach={self._config.online.reach:g})")
         with self._receiving:
             is_new = uuid not in self._seen
             if is_new:

@@ -19,7 +19,6 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
-from ..replay.labels import pays_once_at_its_end
 from ..replay.memory import BASE, ReplayMemory
 from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
@@ -78,18 +77,16 @@ class Learner:
         loop = TrainLoop.find()
         self.stopping, self.guard = Stopping(loop), UpdateGuard(config.guard.max_bad_updates)
         self._update: _Update | None = None
-        self._range_is_guessed = False
         if not self._resumed:
             progress.restart(torch.initial_seed())
         self.generator.set_state(progress.generator_state.cpu())
-        # What can fail quickly comes first: the online dataset and the port, then the demonstrations.
+        # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
+        keys = list(config.input_features or {})
+        reader = EpisodeReader(LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root), keys)
+        self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader, dataset_meta.repo_id))
         self.collection = source
         if config.online.enabled and source is None:
-            self.collection = Collection(agent, config, progress, dataset_meta, lambda: self.stopping.is_for_a_restart)
-        keys = list(config.input_features or {})
-        dataset = LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root)
-        reader = EpisodeReader(dataset, keys)
-        self._decide(reader, dataset_meta.repo_id)
+            self.collection = Collection(agent, config, progress, dataset_meta, self._plausible, lambda: self.stopping.is_for_a_restart)
         agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
         assert config.discount is not None
         self.value_range = config.value_range
@@ -224,6 +221,9 @@ class Learner:
             arrived = collection.arrived(wait_s)
             if arrived is None:
                 return
+            if (flaw := self._plausible.flaw_of(arrived)) is not None:  # from a source in this process; the server has refused such
+                self.stopping.ask(f"An episode makes no sense: {flaw}.")
+                return
             self.intake.begin(arrived)
         done = self.intake.advance()
         if done is None:
@@ -244,13 +244,13 @@ class Learner:
 
     def remember(self, episode: Episode) -> None:
         """Put an episode into the memories: all of it into the robot's, what a person did also into the demonstrations'."""
-        self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
-        if self._range_is_guessed and not pays_once_at_its_end(episode.reward.numpy(), episode.terminated):
-            self.stopping.ask(
-                f"An episode has rewards from {episode.reward.min():g} to {episode.reward.max():g}, {episode.reward.sum():g} together; the "
-                "demonstrations' are 0 or 1, at the end, so that the critics' targets are clipped to [0, 1], and would be wrong. Begin a new run "
-                "with --policy.value_range='[LOWEST, HIGHEST]' of what an episode can return, or with --reward.source=success on the robot side."
+        if not episode.is_finite:
+            logging.warning(
+                "An episode is left out of learning: its numbers make sense by themselves, but of them ACT makes NaN or infinite ones. "
+                "Lower --policy.online.reach to refuse the like of it."
             )
+            return
+        self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
         by_person = intervened_segments(episode)
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
@@ -262,7 +262,7 @@ class Learner:
     def _start_collection(self, collection: EpisodeSource, keys: list[str], facts: DemonstrationFacts) -> None:
         dataset = collection.existing()
         if dataset is not None:
-            for recording in self._read_all(EpisodeReader(dataset, keys), "Online episodes"):
+            for recording in self._read_all(EpisodeReader(dataset, keys, self._plausible), "Online episodes"):
                 self.remember(annotate(self.agent, recording, self.config.annotation_batch_size))
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, facts=facts)
@@ -272,16 +272,17 @@ class Learner:
             self.stopping.end_if_asked()
             yield reader.read(index)
 
-    def _decide(self, reader: EpisodeReader, dataset: str) -> None:
-        """Fill in what the data decide, and say so."""
+    def _decide(self, reader: EpisodeReader, dataset: str) -> bool:
+        """Fill in what the data decide, and say so; returns whether rewards of other kinds than the demonstrations' would now be wrong."""
         config, lengths = self.config, reader.lengths
         logging.info(f"Demonstrations {dataset}: {len(lengths)} episodes, {sum(lengths)} frames. Labels: {reader.rule.value}.")
         if config.discount is None:
             median = statistics.median(lengths)
             config.discount = round(VALUE_AT_START ** (1.0 / median), 5)
             logging.info(f"discount=auto: {config.discount} (median demonstration of {median:.0f} steps)")
-        if config.value_range is None and reader.binary_rewards and config.backup_entropy == "none":
-            config.value_range, self._range_is_guessed = (0.0, 1.0), True
+        range_is_guessed = config.value_range is None and reader.binary_rewards and config.backup_entropy == "none"
+        if range_is_guessed:
+            config.value_range = (0.0, 1.0)
             logging.info("value_range=auto: targets are clipped to [0, 1], as rewards are 0 or 1 and only the end of an episode pays")
         if config.actor.edit_scale is None:
             self._decide_reach(reader)
@@ -290,6 +291,7 @@ class Learner:
             if config.online.enabled:
                 meaning = "a takeover counts as" if reader.binary_rewards else "rewards are not only 0 and 1, so a takeover is not"
                 logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
+        return range_is_guessed
 
     def _decide_reach(self, reader: EpisodeReader) -> None:
         """An edit as large as what the action does in a step: small where actions are places, large where they are motions.

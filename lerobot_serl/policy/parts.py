@@ -196,6 +196,9 @@ class OnlineConfig:
     publish_every: int = 50
     # Steps that a simulated actor may run ahead of the learner before it has to wait; real robots never wait.
     max_lead_steps: int = 100
+    # An episode is refused when a number of it lies farther outside the demonstrations' range than so many times that range (for an entry that
+    # stood still there, its size counts, or 1; for rewards 100): a fault of a sensor, of which ACT would make NaN.
+    reach: float = 100.0
     # A takeover ends the policy's part of an episode as a failure (the person's part counts as it came out). Empty: where rewards are 0 or 1.
     takeover_is_failure: bool | None = None
     # Store camera images as video instead of single images.
@@ -209,7 +212,7 @@ class OnlineConfig:
     @checks_settings
     def __post_init__(self) -> None:
         require(0 <= self.port < 65536, "policy.online.port", self.port, "a port number, or 0 for any free port")
-        require_positive(self, "policy.online.", "publish_every")
+        require_positive(self, "policy.online.", "publish_every", "reach")
         require_not_negative(self, "policy.online.", "max_lead_steps")
         # What the files hold is looked at where the learner starts: this configuration also comes to machines that do not have them.
         require(

@@ -23,6 +23,7 @@ from ..transport import MessageError
 from .journal import DamagedFileError, EpisodeJournal, uuid_of
 
 if TYPE_CHECKING:
+    from .plausible import Plausible
     from .recording import Recording
 
 # Appended with one opening of the dataset; bounds the memory of the process.
@@ -49,16 +50,20 @@ def journal_of(root: Path) -> EpisodeJournal:
     return EpisodeJournal(root.with_name(f"{root.name}.journal"))
 
 
-def complete(settings: StoreSettings, openings: int | None = None, shows_progress: bool = False) -> int:
+def complete(
+    settings: StoreSettings, openings: int | None = None, shows_progress: bool = False, plausible: "Plausible | None" = None
+) -> int:
     """Move pending episodes into the dataset, the oldest first; returns how many it gained.
 
     Args:
         settings: of the dataset.
         openings: how often it may be opened, for `EPISODES_PER_OPENING` episodes each; None: as often as it takes.
+        plausible: episodes that make no sense by this are set aside, as are files that cannot be read. A learner refuses them; one of an earlier
+            release did not.
         shows_progress: draw a progress bar where there is more than one opening's work.
 
     May be killed at any instant, and repeated: an episode's file goes when the dataset has it, and one that the dataset has is not added
-    again. Files that cannot be read are set aside.
+    again.
 
     Raises:
         LockedError: another process completes this dataset.
@@ -76,7 +81,7 @@ def complete(settings: StoreSettings, openings: int | None = None, shows_progres
             starts, desc=f"Online dataset: {EPISODES_PER_OPENING} episodes each", disable=not shows_progress or len(starts) < 2
         ):
             files, known = pending[start : start + EPISODES_PER_OPENING], store.uuids()
-            episodes = [episode for path in files if uuid_of(path) not in known and (episode := _read(journal, path, settings))]
+            episodes = [episode for path in files if uuid_of(path) not in known and (episode := _read(journal, path, settings, plausible))]
             if episodes:
                 store.append(episodes)
             for path in files:
@@ -85,7 +90,7 @@ def complete(settings: StoreSettings, openings: int | None = None, shows_progres
     return added
 
 
-def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings) -> "tuple[str, Recording] | None":
+def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausible: "Plausible | None") -> "tuple[str, Recording] | None":
     from lerobot.utils.feature_utils import dataset_to_policy_features
 
     from .recording_message import decode_recording
@@ -93,7 +98,10 @@ def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings) -> "tupl
     features = dataset_to_policy_features(settings.features)
     action = features.pop("action")
     try:
-        return uuid_of(path), decode_recording(journal.read(path), features, action.shape[0])[1]
+        recording = decode_recording(journal.read(path), features, action.shape[0])[1]
+        if plausible is not None and (flaw := plausible.flaw_of(recording)) is not None:
+            raise MessageError(f"it makes no sense: {flaw}")
+        return uuid_of(path), recording
     except (DamagedFileError, MessageError) as error:
         journal.set_aside(path, str(error))
         return None

@@ -1,5 +1,6 @@
 """Reading episodes out of a LeRobotDataset, checked and labelled."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,8 @@ from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
 from .facts import DemonstrationFacts, gather_facts
-from .labels import INTERVENTION, LABEL_COLUMNS, LabelRule, Labels, choose_rule, label_episode, pays_once_at_its_end
+from .labels import INTERVENTION, LABEL_COLUMNS, REWARD, LabelRule, Labels, choose_rule, label_episode, pays_once_at_its_end
+from .plausible import Plausible
 from .recording import Recording
 
 EPISODE_INDEX = "episode_index"
@@ -31,13 +33,15 @@ class EpisodeReader:
     Args:
         dataset: opened without delta timestamps.
         observation_keys: features to read.
+        plausible: episodes that make no sense by this are left out, with a word: one bad episode must not keep a run from its data. None: they
+            are refused, as the demonstrations' must be.
 
     Raises:
-        ValueError: an episode of one frame (unless it was recorded as terminated there: that is a transition), a NaN or infinite number
-            (episode, frame and key are named), or labels without any success.
+        ValueError: an episode of one frame (unless it was recorded as terminated there: that is a transition), a number that is not finite or
+            absurdly large (episode, frame and key are named), or labels without any success.
     """
 
-    def __init__(self, dataset: LeRobotDataset, observation_keys: Sequence[str]) -> None:
+    def __init__(self, dataset: LeRobotDataset, observation_keys: Sequence[str], plausible: Plausible | None = None) -> None:
         self._dataset = dataset
         self._images = [key for key in observation_keys if key in dataset.meta.camera_keys]
         self._vectors = [key for key in observation_keys if key not in self._images]
@@ -49,7 +53,10 @@ class EpisodeReader:
         self._labels = {key: self._columns[key].reshape(len(self._columns[key])) for key in labels}
         self.spans = list(_spans(self._columns[EPISODE_INDEX]))
         self.rule: LabelRule = choose_rule(self._labels, dataset.repo_id)
-        self._check()
+        if plausible is None:
+            self._refuse_flaws()
+        else:
+            self._leave_out_flaws(plausible)
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -64,6 +71,12 @@ class EpisodeReader:
         """Names, ranges and lengths."""
         starts, states = [span.start for span in self.spans], self._columns.get(OBS_STATE)
         return gather_facts(self._dataset.features, self._columns[ACTION], states, starts, self.lengths)
+
+    def plausible(self, reach: float, pays_once: bool) -> Plausible:
+        """Bounds around these episodes, for others of the same robot and task; arguments as :meth:`Plausible.around`."""
+        columns = {key: value for key, value in self._columns.items() if key == ACTION or key in self._vectors}
+        columns[REWARD] = np.concatenate([self._labelled(span).reward for span in self.spans])
+        return Plausible.around({key: (value.min(axis=0), value.max(axis=0)) for key, value in columns.items()}, reach, pays_once)
 
     @property
     def action_change(self) -> np.ndarray:
@@ -106,7 +119,12 @@ class EpisodeReader:
         columns = {key: value[span.start : span.stop] for key, value in self._labels.items()}
         return label_episode(self.rule, columns, span.stop - span.start)
 
-    def _check(self) -> None:
+    def _flaw(self, span: _Span, plausible: Plausible) -> str | None:
+        columns = {key: value[span.start : span.stop] for key, value in self._columns.items() if value.dtype.kind == "f" and key != REWARD}
+        labels = self._labelled(span)
+        return plausible.flaw({**columns, REWARD: labels.reward}, labels.terminated)
+
+    def _refuse_flaws(self) -> None:
         for span in self.spans:
             recorded_end = self.rule is LabelRule.RECORDED and self._labelled(span).terminated
             if span.stop - span.start < 2 and not recorded_end:
@@ -115,31 +133,21 @@ class EpisodeReader:
                     f"Remove it: lerobot-edit-dataset --repo_id={self._dataset.repo_id} --operation.type=delete_episodes "
                     f'--operation.episode_indices="[{span.episode}]"'
                 )
-        for key, values in self._columns.items():
-            check_finite(values, key, self._columns[EPISODE_INDEX], self._dataset.repo_id)
+            if (flaw := self._flaw(span, Plausible())) is not None:
+                raise ValueError(
+                    f"Dataset {self._dataset.repo_id}: episode {span.episode}, {flaw}. Learning from it would destroy the critics; leave it out: "
+                    f"lerobot-serl-doctor {self._dataset.root} --repair"
+                )
 
-
-def check_finite(values: np.ndarray, key: str, episode_index: np.ndarray, dataset: str) -> None:
-    """Raise on the first NaN or infinite number.
-
-    Args:
-        values: ``(N, ...)``.
-        episode_index: ``(N,)`` of each frame.
-
-    Raises:
-        ValueError: naming episode, frame within the episode, and key.
-    """
-    if values.dtype.kind != "f":
-        return
-    bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-    if bad.any():
-        row = int(np.argmax(bad))
-        episode = int(episode_index[row])
-        frame = row - int(np.argmax(episode_index == episode))
-        raise ValueError(
-            f"Dataset {dataset}: episode {episode}, frame {frame}, '{key}' is {values[row].tolist()}; expected finite numbers. "
-            "Remove or repair that episode; learning from it would destroy the critics."
-        )
+    def _leave_out_flaws(self, plausible: Plausible) -> None:
+        flaws = {span: flaw for span in self.spans if (flaw := self._flaw(span, plausible)) is not None}
+        if flaws:
+            span, flaw = next(iter(flaws.items()))
+            logging.warning(
+                f"Dataset {self._dataset.repo_id}: {len(flaws)} of {len(self.spans)} episodes are left out of learning, since their numbers make "
+                f"no sense; the first is episode {span.episode}, {flaw}. lerobot-serl-doctor {self._dataset.root} tells more."
+            )
+        self.spans = [span for span in self.spans if span not in flaws]
 
 
 def _spans(episode_index: np.ndarray) -> Iterator[_Span]:

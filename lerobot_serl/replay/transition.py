@@ -50,6 +50,11 @@ class Episode:
         return len(self) if self.terminated else len(self) - 1
 
     @property
+    def is_finite(self) -> bool:
+        """Whether no number is NaN or infinite."""
+        return all(bool(value.isfinite().all()) for value in self._tensors().values() if value.is_floating_point())
+
+    @property
     def success(self) -> bool:
         """Reached a rewarded termination."""
         return self.terminated and bool(self.reward[-1] > 0)
