@@ -155,6 +155,24 @@ def test_wrong_acknowledgements_end_sending_while_weights_come(tmp_path, learner
     side.close()
 
 
+def test_three_refused_in_a_row_end_collection(side, received):
+    """Whoever collects what will never be taken should know; those that an earlier process left say nothing about now."""
+    bad = torch.zeros(5, 3)
+    for name in ("old-1", "old-2", "old-3"):
+        side.spool.write(ONE, name, message(name, action=bad))
+    for names, action in ((("bad-1", "bad-2"), bad), (("good",), None), (("bad-3", "bad-4"), bad)):
+        for name in names:
+            side.sender.keep(ONE, name, message(name) if action is None else message(name, action=action))
+    side.connect()
+    assert side.sender.wait_for("bad-4", lambda: True)
+    assert (received(), side.sender.problem) == (["good"], None)
+    side.sender.keep(ONE, "bad-5", message("bad-5", action=bad))
+    eventually(lambda: side.sender.problem is not None)
+    assert str(side.sender.problem).startswith(
+        "The learner refused 3 episodes in a row, the last one because of: INVALID_ARGUMENT: 'action' is "
+    )
+
+
 def test_episodes_for_another_dataset_stay(side, received):
     side.keep("theirs", dataset=TWO)
     side.keep("ours")

@@ -15,6 +15,8 @@ from .spool import OnlineDataset, Spool
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 1.0
 POLL_S = 0.2
 TELL_EVERY_S = 30.0
+# Episodes of this process refused in a row: after so many, what is collected is of no use, and the arm moves for nothing.
+MOST_REFUSED = 3
 
 
 class UnsavedError(OSError):
@@ -48,6 +50,7 @@ class Sender:
         self._unsaved: list[_Unsaved] = []
         self._save_again_s = 0.0
         self._open: set[str] = set()
+        self._refused = 0
         self._closed = threading.Event()
         self._name = NamePatience()
         self.problem: Exception | None = None
@@ -183,8 +186,10 @@ class Sender:
                 self._client.send(uuid_of(path), data, self.throttled)
             except EpisodeRefused as error:
                 self._spool.refuse(path, str(error))
+                self._count_refused(uuid_of(path), error)
             else:
                 self._name.after(None)
+                self._refused = 0
                 self._spool.acknowledge(path)
         self._settle(uuid_of(path))
 
@@ -198,6 +203,14 @@ class Sender:
             logging.info("The episode that was in memory alone has arrived.")
             self._forget(episode)
         self._settle(episode.uuid)
+
+    def _count_refused(self, uuid: str, error: EpisodeRefused) -> None:
+        """What an earlier process left does not count: it says nothing about what is collected now."""
+        self._refused += uuid in self._open
+        if self._refused >= MOST_REFUSED:
+            self.problem = LearnerRefused(
+                f"The learner refused {self._refused} episodes in a row, the last one because of: {error}. They are kept in the spool's 'refused'."
+            )
 
     def _forget(self, episode: _Unsaved) -> None:
         """It is in the spool, or has arrived; perhaps both, then it is sent again, which is harmless."""
