@@ -13,7 +13,7 @@ from ..policy.agent import LEARNER_ONLY, EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..replay.recording import policy_input
-from ..transport import MessageError, Phase, TensorClaim
+from ..transport import MessageError, Phase
 from ..words import printable
 from .policy_message import WeightsHeader, check_tensors, claims_of, shown, whole_number
 from .session import Chunk
@@ -51,8 +51,10 @@ class ReceivedPolicy:
         said = WeightsHeader.of(header)
         self.version, self.phase, self.dataset = said.version, said.phase, OnlineDataset.of(header)
         self.config, self.fps, self.facts = _settings(header, device)
-        self._expected = _expected(self.config, sum(tensor.nbytes for tensor in tensors.values()))
+        sketch = _sketch(self.config, sum(tensor.nbytes for tensor in tensors.values()))
+        self._expected = {name: claim for name, claim in claims_of(sketch.state_dict()).items() if not name.startswith(LEARNER_ONLY)}
         check_tensors(tensors, self._expected, whole=True)
+        _rehearse(sketch)
         self._agent = EditAgent(self.config).to(device).requires_grad_(False)
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
@@ -135,23 +137,36 @@ def _config(said: Any, device: str) -> SerlSacConfig:
     return config
 
 
-def _expected(config: SerlSacConfig, came_bytes: int) -> dict[str, TensorClaim]:
-    """What has to be sent of a policy, found out without memory: its networks are built, and look at an observation, on PyTorch's meta device.
+def _sketch(config: SerlSacConfig, came_bytes: int) -> EditAgent:
+    """The policy's networks without memory, on PyTorch's meta device, where every tensor has a shape and no numbers.
 
     Raises:
-        MessageError: they cannot be built, do not fit each other, or would need far more memory than came.
+        MessageError: they cannot be built, or would need far more memory than came.
     """
     try:
         with torch.device("meta"):
             agent = EditAgent(config)
-            features, base = agent.observe({key: torch.empty(1, *item.shape) for key, item in (config.input_features or {}).items()})
-            agent.critic(features, agent.actor.along_chunk(agent.actor(features, base)[0]))
     except Exception as error:  # of whatever kind: LeRobot's and PyTorch's, of sizes that do not fit
         raise MessageError(f"the learner's policy cannot be built: {_one_line(error)}") from error
     needed_bytes = sum(tensor.nbytes for tensor in (*agent.parameters(), *agent.buffers()))
     if needed_bytes > 2 * came_bytes + SPARE_BYTES:
         raise MessageError(f"the learner's policy would take {needed_bytes / 1e6:.0f} MB, of which it sent {came_bytes / 1e6:.0f} MB")
-    return {name: claim for name, claim in claims_of(agent.state_dict()).items() if not name.startswith(LEARNER_ONLY)}
+    return agent
+
+
+def _rehearse(sketch: EditAgent) -> None:
+    """Look at an observation, without numbers: what does not fit each other shows here, and not in front of a robot.
+
+    Raises:
+        MessageError: these networks cannot act.
+    """
+    try:
+        with torch.device("meta"):
+            observation = {key: torch.empty(1, *feature.shape) for key, feature in (sketch.config.input_features or {}).items()}
+            features, base = sketch.observe(observation)
+            sketch.critic(features, sketch.actor.along_chunk(sketch.actor(features, base)[0]))
+    except Exception as error:  # as above
+        raise MessageError(f"the learner's policy cannot act: {_one_line(error)}") from error
 
 
 def _setup(config: SerlSacConfig, fps: int, facts: DemonstrationFacts | None) -> dict[str, Any]:
