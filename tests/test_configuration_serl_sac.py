@@ -1,6 +1,7 @@
 """Settings: what is refused, and with which words; and that a checkpoint's file gives them back."""
 
 import json
+from pathlib import Path
 
 import draccus
 import pytest
@@ -8,7 +9,7 @@ from draccus.utils import DecodingError
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 
 from lerobot_serl import SerlSacConfig
-from lerobot_serl.policy.bounds import BACKBONES, BOUNDS
+from lerobot_serl.policy.bounds import BACKBONES, BOUNDS, LARGEST_IMAGE, LARGEST_VECTOR, MOST_FEATURES, MOST_LAYERS, WIDEST_LAYER
 
 
 def parse(*flags):
@@ -155,3 +156,13 @@ def test_a_checkpoint_obeys_the_bounds(tmp_path, change):
     (tmp_path / "config.json").write_text(json.dumps(document))
     with pytest.raises(DecodingError, match="=1000000000: expected"):
         PreTrainedConfig.from_pretrained(tmp_path)
+
+
+def test_the_document_has_the_same_bounds():
+    text = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for name, _, most in SIZES:
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert f"{most:,}" in row, row
+    for most in (MOST_LAYERS, MOST_FEATURES, WIDEST_LAYER, LARGEST_VECTOR, LARGEST_IMAGE):
+        assert f" {most:,}" in text
