@@ -103,6 +103,7 @@ def test_networks_have_bounds(network, sizes):
     ("flag", "words"),
     [
         ("--act.n_heads=3", "policy.act.n_heads=3: expected a divisor of dim_model, 512"),
+        ("--act.n_heads=16 --act.chunk_size=10000", r"chunk_size=10000: expected n_heads \* chunk_size \*\* 2 of at most 1000000000, with 16"),
         ("--act.vision_backbone=vgg16", "policy.act.vision_backbone='vgg16': expected one of resnet18, resnet34"),
         ("--act.vision_backbone=resnet18_weights", "policy.act.vision_backbone"),
         ("--act.feedforward_activation=tanh", "policy.act.feedforward_activation='tanh': expected one of relu, gelu, glu"),
@@ -111,7 +112,7 @@ def test_networks_have_bounds(network, sizes):
 )  # fmt: skip
 def test_an_architecture_is_one_that_there_is(flag, words):
     with pytest.raises(DecodingError, match=words):
-        parse(flag)
+        parse(*flag.split())
 
 
 def test_every_backbone_is_one_of_torchvisions():

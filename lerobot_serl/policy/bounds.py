@@ -37,6 +37,8 @@ MOST_LAYERS, WIDEST_LAYER = 16, 8_192
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MOST_FEATURES, MOST_DIMENSIONS, LONGEST_NAME = 64, 4, 200
 LARGEST_VECTOR, LARGEST_IMAGE = 100_000, 3 * 4_096 * 4_096
+# Numbers with which the steps of a chunk look at each other, in each layer: n_heads * chunk_size ** 2.
+LARGEST_ATTENTION = 1_000_000_000
 
 
 def require_bounds(owner: object, group: str) -> None:
@@ -64,7 +66,7 @@ def require_features(kind: str, features: "Mapping[str, PolicyFeature] | None") 
         ValueError: naming the feature.
     """
     found = features or {}
-    remedy = "Is this policy from somebody that you trust?"
+    remedy = "Record fewer or smaller ones; or is this policy from somebody that you do not know?"
     require(len(found) <= MOST_FEATURES, kind, f"{len(found)} features", f"at most {MOST_FEATURES}", remedy)
     for name, feature in found.items():
         require(0 < len(name) <= LONGEST_NAME and name.isprintable(), kind, name[:LONGEST_NAME], "a name of printable letters", remedy)

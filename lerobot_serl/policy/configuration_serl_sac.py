@@ -10,7 +10,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 
 from ..setting_error import checks_settings
-from .bounds import BACKBONES, require_bounds, require_features
+from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features
 from .optimizer import PerNetworkAdamConfig
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .validation import require, require_not_negative, require_positive
@@ -48,6 +48,11 @@ class ActArchitecture:
         require(
             self.dim_model % self.n_heads == 0,
             "policy.act.n_heads", self.n_heads, f"a divisor of dim_model, {self.dim_model}", "Choose another --policy.act.n_heads.",
+        )  # fmt: skip
+        require(
+            self.n_heads * self.chunk_size**2 <= LARGEST_ATTENTION,
+            "policy.act.chunk_size", self.chunk_size, f"n_heads * chunk_size ** 2 of at most {LARGEST_ATTENTION}, with {self.n_heads} heads",
+            "Lower one of them.",
         )  # fmt: skip
         choices = {"vision_backbone": BACKBONES, "feedforward_activation": ("relu", "gelu", "glu")}
         for name, allowed in choices.items():
