@@ -209,6 +209,13 @@ def test_there_are_enough_of_them():
     assert len(FALSE) >= 60
 
 
+def test_networks_that_cannot_act_are_not_tried_on_a_robot(learner):
+    """Every tensor is there; but LeRobot's ACT asks for a state in the middle of an episode."""
+    learner.messages = [encode(*genuine(input_features={ENV_STATE: INPUTS[ENV_STATE]}))]
+    with pytest.raises(MessageError, match="cannot act: KeyError: 'observation.state'"):
+        receive(learner.address)
+
+
 def test_numbers_that_do_not_travel_are_counted_too(learner, monkeypatch):
     """Samples and interpolation are no tensors of the message."""
     header, tensors = copy.deepcopy(POLICY)
