@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from .words import printable
+
 HEADER_KEY = "serl"
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 1024 * 1024
@@ -16,6 +18,7 @@ MAX_TENSORS = 4096
 MAX_DIMENSIONS = 8
 MAX_NAME_CHARS = 200
 MAX_NUMBER_CHARS = 40
+MAX_REASON_CHARS = 800
 _LARGEST_INTEGER = 2**63
 DTYPES = {
     "F32": torch.float32,
@@ -32,7 +35,10 @@ DTYPES = {
 
 
 class MessageError(ValueError):
-    """A message is not what the protocol says."""
+    """A message is not what the protocol says. The words, of which the peer may have chosen some, fit a line."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(printable(reason, MAX_REASON_CHARS))
 
 
 @dataclass(frozen=True)

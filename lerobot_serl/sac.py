@@ -206,7 +206,7 @@ def entropy_of_tanh_gaussian(std: float, points: int = 4001) -> float:
     ``H = 0.5 log(2 pi e std^2) + E[log(1 - tanh(x)^2)]``; the expectation by the trapezoidal rule over +-8 std. A target equal to
     the initial entropy leaves the temperature without a drift at the start (docs/algorithm.md).
     """
-    x = torch.linspace(-8.0 * std, 8.0 * std, points, dtype=torch.float64)
+    x = torch.linspace(-8.0 * std, 8.0 * std, points, dtype=torch.float64, device="cpu")  # also while a network is built without memory
     density = torch.exp(-0.5 * (x / std) ** 2) / (std * math.sqrt(2 * math.pi))
     log_slope = 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
     return 0.5 * math.log(2 * math.pi * math.e * std**2) + float(torch.trapezoid(density * log_slope, x))

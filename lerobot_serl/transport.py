@@ -9,6 +9,7 @@ so that two versions never talk past each other.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Any
 
 import safetensors.torch
@@ -22,6 +23,8 @@ PROTOCOL = 3
 # whether the learner may hold an acknowledgement back; the acknowledgement itself.
 PROTOCOL_KEY, ACTOR_KEY, SESSION_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "serl-actor", "serl-session", "serl-run", "serl-version"
 THROTTLE_KEY, RECEIPT_KEY = "serl-throttle", "serl-receipt"
+# Kinds of message with weights: everything that acting needs, and what has changed since.
+POLICY, WEIGHTS = "policy", "weights"
 # Details of the status CANCELLED when the learner ends; any other CANCELLED is a call that was ended for being slow, or by its caller.
 FINISHED = "the learner has finished"
 # Details of the status UNAVAILABLE when the learner was stopped by SIGTERM, as a restart does.
@@ -35,6 +38,14 @@ DIGEST_BYTES = 32
 
 Header = dict[str, Any]
 Claims = Mapping[str, TensorClaim]
+
+
+class Phase(StrEnum):
+    """Start-up phases of learning, in order; weights travel with the one that they come from."""
+
+    COLLECT = "collect"
+    CRITIC = "critic"
+    ACTOR = "actor"
 
 
 class DamagedMessage(MessageError):  # noqa: N818

@@ -8,6 +8,8 @@ import pytest
 from restartable_learner import uuids
 from zygote import Zygote, eventually
 
+from lerobot_serl.actor.spool import OnlineDataset
+
 pytestmark = pytest.mark.slow
 ROBOT = ("--robot.type=two_arms", "--episode_time_s=0.4", "--safety.max_observation_age_s=10", "--patience_s=60")
 LOCKSTEP = (*ROBOT, "--robot.lockstep=true")
@@ -151,7 +153,7 @@ def test_an_episode_that_can_not_be_written_is_kept_until_it_can(lab):
     lab.hold(True)
     lab.learner()
     lab.spool.mkdir()
-    obstacle = lab.spool / "one"
+    obstacle = lab.spool / OnlineDataset("one").directory
     obstacle.touch()  # where the dataset's directory has to be
     actor = lab.actor()
     actor.says("could not be written to the spool")

@@ -1,13 +1,15 @@
 """Settings: what is refused, and with which words; and that a checkpoint's file gives them back."""
 
 import json
+from pathlib import Path
 
 import draccus
 import pytest
 from draccus.utils import DecodingError
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 
 from lerobot_serl import SerlSacConfig
+from lerobot_serl.policy.bounds import BACKBONES, BOUNDS, LARGEST_IMAGE, LARGEST_VECTOR, MOST_FEATURES, MOST_LAYERS, WIDEST_LAYER
 
 
 def parse(*flags):
@@ -70,3 +72,98 @@ def test_a_saved_configuration_is_not_in_progress(tmp_path):
 def test_it_is_offline_unless_a_dataset_for_the_episodes_is_named():
     assert not parse().online.enabled
     assert parse("--online.repo_id=me/x").online.enabled
+
+
+SIZES = [
+    (f"{group}{name}".removeprefix("policy."), least, most) for group, names in BOUNDS.items() for name, (least, most) in names.items()
+]
+ROOM = {"horizon": ("--act.chunk_size=10000",), "act.n_heads": ("--act.dim_model=8192",), "act.dim_model": ("--act.n_heads=1",)}
+
+
+@pytest.mark.parametrize(("name", "least", "most"), SIZES)
+def test_sizes_have_bounds(name, least, most):
+    room = ROOM.get(name, ())
+    for value in (least, most):
+        parse(*room, *(("--horizon=1",) if name == "act.chunk_size" else ()), *(("--critic.subset=1",) if "members" in name else ()),
+              f"--{name}={value}")  # fmt: skip
+    for value in (least - 1, -(10**9), most + 1, 10**9, 10**18):
+        with pytest.raises(DecodingError, match=rf"policy\.[a-z_.]+={value}: expected |policy.critic.subset=2: expected 1 to members"):
+            parse(*room, f"--{name}={value}")
+
+
+@pytest.mark.parametrize("network", ["actor", "corrector", "critic"])
+@pytest.mark.parametrize("sizes", ["[8193]", "[1000000000]", "[256,0]", str([16] * 17), str([16] * 100_000)])
+def test_networks_have_bounds(network, sizes):
+    parse(f"--{network}.hidden_sizes={[8192] * 16}")
+    with pytest.raises(DecodingError, match=rf"policy\.{network}\.hidden_sizes="):
+        parse(f"--{network}.hidden_sizes={sizes}")
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--act.n_heads=3", "policy.act.n_heads=3: expected a divisor of dim_model, 512"),
+        ("--act.n_heads=16 --act.chunk_size=10000", r"chunk_size=10000: expected n_heads \* chunk_size \*\* 2 of at most 1000000000, with 16"),
+        ("--act.vision_backbone=vgg16", "policy.act.vision_backbone='vgg16': expected one of resnet18, resnet34"),
+        ("--act.vision_backbone=resnet18_weights", "policy.act.vision_backbone"),
+        ("--act.feedforward_activation=tanh", "policy.act.feedforward_activation='tanh': expected one of relu, gelu, glu"),
+        ("--act.chunk_size=10001", r"policy.act.chunk_size=10001: expected a whole number from 1 to 10000. Choose another --policy.act.chunk_size"),
+    ],
+)  # fmt: skip
+def test_an_architecture_is_one_that_there_is(flag, words):
+    with pytest.raises(DecodingError, match=words):
+        parse(*flag.split())
+
+
+def test_every_backbone_is_one_of_torchvisions():
+    import torchvision
+
+    assert all(callable(getattr(torchvision.models, name)) for name in BACKBONES)
+
+
+LARGE = {f"observation.x{index}": PolicyFeature(FeatureType.STATE, (100_000,)) for index in range(63)}
+CAMERA = PolicyFeature(FeatureType.VISUAL, (3, 4096, 4096))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({f"observation.y{index}": CAMERA for index in range(2)}, "input_features='65 features': expected at most 64"),
+        ({"x" * 201: CAMERA}, "expected a name of printable letters"),
+        ({"a\x1b[31m": CAMERA}, "expected a name of printable letters"),
+        ({"": CAMERA}, "expected a name of printable letters"),
+        *(({"c": PolicyFeature(FeatureType.VISUAL, shape)}, r"input_features.c=.*: expected 1 to 4 sizes of at least 1, at most 50331648")
+          for shape in ((3, 4096, 4097), (), (3, 0, 5), (3, -1, -1), (1, 1, 1, 1, 1), (2**40, 2**40, 2**40), (1.5, 2))),
+        *(({"s": PolicyFeature(FeatureType.STATE, shape)}, r"input_features.s=.*: expected 1 to 4 sizes of at least 1, at most 100000 n")
+          for shape in ((100_001,), (10**18,), (1000, 101))),
+    ],
+)  # fmt: skip
+def test_features_have_bounds_when_they_are_given_and_when_they_are_found(changes, words):
+    SerlSacConfig(device="cpu", input_features={**LARGE, "observation.images.front": CAMERA})
+    with pytest.raises(DecodingError, match=words):
+        SerlSacConfig(device="cpu", input_features={**LARGE, **changes})
+    config = SerlSacConfig(device="cpu", output_features={"action": PolicyFeature(FeatureType.ACTION, (2,))})
+    config.input_features = {**LARGE, **changes}  # LeRobot fills them in from a dataset
+    with pytest.raises(ValueError, match=words):
+        config.validate_features()
+
+
+@pytest.mark.parametrize("change", [{"act": {"dim_model": 10**9}}, {"critic": {"members": 10**9}}, {"horizon": 10**9}])
+def test_a_checkpoint_obeys_the_bounds(tmp_path, change):
+    parse().save_pretrained(tmp_path)
+    document = json.loads((tmp_path / "config.json").read_text())
+    for name, value in change.items():
+        document[name] = {**document[name], **value} if isinstance(value, dict) else value
+    (tmp_path / "config.json").write_text(json.dumps(document))
+    with pytest.raises(DecodingError, match="=1000000000: expected"):
+        PreTrainedConfig.from_pretrained(tmp_path)
+
+
+def test_the_document_has_the_same_bounds():
+    text = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    for name, _, most in SIZES:
+        (row,) = [row for row in rows if f"`{name}`" in row.split("|")[1]]
+        assert f"{most:,}" in row, row
+    for most in (MOST_LAYERS, MOST_FEATURES, WIDEST_LAYER, LARGEST_VECTOR, LARGEST_IMAGE):
+        assert f" {most:,}" in text

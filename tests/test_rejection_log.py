@@ -36,3 +36,26 @@ def test_words_of_strangers_stay_in_their_line(caplog):
     assert "\n" not in message
     assert "\x1b" not in message
     assert len(message) < 400
+
+
+def fail(words):
+    raise KeyError(words)
+
+
+def failure(words):
+    try:
+        fail(words)
+    except KeyError as error:
+        return error
+
+
+def test_where_a_failure_came_from_is_written_once(caplog):
+    log = RejectionLog(logging.getLogger("test"), "Could not serve", logging.ERROR)
+    for number in range(3):
+        log.failure("peer", "a call failed", failure(f"{number}\x1b[31m"))
+    log.failure("peer", "a call failed", KeyError("made elsewhere"))
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0].startswith("Could not serve peer: a call failed: KeyError: '0\\x1b[31m'\n")
+    assert [line.count("in fail\n    raise KeyError(words)") for line in lines] == [1, 0, 0, 0]
+    assert all("\x1b" not in line for line in lines)
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}

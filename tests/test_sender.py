@@ -121,8 +121,8 @@ def test_a_bad_episode_and_a_damaged_one_hold_up_no_other(side, received, tmp_pa
     for name in ("bad", "damaged", "good"):
         assert side.sender.wait_for(name, lambda: True)
     assert received() == ["good"]
-    assert (tmp_path / "spool" / "one" / "refused" / "00000001-bad.episode").exists()
-    assert (tmp_path / "spool" / "one" / "damaged" / "00000002-damaged.episode").exists()
+    assert (tmp_path / "spool" / ONE.directory / "refused" / "00000001-bad.episode").exists()
+    assert (tmp_path / "spool" / ONE.directory / "damaged" / "00000002-damaged.episode").exists()
     assert side.sender.waiting == 0
 
 

@@ -17,7 +17,7 @@ from lerobot_serl.online.access import Access
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import SERVICE, Busy
 from lerobot_serl.replay.recording_message import encode_recording
-from lerobot_serl.transport import CHUNK_BYTES, FINISHED, RUN_KEY, VERSION_KEY, split
+from lerobot_serl.transport import CHUNK_BYTES, FINISHED, RUN_KEY, THROTTLE_KEY, VERSION_KEY, split
 
 BEGIN, MIDDLE = 1, 2
 
@@ -198,11 +198,22 @@ def test_what_is_no_protobuf_is_refused_without_a_traceback(caplog, capfd):
     assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
 
 
+REFUSED = "FAILED_PRECONDITION"
+NONSENSE = [
+    *((VERSION_KEY, version, REFUSED) for version in ("-1", "1e9", "x", "1 ", "9" * 19, "9" * 100, "9" * 5000)),
+    *((VERSION_KEY, version, "OK") for version in ("", "0", "00", "9" * 18)),
+    *((RUN_KEY, run, REFUSED) for run in ("a b", "x" * 65, "../..")),
+    *((RUN_KEY, run, "OK") for run in ("", "x" * 64)),
+    *((THROTTLE_KEY, throttle, REFUSED) for throttle in ("2", "true", "11")),
+    *((THROTTLE_KEY, throttle, "OK") for throttle in ("", "0", "1")),
+]
+
+
 def test_metadata_that_make_no_sense_do_no_harm(caplog):
     with SmallLearner() as learner:
-        for index, version in enumerate(("-1", "1e9", "9" * 100, "x", "")):
-            with RawActor(learner.address, f"arm{index}", **{RUN_KEY: learner.publisher.run, VERSION_KEY: version}) as actor:
-                assert actor.status_of(actor.weights)[0] == "OK"
+        for index, (key, value, code) in enumerate(NONSENSE):
+            with RawActor(learner.address, f"arm{index}", **({RUN_KEY: learner.publisher.run} | {key: value})) as actor:
+                assert actor.status_of(actor.weights)[0] == code
         with RawActor(learner.address, "big", extra="x" * 20_000) as big:
             assert big.status_of(big.ready)[0] != "OK"
         with RawActor(learner.address, "good") as actor:

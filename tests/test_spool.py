@@ -11,7 +11,8 @@ from lerobot_serl.actor.spool import FLOOR_BYTES, OnlineDataset, Spool, SpoolFul
 from lerobot_serl.owned_lock import LockedError
 from lerobot_serl.transport import MessageError
 
-ONE, TWO = OnlineDataset("one", "me/one"), OnlineDataset("two", "me/two")
+FIRST = "1" * 32
+ONE, TWO = OnlineDataset(FIRST, "me/one"), OnlineDataset("2" * 32, "me/two")
 LIMIT_BYTES = 10**9
 
 
@@ -50,7 +51,7 @@ def test_episodes_keep_their_order_over_processes_until_they_are_acknowledged(di
         for path in second.pending(ONE):
             second.acknowledge(path)
         assert second.pending(ONE) == []
-        assert list((directory / "one").iterdir()) == [directory / "one" / "dataset.json"]
+        assert list((directory / FIRST).iterdir()) == [directory / FIRST / "dataset.json"]
 
 
 def test_a_dataset_sees_its_own_episodes_only_and_hears_of_others(spool):
@@ -59,7 +60,7 @@ def test_a_dataset_sees_its_own_episodes_only_and_hears_of_others(spool):
     spool.write(OnlineDataset(), "c", b"3")
     assert (contents(spool, ONE), contents(spool, TWO), contents(spool, OnlineDataset())) == ([b"1"], [b"2"], [b"3"])
     assert spool.others(ONE) == {"me/two": 1, "unnamed": 1}
-    assert contents(spool, OnlineDataset("one", "renamed/one")) == [b"1"]
+    assert contents(spool, OnlineDataset(FIRST, "renamed/one")) == [b"1"]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "..", ".", "a/b", "x" * 200, "a\0b", "é"])
@@ -79,7 +80,7 @@ def test_a_dataset_that_is_none_is_refused(said):
 
 def test_a_learner_need_not_name_its_dataset():
     assert OnlineDataset.of({}) == OnlineDataset()
-    assert OnlineDataset.of({"dataset": {"id": "one", "repo_id": "me/one"}}) == ONE
+    assert OnlineDataset.of({"dataset": {"id": FIRST, "repo_id": "me/one"}}) == ONE
 
 
 def test_a_second_process_learns_who_the_first_is(spool, directory):
@@ -113,7 +114,7 @@ def test_a_damaged_file_is_set_aside_and_said(spool, directory, caplog, how):
     damage(path, how)
     assert contents(spool, ONE) == [None, b"episode b"]
     assert [other.name for other in spool.pending(ONE)] == ["00000002-b.episode"]
-    assert (directory / "one" / "damaged" / path.name).exists()
+    assert (directory / FIRST / "damaged" / path.name).exists()
     assert "set aside" in caplog.text
 
 
@@ -127,7 +128,7 @@ def test_a_write_that_was_killed_is_finished_if_it_can_be_and_else_set_aside(dir
         begun.rename(begun.with_suffix(".part"))
     with opened(directory) as second:
         assert contents(second, ONE) == [b"episode a", b"episode c"]
-    assert (directory / "one" / "damaged" / "00000002-b.part").exists()
+    assert (directory / FIRST / "damaged" / "00000002-b.part").exists()
     assert "was stopped before the episode was complete" in caplog.text
 
 
@@ -135,7 +136,7 @@ def test_a_refused_episode_is_kept_elsewhere(spool, directory, caplog):
     spool.write(ONE, "a", b"1")
     spool.refuse(spool.pending(ONE)[0], "the action has other entries")
     assert spool.pending(ONE) == []
-    assert (directory / "one" / "refused" / "00000001-a.episode").exists()
+    assert (directory / FIRST / "refused" / "00000001-a.episode").exists()
     assert "the action has other entries" in caplog.text
 
 
@@ -190,7 +191,7 @@ def test_the_largest_episode_of_an_earlier_process_counts(directory, monkeypatch
 def test_everything_in_the_spool_counts_against_its_limit(directory):
     with opened(directory, 2 * FLOOR_BYTES) as spool:
         spool.check_room()
-        for part in ("one", "one/refused", "one/damaged"):
+        for part in (FIRST, f"{FIRST}/refused", f"{FIRST}/damaged"):
             (directory / part).mkdir(exist_ok=True)
             with (directory / part / "x").open("wb") as handle:
                 handle.truncate(FLOOR_BYTES // 2)

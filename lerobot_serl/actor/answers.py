@@ -6,7 +6,10 @@ import grpc
 
 from ..access_token import TOKEN_VARIABLE
 from ..transport import FINISHED
+from ..words import printable
 
+# Of what a learner says in a status.
+MOST_CHARACTERS = 500
 # A killed predecessor's session expires on the learner's side; a name that is taken for longer is taken.
 NAME_PATIENCE_S = 15.0
 # A refusal of somebody who was let in before is believed when so many connections in a row have brought it.
@@ -42,6 +45,10 @@ class WeightsLost(LearnerAway):
     """The learner whose weights are here is there, but its newest did not come through: go on with those, and ask again."""
 
 
+class WeightsUnusable(WeightsLost):
+    """They did come through, but nobody can act on them."""
+
+
 class NameTaken(LearnerAway):
     """Another actor process has this name: try again for :data:`NAME_PATIENCE_S`."""
 
@@ -60,7 +67,7 @@ class LearnerFinished(LearnerRefused):
 
 def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
     """The exception that says what a failed call means."""
-    code, details = error.code(), error.details() or ""
+    code, details = error.code(), printable(error.details() or "", MOST_CHARACTERS)
     said = f"{code.name}: {details}"
     if code is grpc.StatusCode.CANCELLED and details == FINISHED:
         return LearnerFinished(details)

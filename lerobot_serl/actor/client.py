@@ -6,7 +6,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import grpc
 from lerobot.transport import services_pb2, services_pb2_grpc
 from torch import Tensor
 
+from ..rejection_log import RejectionLog
 from ..secure_channel import open_channel, require_address
 from ..transport import (
     ACTOR_KEY,
+    POLICY,
     PROTOCOL,
     PROTOCOL_KEY,
     RECEIPT_KEY,
@@ -30,6 +32,7 @@ from ..transport import (
     join,
     split,
 )
+from ..words import printable
 from .answers import (
     LearnerAway,
     LearnerDoubted,
@@ -40,13 +43,14 @@ from .answers import (
     NamePatience,
     RefusalDoubt,
     WeightsLost,
+    WeightsUnusable,
     answer,
 )
+from .policy_message import WeightsHeader, check_tensors, claims_of
 from .silence import SilenceWatch
 from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
-POLICY = "policy"
 RETRY_S = 0.25
 # Until an answer begins; a learner that comes back may have to put a whole policy together first.
 CALL_TIMEOUT_S, POLICY_TIMEOUT_S = 10.0, 60.0
@@ -88,6 +92,7 @@ class LearnerClient:
         self._open_channel = lambda: open_channel(address, token, certificate)
         self._channel = self._open_channel()
         self._fetch_doubt, self._send_doubt = RefusalDoubt(), RefusalDoubt()
+        self._unusable = RejectionLog(logging.getLogger(__name__), "Unusable weights from")
         self._newest: Message | None = None
         self._run, self._version = "", 0
         self._lock = threading.Lock()
@@ -136,6 +141,12 @@ class LearnerClient:
             newest, self._newest = self._newest, None
         return newest
 
+    def ask_again(self, version: int, reason: MessageError) -> None:
+        """Told that newer weights are of no use: says so, and asks once more for what is newer than ``version``."""
+        self._unusable.note(self.address, f"{reason}; weights {version} go on")
+        with self._lock:
+            self._version = version
+
     def check(self) -> None:
         """Raises:
         LearnerRefused: the learner does not let this actor process in any more.
@@ -170,12 +181,10 @@ class LearnerClient:
             raise self._after(self._send_doubt.of(_said(error, watch), channel), channel) from error
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
-        receipt = str(dict(call.trailing_metadata()).get(RECEIPT_KEY))
+        receipt = str(dict(call.trailing_metadata() or ()).get(RECEIPT_KEY))
         if not _names(receipt, uuid):
-            said = LearnerRefused(
-                f"the learner acknowledged {receipt[:200]}, expected episode {uuid}; it has another version of lerobot_serl"
-            )
-            raise self._after(self._send_doubt.of(said, channel), channel)
+            wrong = f"the learner acknowledged {printable(receipt, 200)}, expected episode {uuid}; it has another version of lerobot_serl"
+            raise self._after(self._send_doubt.of(LearnerRefused(wrong), channel), channel)
         self._send_doubt.went_well()
 
     def close(self) -> None:
@@ -183,6 +192,7 @@ class LearnerClient:
         with self._lock:
             self._closed.set()
         self._channel.close()
+        self._unusable.close()
         # A thread that is in PyTorch when the interpreter exits aborts the process ("terminate called without an active exception").
         if self._thread.is_alive():
             self._thread.join(THREAD_PATIENCE_S)
@@ -198,6 +208,8 @@ class LearnerClient:
                 self._stopped(error)
                 return
             except WeightsLost as error:
+                if isinstance(error, WeightsUnusable):
+                    self._unusable.note(self.address, f"{error}; asking again")
                 logging.debug(str(error))
                 self._back()
                 self._closed.wait(RETRY_S)
@@ -232,18 +244,16 @@ class LearnerClient:
 
     def _remember(self, message: Message) -> None:
         header, tensors = message
-        run, version = header.get("run"), header.get("version")
-        if not isinstance(run, str) or not isinstance(version, int):
-            raise MessageError(f"the learner sent weights of run {run!r}, version {version!r}")
-        if header.get("kind") == POLICY:
+        said = WeightsHeader.of(header)
+        if said.kind == POLICY:
             self.dataset = OnlineDataset.of(header)
         with self._lock:
-            if self._newest is not None and self._newest[0].get("kind") == POLICY != header.get("kind"):
+            if self._newest is not None and self._newest[0]["kind"] == POLICY != said.kind:
                 # A whole policy that nobody has taken yet is not lost over weights that came after it.
                 header, tensors = {**self._newest[0], **header, "kind": POLICY}, {**self._newest[1], **tensors}
             self._newest = (header, tensors)
-        # A restarted learner counts from 1 again: versions of another run say nothing.
-        self._run, self._version = run, version
+            # A restarted learner counts from 1 again: versions of another run say nothing.
+            self._run, self._version = said.run, said.version
 
     def _greet(self) -> None:
         channel = self._channel
@@ -259,18 +269,35 @@ class LearnerClient:
         try:
             with watch.of(_stub(channel).StreamParameters(services_pb2.Empty(), metadata=metadata)) as parts:
                 data = next(join(watch.over(parts, PART_TIMEOUT_S)), None)
+            message = None if data is None else decode(data)
+            self._check(message)
         except grpc.RpcError as error:
             said = self._after(self._fetch_doubt.of(_said(error, watch), channel), channel)
-            raise self._but_there(said, parts) from error
+            if isinstance(said, LearnerAway) and self._is_there(parts):
+                raise WeightsLost(str(said)) from error
+            raise said from error
         except DamagedMessage as error:
-            raise self._but_there(LearnerAway(str(error)), parts) from error
+            raise (WeightsLost if self._is_there(parts) else LearnerAway)(str(error)) from error
+        except MessageError as error:
+            if self._is_there(parts):
+                raise WeightsUnusable(str(error)) from error
+            raise
         self._fetch_doubt.went_well()
-        return None if data is None else decode(data)
+        return message
 
-    def _but_there(self, said: LearnerAway | LearnerRefused, parts: Any) -> LearnerAway | LearnerRefused:
-        """What to raise of a failed call for weights, which begins with the learner's run: is it the one whose weights are here?"""
-        is_there = bool(self._run) and dict(parts.initial_metadata() or ()).get(RUN_KEY) == self._run
-        return WeightsLost(str(said)) if is_there and isinstance(said, LearnerAway) else said
+    def _check(self, message: Message | None) -> None:
+        """Raise unless this client can go on from here with a message; whether somebody can act on it is for the policy to say."""
+        if message is None or (said := WeightsHeader.of(message[0])).kind == POLICY:
+            return
+        if said.run != self._run:
+            raise MessageError(f"the learner sent newer weights of run {said.run} without their policy")
+        waiting = self._newest
+        if waiting is not None and waiting[0]["kind"] == POLICY:
+            check_tensors(message[1], claims_of(waiting[1]), whole=False)
+
+    def _is_there(self, parts: Any) -> bool:
+        """Whether a call for weights, which begins with the learner's run, was answered by the learner whose weights are here."""
+        return bool(self._run) and dict(parts.initial_metadata() or ()).get(RUN_KEY) == self._run
 
     def _after(self, said: LearnerAway | LearnerRefused, channel: Any) -> LearnerAway | LearnerRefused:
         """What to raise. On a connection that lost or changed bytes on the way nothing else may arrive; begin another."""
@@ -321,8 +348,3 @@ def _names(receipt: str, uuid: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return isinstance(document, dict) and document.get("uuid") == uuid
-
-
-def describe(header: Mapping[str, Any]) -> str:
-    """A few words on a policy message."""
-    return f"weights {header['version']}, phase {header['phase']}, {header['updates']} updates"

@@ -19,12 +19,14 @@ from lerobot.utils.utils import log_say
 from ..access_token import TOKEN_VARIABLE, read_token
 from ..replay.recording import Decider, Recording
 from ..replay.recording_message import encode_recording
+from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
-from .client import POLICY, LearnerClient, describe
+from .client import LearnerClient
 from .controls import QUIT, Controls
 from .display import Display, DisplaySettings
 from .env_world import EnvWorld
 from .live_line import LiveLine
+from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
 from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, make_robot_world
 from .sender import Sender
@@ -115,7 +117,7 @@ class _Collector:
         self._spool = Spool(settings.spool_dir, settings.spool_limit_bytes)
         header, tensors = self._client.connect()
         self._policy = policy = ReceivedPolicy(header, tensors, settings.robot.device, settings.seed)
-        logging.info(f"Connected to the learner at {settings.learner}: {describe(header)}, {policy.config.horizon} steps a chunk.")
+        logging.info(f"Connected to the learner at {settings.learner}: {WeightsHeader.of(header)}, {policy.config.horizon} steps a chunk.")
         self._tell_what_waits()
         self._follow_learner(Sender(self._spool, self._client, throttled=settings.env is not None))
         if settings.robot_config is not None:
@@ -233,12 +235,15 @@ class _Collector:
         newer = self._client.newer_weights()
         if newer is None:
             return
-        if newer[0].get("kind") != POLICY:
-            self._policy.load(*newer)
+        if newer[0]["kind"] != POLICY:
+            try:
+                self._policy.load(*newer)
+            except MessageError as error:
+                self._client.ask_again(self._policy.version, error)
             return
         before = self._policy.dataset
         self._policy.replace(*newer)
-        logging.info(f"The learner was started anew: {describe(newer[0])}.")
+        logging.info(f"The learner was started anew: {WeightsHeader.of(newer[0])}.")
         if self._policy.dataset != before:
             self._tell_what_waits()
 

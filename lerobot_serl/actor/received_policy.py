@@ -1,6 +1,7 @@
-"""The policy on the robot side: built from what the learner sends, nothing else."""
+"""The policy on the robot side: built from what the learner sends, nothing else, and from none of that before it has been looked at."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import draccus
@@ -8,17 +9,26 @@ import torch
 from lerobot.configs import PolicyFeature
 from torch import Tensor
 
-from ..policy.agent import EditAgent
+from ..policy.agent import LEARNER_ONLY, EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..replay.recording import policy_input
-from ..transport import MessageError
+from ..transport import MessageError, Phase
+from ..words import printable
+from .policy_message import WeightsHeader, check_tensors, claims_of, shown, whole_number
 from .session import Chunk
 from .spool import OnlineDataset
 from .world import Observation
 
-LEARNING_PHASE = "actor"
 MOST_CHARACTERS = 600
+FASTEST_FPS = 1000
+# Of a policy, beside twice what came of it: numbers that do not travel.
+SPARE_BYTES = 64 * 1024 * 1024
+# Settings that name files and other places, or would be looked up there, are the learner's own; what is ours stays here.
+NOT_HERE: dict[str, Any] = {
+    "act_path": None, "act_source": None, "metrics_dir": None, "online": {}, "pretrained_path": None, "pretrained_revision": None,
+    "push_to_hub": False, "repo_id": None, "tags": None, "license": None,
+}  # fmt: skip
 
 
 class ReceivedPolicy:
@@ -34,20 +44,18 @@ class ReceivedPolicy:
         dataset: that the episodes it collects are for.
 
     Raises:
-        MessageError: the message does not make a policy.
+        MessageError: the message does not make a policy. Until that is known no memory is taken beyond the message's own.
     """
 
     def __init__(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str, seed: int) -> None:
+        said = WeightsHeader.of(header)
+        self.version, self.phase, self.dataset = said.version, said.phase, OnlineDataset.of(header)
         self.config, self.fps, self.facts = _settings(header, device)
-        self._agent = EditAgent(self.config).to(device)
-        if self.facts is not None and len(self.facts.action_low) != self.action_dim:
-            raise MessageError(f"the learner's facts have {len(self.facts.action_low)} action entries, its policy {self.action_dim}")
-        self._agent.requires_grad_(False)
-        needed = {name for name in self._agent.state_dict() if not name.startswith(("critic_target.", "raw_temperature"))}
-        if missing := sorted(needed - tensors.keys()):
-            raise MessageError(f"the learner's policy lacks {missing[:5]}")
-        self.dataset = OnlineDataset.of(header)
-        self.version, self.phase = 0, ""
+        sketch = _sketch(self.config, sum(tensor.nbytes for tensor in tensors.values()))
+        self._expected = {name: claim for name, claim in claims_of(sketch.state_dict()).items() if not name.startswith(LEARNER_ONLY)}
+        check_tensors(tensors, self._expected, whole=True)
+        _rehearse(sketch)
+        self._agent = EditAgent(self.config).to(device).requires_grad_(False)
         self._device = device
         self._generator = torch.Generator().manual_seed(seed)
         self.load(header, tensors)
@@ -74,26 +82,23 @@ class ReceivedPolicy:
                 f"The learner was started again with another policy: {_shorten('; '.join(differences))}. Start this actor process again too."
             )
         other = ReceivedPolicy(header, tensors, self._device, seed=0)
-        self.config, self._agent, self.dataset = other.config, other._agent, other.dataset
+        self.config, self._agent, self._expected, self.dataset = other.config, other._agent, other._expected, other.dataset
         self.version, self.phase = other.version, other.phase
 
     def load(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Take over newer weights.
+        """Take over newer weights, all of the message or nothing.
 
         Raises:
-            MessageError: a tensor of another shape, or an unknown one.
+            MessageError: an unknown tensor, one of another shape or dtype, or numbers that are not finite.
         """
-        try:
-            unexpected = self._agent.load_state_dict(dict(tensors), strict=False).unexpected_keys
-        except RuntimeError as error:
-            raise MessageError(f"weights do not fit the policy: {error}") from error
-        if unexpected:
-            raise MessageError(f"unknown weights {unexpected[:5]}")
-        self.version, self.phase = int(header["version"]), str(header["phase"])
+        said = WeightsHeader.of(header)
+        check_tensors(tensors, self._expected, whole=False)
+        self._agent.load_state_dict(dict(tensors), strict=False)
+        self.version, self.phase = said.version, said.phase
 
     def act(self, observation: Observation) -> Chunk:
         """The collecting policy's chunk for one observation (no batch dimension)."""
-        return explore(self._agent, observation, self.phase == LEARNING_PHASE, self._generator)
+        return explore(self._agent, observation, self.phase is Phase.ACTOR, self._generator)
 
 
 def explore(agent: EditAgent, observation: Observation, learning: bool, generator: torch.Generator) -> Chunk:
@@ -107,12 +112,61 @@ def explore(agent: EditAgent, observation: Observation, learning: bool, generato
 
 
 def _settings(header: Mapping[str, Any], device: str) -> tuple[SerlSacConfig, int, DemonstrationFacts | None]:
-    """The policy's configuration, control rate, and facts of the demonstrations."""
-    settings = dict(header["config"])
-    if settings.pop("type", None) != "serl_sac":
-        raise MessageError(f"the learner sent a policy of type {header['config'].get('type')!r}, expected 'serl_sac'")
-    facts = header.get("demonstrations")
-    return draccus.decode(SerlSacConfig, {**settings, "device": device}), int(header["fps"]), None if facts is None else _facts(facts)
+    """The policy's configuration, control rate, and facts of the demonstrations, as far as they can be told without its tensors."""
+    config = _config(header.get("config"), device)
+    facts = None if header.get("demonstrations") is None else _facts(header["demonstrations"])
+    actions = config.action_feature.shape[0] if config.action_feature is not None else 0
+    if facts is not None and len(facts.action_low) != actions:
+        raise MessageError(f"the learner's facts have {len(facts.action_low)} action entries, its policy {actions}")
+    return config, whole_number(header, "fps", 1, FASTEST_FPS), facts
+
+
+def _config(said: Any, device: str) -> SerlSacConfig:
+    """The learner's configuration, with what is ours."""
+    if not isinstance(said, Mapping) or said.get("type") != "serl_sac":
+        sent = f"of type {shown(said.get('type'))}" if isinstance(said, Mapping) else f"whose configuration is {shown(said)}"
+        raise MessageError(f"the learner sent a policy {sent}, expected 'serl_sac'")
+    settings = {**{key: value for key, value in said.items() if key != "type"}, **NOT_HERE, "device": device}
+    if isinstance(settings.get("act"), Mapping):
+        settings["act"] = {**settings["act"], "pretrained_backbone_weights": None}
+    try:
+        config = draccus.decode(SerlSacConfig, settings)
+        config.validate_features()
+    except Exception as error:  # of whatever kind: draccus was not made for what comes from a network
+        raise MessageError(f"the learner's configuration: {_one_line(error)}") from error
+    return config
+
+
+def _sketch(config: SerlSacConfig, came_bytes: int) -> EditAgent:
+    """The policy's networks without memory, on PyTorch's meta device, where every tensor has a shape and no numbers.
+
+    Raises:
+        MessageError: they cannot be built, or would need far more memory than came.
+    """
+    try:
+        with torch.device("meta"):
+            agent = EditAgent(config)
+    except Exception as error:  # of whatever kind: LeRobot's and PyTorch's, of sizes that do not fit
+        raise MessageError(f"the learner's policy cannot be built: {_one_line(error)}") from error
+    needed_bytes = sum(tensor.nbytes for tensor in (*agent.parameters(), *agent.buffers()))
+    if needed_bytes > 2 * came_bytes + SPARE_BYTES:
+        raise MessageError(f"the learner's policy would take {needed_bytes / 1e6:.0f} MB, of which it sent {came_bytes / 1e6:.0f} MB")
+    return agent
+
+
+def _rehearse(sketch: EditAgent) -> None:
+    """Look at an observation, without numbers: what does not fit each other shows here, and not in front of a robot.
+
+    Raises:
+        MessageError: these networks cannot act.
+    """
+    try:
+        with torch.device("meta"):
+            observation = {key: torch.empty(1, *feature.shape) for key, feature in (sketch.config.input_features or {}).items()}
+            features, base = sketch.observe(observation)
+            sketch.critic(features, sketch.actor.along_chunk(sketch.actor(features, base)[0]))
+    except Exception as error:  # as above
+        raise MessageError(f"the learner's policy cannot act: {_one_line(error)}") from error
 
 
 def _setup(config: SerlSacConfig, fps: int, facts: DemonstrationFacts | None) -> dict[str, Any]:
@@ -131,8 +185,16 @@ def _shorten(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
 
 
+def _one_line(error: Exception) -> str:
+    return _shorten(f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
 def _facts(document: Any) -> DemonstrationFacts:
     try:
-        return facts_from_json(document)
+        facts = facts_from_json(document)
     except (ValueError, TypeError) as error:
         raise MessageError(f"the learner's message: {error}") from error
+    names = [tuple(map(printable, given)) for given in (facts.action_names, facts.state_names)]
+    if any(len(set(given)) != len(given) for given in names):
+        raise MessageError(f"the learner's facts name two entries alike: {shown(names)}")
+    return replace(facts, action_names=names[0], state_names=names[1])

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import threading
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..owned_lock import OwnedLock
-from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, safe_name, sync
+from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, sync
 from ..transport import MessageError
+from ..words import printable
 
 # Room for the next episode: twice the largest so far, at least this.
 FLOOR_BYTES = 64 * 1024 * 1024
 REFUSED = "refused"
+_OUR_ID = re.compile(r"[0-9a-f]{32}")
 _UNNAMED, _DESCRIPTION, _PART, _LONGEST_NAME = "unnamed", "dataset.json", ".part", 256
 
 
@@ -31,7 +34,7 @@ class OnlineDataset:
 
     Attributes:
         id: opaque; empty if the learner does not say.
-        repo_id: for messages.
+        repo_id: for messages; printable.
     """
 
     id: str = ""
@@ -50,14 +53,14 @@ class OnlineDataset:
         names = [str(said[key]) for key in ("id", "repo_id") if isinstance(said.get(key), str)] if isinstance(said, Mapping) else []
         if len(names) != 2 or max(map(len, names)) > _LONGEST_NAME:
             raise MessageError(f"the learner names its dataset {str(said)[:100]!r}, expected 'id' and 'repo_id' in words")
-        return cls(*names)
+        return cls(names[0], printable(names[1]))
 
     @property
     def directory(self) -> str:
-        """Name of its part of the spool; ids come from the network and must not lead elsewhere."""
+        """Name of its part of the spool: the id itself if it is such as we make; ids from the network must not meet another file's name."""
         if not self.id:
             return _UNNAMED
-        return self.id if safe_name(self.id) == self.id else hashlib.sha256(self.id.encode()).hexdigest()[:32]
+        return self.id if _OUR_ID.fullmatch(self.id) else hashlib.sha256(self.id.encode()).hexdigest()[:32]
 
 
 class Spool:
@@ -194,7 +197,7 @@ class Spool:
 
 def _name_of(directory: Path) -> str:
     try:
-        return str(json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))["repo_id"]) or directory.name
+        return printable(str(json.loads((directory / _DESCRIPTION).read_text(encoding="utf-8"))["repo_id"])) or directory.name
     except (OSError, ValueError, KeyError, TypeError):
         return directory.name
 

@@ -1,5 +1,6 @@
 """The critics' own eyes: a small convolutional network for each camera, as an alternative to frozen ACT's features."""
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -38,6 +39,6 @@ def _tower(channels: int, height: int, width: int) -> nn.Sequential:
     convolutions = nn.Sequential(
         nn.Conv2d(channels, 32, 5, stride=3), nn.ReLU(), nn.Conv2d(32, 32, 3, stride=2), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten()
     )  # fmt: skip
-    with torch.no_grad():
-        flat = convolutions(torch.zeros(1, channels, height, width)).shape[1]
+    # Without memory: the size of an image may come from elsewhere.
+    flat = copy.deepcopy(convolutions).to("meta")(torch.empty(1, channels, height, width, device="meta")).shape[1]
     return nn.Sequential(*convolutions, nn.Linear(flat, LATENT_SIZE), nn.LayerNorm(LATENT_SIZE), nn.Tanh())

@@ -10,21 +10,32 @@ from dataclasses import dataclass
 import grpc
 
 from ..access_token import AUTHORIZATION_KEY, TOKEN_VARIABLE, is_right
-from ..transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY
+from ..transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, RUN_KEY, SESSION_KEY, THROTTLE_KEY, VERSION_KEY
 from .limits import ServerLimits
 from .sessions import NameTaken, Sessions, TooManyActors
 
 MAX_REMEMBERED = 1024
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SESSION = re.compile(r"[0-9a-f]{32}")
+# What else a call may say of itself, or leave out.
+_MORE = {
+    RUN_KEY: (re.compile(r"[A-Za-z0-9_.-]{0,64}"), "at most 64 letters, digits and '_.-'"),
+    VERSION_KEY: (re.compile(r"[0-9]{0,18}"), "a number of at most 18 digits"),
+    THROTTLE_KEY: (re.compile(r"[01]?"), "0 or 1"),
+}
 
 
 class Refused(Exception):  # noqa: N818
-    """A call is turned away, with a status and a reason."""
+    """A call is turned away, with a status and a reason.
 
-    def __init__(self, code: grpc.StatusCode, reason: str) -> None:
+    Args:
+        by_fault: the peer's, and so it is logged as a refusal.
+        unusable: what came makes no sense; who sends many of them is not listened to.
+    """
+
+    def __init__(self, code: grpc.StatusCode, reason: str, by_fault: bool = True, unusable: bool = False) -> None:
         super().__init__(reason)
-        self.code = code
+        self.code, self.by_fault, self.unusable = code, by_fault, unusable
 
 
 @dataclass(frozen=True)
@@ -127,3 +138,7 @@ def _check_protocol(metadata: Mapping[str, str], caller: Caller) -> None:
         )
     if not _SESSION.fullmatch(caller.session):
         raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"session {caller.session[:40]!r}: expected 32 hexadecimal digits")
+    for key, (pattern, expected) in _MORE.items():
+        if not pattern.fullmatch(value := metadata.get(key, "")):
+            # Not INVALID_ARGUMENT, which is said of episodes: the head of a call may have been changed on the way, and is asked again then.
+            raise Refused(grpc.StatusCode.FAILED_PRECONDITION, f"{key} {value[:40]!r}: expected {expected}", unusable=True)

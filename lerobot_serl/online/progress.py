@@ -1,24 +1,15 @@
 """How far learning has come: counters that travel in the checkpoint, and what follows from them (phase, pacing, ramp)."""
 
-from enum import StrEnum
-
 import torch
 from torch import Tensor, nn
 
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..transport import Phase
 
 COUNTERS = (
     "updates", "actor_updates", "env_steps", "episodes", "first_online_frame", "first_online_episode",
     "skipped_updates", "alarms", "rollbacks", "undone_updates",
 )  # fmt: skip
-
-
-class Phase(StrEnum):
-    """Start-up phases, in order."""
-
-    COLLECT = "collect"
-    CRITIC = "critic"
-    ACTOR = "actor"
 
 
 class Progress(nn.Module):

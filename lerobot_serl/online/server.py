@@ -9,10 +9,10 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -35,7 +35,6 @@ from ..transport import (
 from .access import Access, check_host
 from .admission import Admission, Refused
 from .limits import ServerLimits
-from .sessions import NameTaken, TooManyActors
 from .transfers import Transfer, Transfers
 from .weights import WeightPublisher
 
@@ -43,6 +42,10 @@ POLL_S = 1.0
 GOODBYE_S = 1.5 * POLL_S
 SERVICE = "transport.LearnerService"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Parts = Iterator[Any]
+Metadata = Mapping[str, str]
+# Answers a call that was let in: its peer, its metadata, what comes, and gRPC's own. What it raises, _answered turns into a status.
+Handler = Callable[[str, Metadata, Parts, grpc.ServicerContext], Iterator[Any]]
 
 
 class Busy(RuntimeError):  # noqa: N818
@@ -93,7 +96,9 @@ class LearnerServer:
         check_host(host, access.token)
         self._publisher, self._receive, self._at_exit, self._comes_back = publisher, receive, at_exit, comes_back
         self._largest_message_bytes = largest_message_bytes
-        self._admission, self._rejections = Admission(access.token, limits), RejectionLog(logging.getLogger(__name__))
+        self._admission, logger = Admission(access.token, limits), logging.getLogger(__name__)
+        # Two of them: a flood of strangers must not hide that the disk is full.
+        self._rejections, self._failures = RejectionLog(logger), RejectionLog(logger, "Could not serve", logging.ERROR)
         rate = (limits.grace_s, limits.bytes_per_s, limits.stalled_s)
         self._uploads, self._policies = Transfers(limits.uploads, *rate), Transfers(limits.downloads, *rate)
         self._updates = Transfers(limits.calls, *rate)
@@ -124,6 +129,7 @@ class LearnerServer:
         for transfers in (self._uploads, self._policies, self._updates):
             transfers.close()
         self._rejections.close()
+        self._failures.close()
         self._at_exit()
 
     def progressed(self, actors_must_wait: bool) -> None:
@@ -133,43 +139,68 @@ class LearnerServer:
         else:
             self._may_go_on.set()
 
-    def _ready(self, _: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        self._admit(context)
-        return services_pb2.Empty()
+    def _answered(self, handler: Handler) -> Callable[[Parts, grpc.ServicerContext], Iterator[Any]]:
+        """The one place where calls begin and end: whatever a handler raises becomes a status, and a line of a log that cannot be filled."""
 
-    def _stream_parameters(self, _: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
-        peer, metadata = self._admit(context)
-        version = metadata.get(VERSION_KEY, "")
-        known = int(version) if metadata.get(RUN_KEY) == self._publisher.run and version.isascii() and version.isdigit() else 0
+        def answer(parts: Parts, context: grpc.ServicerContext) -> Iterator[Any]:
+            peer = context.peer()  # once a call is cancelled, gRPC does not know it any more
+            try:
+                yield from handler(peer, self._admit(peer, context), parts, context)
+                return
+            except grpc.RpcError:  # the caller has gone, as gRPC itself says
+                raise
+            except Refused as refusal:
+                end = (refusal.code, str(refusal))  # and no more of it: what raised it holds the episode
+                if refusal.by_fault:
+                    self._rejections.note(peer, str(refusal))
+                if refusal.unusable:
+                    self._admission.unusable(peer)
+            except Exception as error:
+                self._failures.failure(peer, "a call failed", error)
+                end = (grpc.StatusCode.UNAVAILABLE, "the learner could not answer; see its log")
+            context.abort(*end)  # raises
+
+        return answer
+
+    def _admit(self, peer: str, context: grpc.ServicerContext) -> Metadata:
+        """Metadata of a call that may go on."""
+        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        caller = self._admission.enter(peer, metadata)
+        if not context.add_callback(lambda: self._admission.leave(caller)):
+            self._admission.leave(caller)
+        return metadata
+
+    def _ready(self, peer: str, metadata: Metadata, parts: Parts, context: grpc.ServicerContext) -> Iterator[Any]:
+        yield services_pb2.Empty()
+
+    def _stream_parameters(self, peer: str, metadata: Metadata, parts: Parts, context: grpc.ServicerContext) -> Iterator[Any]:
+        known = int(metadata.get(VERSION_KEY) or 0) if metadata.get(RUN_KEY) == self._publisher.run else 0
         snapshot = self._publisher.wait_for_newer(known, POLL_S)
-        self._end_if_closing(context)
+        self._end_if_closing()
         context.send_initial_metadata(((RUN_KEY, self._publisher.run),))
         if snapshot is None:
             return
-        transfer = self._begin(self._policies if known == 0 else self._updates, context, peer)
+        transfer = self._begin(self._policies if known == 0 else self._updates, context)
         for part in split(self._publisher.message(snapshot, whole_policy=known == 0), services_pb2.Parameters):
             transfer.moved(len(part.data))
             yield part
 
-    def _send_transitions(self, parts: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        peer, metadata = self._admit(context)
-        self._end_if_closing(context)
-        transfer = self._begin(self._uploads, context, peer)
+    def _send_transitions(self, peer: str, metadata: Metadata, parts: Parts, context: grpc.ServicerContext) -> Iterator[Any]:
+        self._end_if_closing()
+        transfer = self._begin(self._uploads, context)
         throttled = metadata.get(THROTTLE_KEY) == "1"
         try:
             data = next(join(self._counted(parts, transfer), self._largest_message_bytes), None)
             if data is None:
                 raise DamagedMessage("a call without a message")
             transfer.arrived()
-            receipt = self._store(data, throttled)
-        except Refused as refusal:
-            self._refuse(context, peer, refusal)
+            receipt = self._store(peer, data, throttled)
         except MessageError as error:
             if transfer.was_cut:  # this end of the stream is our own doing
-                context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the episode came too slowly")
+                raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "the episode came too slowly", by_fault=False) from error
             damaged = isinstance(error, DamagedMessage)  # no fault of the episode
             code = grpc.StatusCode.DATA_LOSS if damaged else grpc.StatusCode.INVALID_ARGUMENT
-            self._refuse(context, peer, Refused(code, str(error)))
+            raise Refused(code, str(error), unusable=True) from error
         finally:
             self._uploads.finish(transfer)
             if transfer.was_cut:
@@ -179,24 +210,25 @@ class LearnerServer:
         if throttled:
             while not self._may_go_on.wait(POLL_S) and context.is_active() and not self._closing.is_set():
                 pass
-        return services_pb2.Empty()
+        yield services_pb2.Empty()
 
-    def _end_if_closing(self, context: grpc.ServicerContext) -> None:
+    def _end_if_closing(self) -> None:
         if self._closing.is_set():
-            comes_back = self._comes_back()
-            context.abort(grpc.StatusCode.UNAVAILABLE if comes_back else grpc.StatusCode.CANCELLED, STOPPED if comes_back else FINISHED)
+            if self._comes_back():
+                raise Refused(grpc.StatusCode.UNAVAILABLE, STOPPED, by_fault=False)
+            raise Refused(grpc.StatusCode.CANCELLED, FINISHED, by_fault=False)
 
     def _counted(self, parts: Iterator[Any], transfer: Transfer) -> Iterator[Any]:
         """The parts of an episode, as long as there are not too many of them, here and in all uploads together."""
         for part in parts:
             transfer.moved(len(part.data))
             if transfer.n_bytes > self._largest_message_bytes:
-                raise Refused(grpc.StatusCode.INVALID_ARGUMENT, f"message larger than {self._largest_message_bytes} bytes")
+                raise MessageError(f"message larger than {self._largest_message_bytes} bytes")
             if self._uploads.n_bytes() > 2 * self._largest_message_bytes:
                 raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "other large episodes are coming in; try again")
             yield part
 
-    def _store(self, data: bytes, throttled: bool) -> EpisodeReceipt:
+    def _store(self, peer: str, data: bytes, throttled: bool) -> EpisodeReceipt:
         """Hand an episode on; where that is new, simulated actors wait until the training thread has taken it in.
 
         Raises:
@@ -212,57 +244,43 @@ class LearnerServer:
         except MessageError:
             raise
         except Busy as error:
-            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error)) from error
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error), by_fault=False) from error
         except OSError as error:
-            logging.error(f"An episode could not be stored: {error}. The actor process keeps it and tries again.")
+            self._failures.note(peer, f"an episode could not be stored: {error}. The actor process keeps it and tries again.")
             if error.errno in DISK_FULL:
-                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "the learner's disk is full") from error
-            raise Refused(grpc.StatusCode.UNAVAILABLE, f"the learner cannot write: {error.strerror or type(error).__name__}") from error
+                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "the learner's disk is full", by_fault=False) from error
+            said = f"the learner cannot write: {error.strerror or type(error).__name__}"
+            raise Refused(grpc.StatusCode.UNAVAILABLE, said, by_fault=False) from error
         except Exception as error:
-            logging.exception("An episode could not be taken in; the actor process keeps it and tries again")
-            raise Refused(grpc.StatusCode.UNAVAILABLE, "the learner could not take the episode in; see its log") from error
+            self._failures.failure(peer, "an episode could not be taken in; the actor process keeps it and tries again", error)
+            said = "the learner could not take the episode in; see its log"
+            raise Refused(grpc.StatusCode.UNAVAILABLE, said, by_fault=False) from error
         finally:
             if may_go_on and (receipt is None or not receipt.is_new):
                 self._may_go_on.set()
         return receipt
 
-    def _admit(self, context: grpc.ServicerContext) -> tuple[str, dict[str, str]]:
-        """Peer and metadata of a call that may go on; others end here. (Once a call is cancelled, gRPC does not know its peer any more.)"""
-        peer = context.peer()
-        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        try:
-            caller = self._admission.enter(peer, metadata)
-        except Refused as refusal:
-            self._refuse(context, peer, refusal)
-        if not context.add_callback(lambda: self._admission.leave(caller)):
-            self._admission.leave(caller)
-        return peer, metadata
+    def _begin(self, transfers: Transfers, context: grpc.ServicerContext) -> Transfer:
+        """A place among the transfers until the call ends.
 
-    def _begin(self, transfers: Transfers, context: grpc.ServicerContext, peer: str) -> Transfer:
-        """A place among the transfers until the call ends, or the end of the call."""
+        Raises:
+            Refused: there is none.
+        """
         transfer = transfers.begin(context.cancel)
         if transfer is None:
-            self._refuse(context, peer, Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many transfers are in progress; try again"))
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many transfers are in progress; try again")
         if not context.add_callback(lambda: transfers.finish(transfer)):
             transfers.finish(transfer)
         return transfer
 
-    def _refuse(self, context: grpc.ServicerContext, peer: str, refusal: Refused) -> NoReturn:
-        """End a call with a reason."""
-        if refusal.__cause__ is None or isinstance(refusal.__cause__, NameTaken | TooManyActors):  # otherwise no fault of the peer
-            self._rejections.note(peer, str(refusal))
-        if refusal.code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.DATA_LOSS):
-            self._admission.unusable(peer)
-        context.abort(refusal.code, str(refusal))
-        raise AssertionError("abort always raises")
-
     def _handlers(self) -> grpc.GenericRpcHandler:
         """All with a stream of requests, also where one comes: for a single request gRPC would wait by itself, in our thread, for ever."""
         empty, part = services_pb2.Empty, services_pb2.Parameters
+        ready, weights, episode = map(self._answered, (self._ready, self._stream_parameters, self._send_transitions))
         handlers = {
-            "Ready": grpc.stream_unary_rpc_method_handler(self._ready, None, empty.SerializeToString),
-            "StreamParameters": grpc.stream_stream_rpc_method_handler(self._stream_parameters, None, part.SerializeToString),
-            "SendTransitions": grpc.stream_unary_rpc_method_handler(self._send_transitions, _part, empty.SerializeToString),
+            "Ready": grpc.stream_unary_rpc_method_handler(_only(ready), None, empty.SerializeToString),
+            "StreamParameters": grpc.stream_stream_rpc_method_handler(weights, None, part.SerializeToString),
+            "SendTransitions": grpc.stream_unary_rpc_method_handler(_only(episode), _part, empty.SerializeToString),
         }
         return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -275,6 +293,11 @@ class LearnerServer:
                 f"policy.online.port={port}: cannot listen at {target}, probably another learner runs there. "
                 "Stop it or choose another --policy.online.port (0: any free port)."
             ) from error
+
+
+def _only(answer: Callable[[Parts, grpc.ServicerContext], Iterator[Any]]) -> Callable[[Parts, grpc.ServicerContext], Any]:
+    """The same with one answer, for the calls that have one."""
+    return lambda parts, context: next(answer(parts, context))
 
 
 def _part(data: bytes) -> Any:

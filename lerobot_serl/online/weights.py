@@ -9,14 +9,11 @@ import draccus
 from lerobot.configs import PreTrainedConfig
 from torch import Tensor
 
-from ..policy.agent import EditAgent
+from ..policy.agent import LEARNER_ONLY, EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts
-from ..transport import encode
+from ..transport import POLICY, WEIGHTS, encode
 
-POLICY, WEIGHTS = "policy", "weights"
-# The robot does not need these.
-LEARNER_ONLY = ("critic_target.", "raw_temperature")
 TRAINED = ("actor.", "corrector.", "critic.", "encoder.", "edit_scale")
 
 

@@ -22,6 +22,8 @@ from .configuration_serl_sac import SerlSacConfig
 if TYPE_CHECKING:
     from lerobot.policies.act.configuration_act import ACTConfig
 
+# Tensors that acting does not need; they are not sent to actor processes.
+LEARNER_ONLY = ("critic_target.", "raw_temperature")
 BASE, MEAN, SAMPLE = 0, 1, 2
 FIXED_NOISE_SEED = 0
 # Of edits whose scale the demonstrations decide, in action units.
@@ -294,6 +296,8 @@ class EditAgent(nn.Module):
 
     def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
         """``(count, B, K * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
+        if like.is_meta:  # no numbers are wanted, and perhaps no memory could hold them
+            return like.new_empty(count, len(like), self.actor.knots * self.action_dim)
         shared = self.config.actor.noise_correlation
         white = torch.randn((count, len(like), self.actor.knots, self.action_dim), generator=generator)
         common = torch.randn((count, len(like), 1, self.action_dim), generator=generator)

@@ -10,6 +10,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 
 from ..setting_error import checks_settings
+from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features
 from .optimizer import PerNetworkAdamConfig
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .validation import require, require_not_negative, require_positive
@@ -40,6 +41,22 @@ class ActArchitecture:
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.MEAN_STD)
     )
+
+    @checks_settings
+    def __post_init__(self) -> None:
+        require_bounds(self, "policy.act.")
+        require(
+            self.dim_model % self.n_heads == 0,
+            "policy.act.n_heads", self.n_heads, f"a divisor of dim_model, {self.dim_model}", "Choose another --policy.act.n_heads.",
+        )  # fmt: skip
+        require(
+            self.n_heads * self.chunk_size**2 <= LARGEST_ATTENTION,
+            "policy.act.chunk_size", self.chunk_size, f"n_heads * chunk_size ** 2 of at most {LARGEST_ATTENTION}, with {self.n_heads} heads",
+            "Lower one of them.",
+        )  # fmt: skip
+        choices = {"vision_backbone": BACKBONES, "feedforward_activation": ("relu", "gelu", "glu")}
+        for name, allowed in choices.items():
+            require(getattr(self, name) in allowed, f"policy.act.{name}", getattr(self, name), f"one of {', '.join(allowed)}")
 
     @classmethod
     def of(cls, config: "ACTConfig") -> "ActArchitecture":
@@ -132,6 +149,9 @@ class SerlSacConfig(PreTrainedConfig):
             f"at most ACT's chunk_size, {self.act.chunk_size}",
             "Lower --policy.horizon.",
         )
+        require_bounds(self, "policy.")
+        require_features("input_features", self.input_features)
+        require_features("output_features", self.output_features)
         require(
             self.discount is None or 0 < self.discount < 1,
             "policy.discount",
@@ -183,11 +203,13 @@ class SerlSacConfig(PreTrainedConfig):
         return None
 
     def validate_features(self) -> None:
-        """Raise unless there is an action and at least one observation that ACT can use.
+        """Raise unless there is an action and at least one observation that ACT can use, none of them too large (bounds.py).
 
         Raises:
             ValueError: with the features found.
         """
+        require_features("input_features", self.input_features)
+        require_features("output_features", self.output_features)
         require(self.action_feature is not None, "output_features", self.output_features, "a feature named 'action'")
         require(
             bool(self.image_features) or self.env_state_feature is not None,

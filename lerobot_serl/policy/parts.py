@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..setting_error import checks_settings
+from .bounds import require_bounds
 from .validation import require, require_not_negative, require_positive
 
 
@@ -231,4 +232,5 @@ class OnlineConfig:
 def _check_network(owner: ActorConfig | CorrectorConfig | CriticConfig, prefix: str) -> None:
     sizes = owner.hidden_sizes
     require(len(sizes) > 0 and min(sizes) > 0, f"{prefix}hidden_sizes", sizes, "one or more positive layer widths")
+    require_bounds(owner, prefix)
     require(owner.activation in ("relu", "silu", "tanh"), f"{prefix}activation", owner.activation, "relu, silu or tanh")

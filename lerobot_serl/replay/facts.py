@@ -59,7 +59,7 @@ def facts_from_json(document: Any) -> DemonstrationFacts:
     if any(low > high for low, high in zip(document["action_low"], document["action_high"], strict=True)):
         raise ValueError("'action_low' lies above 'action_high'")
     for key in lengths:
-        if not isinstance(document[key], int) or not 1 <= document[key] < 1e9:
+        if type(document[key]) is not int or not 1 <= document[key] < 1e9:
             raise ValueError(f"'{key}' is {document[key]!r}, expected a positive number of steps")
     columns: dict[str, Any] = {key: tuple(document[key]) for key in (*names, *numbers, *optional)}
     return DemonstrationFacts(**columns, median_length=document["median_length"], longest=document["longest"])

@@ -8,6 +8,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
 from ..transport import MAX_MESSAGE_BYTES, Claims, MessageError, TensorClaim, decode, encode
+from ..words import printable
 from .journal import UUID
 from .recording import Recording
 
@@ -120,8 +121,7 @@ def _described(claim: TensorClaim | None, otherwise: str) -> str:
 
 def _words(text: str) -> str:
     """Text that can stand in a log, a table and a dataset."""
-    cut = text[:MAX_TEXT_CHARS]
-    return cut if cut.isprintable() else "".join(letter if letter.isprintable() else " " for letter in cut)
+    return printable(text, MAX_TEXT_CHARS, instead=" ")
 
 
 def _field(header: Mapping[str, Any], name: str, kind: type) -> Any:
