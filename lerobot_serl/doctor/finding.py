@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from ..message_header import printable
+
 MOST_NAMED = 12
 
 
@@ -32,7 +34,7 @@ class Finding:
 
     def lines(self) -> Iterable[str]:
         """As it is printed."""
-        yield f"{self.level.value:8}{_printable(self.text)}"
+        yield f"{self.level.value:8}{printable(self.text)}"
         if self.repair:
             yield f"{'':8}--repair: {self.repair}"
 
@@ -55,11 +57,6 @@ def problem(text: str, repair: str = "") -> Finding:
 def has_problems(findings: Iterable[Finding]) -> bool:
     """Whether anything is wrong."""
     return any(finding.level is Level.PROBLEM for finding in findings)
-
-
-def _printable(text: str) -> str:
-    """Names in a dataset of unknown origin must not move the cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def named(numbers: Sequence[int]) -> str:
