@@ -1,7 +1,7 @@
 """Where the files of a checkpoint are, in a directory or on the Hub, and reading them: bounded, and inside the checkpoint only."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 from torch import Tensor
 
 from ..message_header import MessageError, TensorClaim, printable, strict_json
-from .tensor_file import claims_of, load_finite
+from .tensor_file import claims_of, claims_of_finite, load_finite
 
 CONFIG, WEIGHTS = CONFIG_NAME, SAFETENSORS_SINGLE_FILE
 LARGEST_JSON = 1024 * 1024
@@ -22,6 +22,10 @@ _LONGEST_WORDS = 600
 
 class CheckpointError(ValueError):
     """A file of a checkpoint is damaged, or not what LeRobot writes; the message names place, file and remedy."""
+
+
+class MissingFileError(FileNotFoundError, CheckpointError):
+    """A file of a checkpoint is not there; the message names place, file and remedy."""
 
 
 def directory_of(place: str | Path) -> Path | None:
@@ -58,9 +62,7 @@ class CheckpointFiles:
 
     def error(self, name: str, flaw: str) -> CheckpointError:
         """What is wrong with the file of that name, in words that a terminal can print."""
-        words = printable(f"{name}: {flaw}")
-        words = words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
-        return CheckpointError(f"{self.flag}={self.place!r}: {words}. {self.remedy}")
+        return CheckpointError(self._message(f"{name}: {flaw}"))
 
     def find(self, name: str) -> Path | None:
         """A regular file of the checkpoint; None if there is none of that name.
@@ -88,36 +90,36 @@ class CheckpointFiles:
         """As :meth:`find`.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            MissingFileError: there is no such file.
         """
         path = self.find(name)
         if path is None:
-            raise FileNotFoundError(f"{self.flag}={self.place!r}: {printable(name)} is missing beside {CONFIG}. {self.remedy}")
+            raise MissingFileError(self._message(f"{name} is missing" + (f" beside {CONFIG}" if name != CONFIG else "")))
         return path
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object, read strictly.
 
         Raises:
-            FileNotFoundError, CheckpointError, OSError: see :meth:`require`; too large, or no strict JSON.
+            CheckpointError, OSError: see :meth:`require`; too large, or no strict JSON.
         """
-        path = self._bounded(name, LARGEST_JSON)
-        try:
-            return strict_json(path.read_bytes())
-        except (MessageError, OSError) as error:
-            raise self.error(name, str(error)) from error
+        return self._read(name, LARGEST_JSON, lambda path: strict_json(path.read_bytes()))
 
     def claims(self, name: str) -> dict[str, TensorClaim]:
         """What a safetensors file says of its tensors; nothing of them is read.
 
         Raises:
-            FileNotFoundError, CheckpointError, OSError: as :meth:`json`.
+            CheckpointError, OSError: see :meth:`require`; no safetensors file, or cut off.
         """
-        path = self._bounded(name, None)
-        try:
-            return claims_of(path)
-        except (MessageError, OSError) as error:
-            raise self.error(name, str(error)) from error
+        return self._read(name, None, claims_of)
+
+    def check_tensors(self, name: str) -> dict[str, TensorClaim]:
+        """As :meth:`claims`, after a look at every number; none is kept.
+
+        Raises:
+            CheckpointError, OSError: as there; a tensor holds NaN or infinite numbers.
+        """
+        return self._read(name, None, claims_of_finite)
 
     def tensors(self, name: str, largest: int | None = None, features: Collection[str] | None = None) -> dict[str, Tensor]:
         """The tensors of a safetensors file of at most ``largest`` bytes; floating-point ones are finite.
@@ -126,22 +128,26 @@ class CheckpointFiles:
             features: where given, only tensors named ``FEATURE.statistic`` have to be finite: a dataset may have other columns.
 
         Raises:
-            FileNotFoundError, CheckpointError, OSError: as :meth:`json`; a tensor holds NaN or infinite numbers.
+            CheckpointError, OSError: as :meth:`check_tensors`.
         """
-        path = self._bounded(name, largest)
+        return self._read(name, largest, lambda path: load_finite(path, features))
+
+    def _read[T](self, name: str, largest: int | None, reader: Callable[[Path], T]) -> T:
+        path = self.require(name)
         try:
-            return load_finite(path, features)
+            size = path.stat().st_size
+            if size == 0:
+                raise self.error(name, "the file is empty")
+            if largest is not None and size > largest:
+                raise self.error(name, f"{size} bytes, expected at most {largest}")
+            return reader(path)
         except (MessageError, OSError) as error:
             raise self.error(name, str(error)) from error
 
-    def _bounded(self, name: str, largest: int | None) -> Path:
-        path = self.require(name)
-        size = path.stat().st_size
-        if size == 0:
-            raise self.error(name, "the file is empty")
-        if largest is not None and size > largest:
-            raise self.error(name, f"{size} bytes, expected at most {largest}")
-        return path
+    def _message(self, flaw: str) -> str:
+        words = printable(flaw)
+        words = words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
+        return f"{self.flag}={self.place!r}: {words}. {self.remedy}"
 
     def _downloaded(self, name: str) -> Path | None:
         try:

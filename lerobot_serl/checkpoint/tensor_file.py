@@ -44,19 +44,20 @@ def load_finite(path: Path, features: Collection[str] | None = None) -> dict[str
     return tensors
 
 
-def require_finite_file(path: Path) -> None:
-    """As :func:`load_finite`, one tensor at a time, and none is kept.
+def claims_of_finite(path: Path) -> dict[str, TensorClaim]:
+    """As :func:`claims_of`, after a look at every number, one tensor at a time.
 
     Raises:
-        MessageError: as there.
+        MessageError: as :func:`load_finite`.
     """
-    claims_of(path)
+    claims = claims_of(path)
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - no mapping
                 _require_finite(name, file.get_tensor(name))
     except SafetensorError as error:
         raise MessageError(str(error)) from error
+    return claims
 
 
 def require_fit(claims: Mapping[str, TensorClaim], expected: Mapping[str, Tensor]) -> None:

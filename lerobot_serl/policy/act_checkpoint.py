@@ -11,7 +11,7 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointFiles, directory_of, may_be_hub_id
+from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, MissingFileError, directory_of, may_be_hub_id
 from ..checkpoint.processor_files import NEUTRAL, NORMALIZER, POSTPROCESSOR, PREPROCESSOR, RENAMES, UNNORMALIZER, SavedStep, read_steps
 from ..checkpoint.tensor_file import UNUSED, require_fit
 from ..message_header import MessageError
@@ -68,6 +68,8 @@ def _files(path: str) -> CheckpointFiles:
         )
     try:
         found, words = files.find(CONFIG) is not None, f"no {CONFIG}"
+    except CheckpointError:
+        raise
     except OSError as error:
         found, words = False, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if not found:
@@ -120,7 +122,7 @@ def _statistics(files: CheckpointFiles, config: ACTConfig) -> tuple[dict[str, di
     try:
         step, last = _normalizer(files, PREPROCESSOR, NORMALIZER), _normalizer(files, POSTPROCESSOR, UNNORMALIZER)
         missing = PREPROCESSOR if step is None else ""
-    except FileNotFoundError as error:
+    except MissingFileError as error:
         step, missing = None, str(error)
     if step is None:
         raise ValueError(
