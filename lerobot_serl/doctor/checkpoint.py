@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from lerobot.configs import PreTrainedConfig
 from lerobot.configs.rewards import RewardModelConfig
-from lerobot.processor import IdentityProcessorStep
+from lerobot.processor import ProcessorStep
 from lerobot.utils.import_utils import register_third_party_plugins
 
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
@@ -24,8 +24,6 @@ from .finding import MOST_NAMED, CannotCheckError, Finding, note, ok, problem
 
 PATTERNS = ["*.json", "*.safetensors"]
 TRAIN_CONFIG = "train_config.json"
-# LeRobot's steps without a registered name: LeRobot writes the dotted one.
-_UNREGISTERED = (f"{IdentityProcessorStep.__module__}.{IdentityProcessorStep.__name__}",)
 _NAMES_A_MODEL = re.compile(r"(model_name|model_id|model_path|model_name_or_path|vlm_name|tokenizer_name|processor_name)$")
 _EXPECTED = re.compile(r".*\.(json|safetensors|md|txt)|LICENSE.*|\.gitattributes|\.gitignore|\.cache")
 _HOSTILE = re.compile(r".*\.(py|pyc|so|sh|pkl|pickle|bin|pt|pth|ckpt|npy|npz|joblib|msgpack|onnx|h5)", re.IGNORECASE)
@@ -93,11 +91,12 @@ _CODE = "LeRobot loads it too, in some types with the Python code that lies besi
 def _processors(files: CheckpointFiles, kind: str | None) -> Iterator[Finding]:
     assert files.directory is not None
     _register_steps(kind)
+    unregistered = {f"{step.__module__}.{step.__name__}" for step in _subclasses(ProcessorStep) if step.__module__.startswith("lerobot.")}
     usual = [PREPROCESSOR, POSTPROCESSOR] if kind in PreTrainedConfig.get_known_choices() else []
     names = {*usual, *(path.name for path in files.directory.glob("*processor.json"))}
     for name in sorted(names, key=lambda name: (name not in usual, name)):
         try:
-            steps = read_steps(files, name, _UNREGISTERED)
+            steps = read_steps(files, name, unregistered)
         except CheckpointError as error:
             yield problem(str(error))
             continue
@@ -112,8 +111,8 @@ def _processors(files: CheckpointFiles, kind: str | None) -> Iterator[Finding]:
 
 
 def _about(name: str, step: SavedStep) -> Iterator[Finding]:
-    origin = origin_of(step.name) or _UNREGISTERED[0]
-    if origin.partition(".")[0] != "lerobot":
+    origin = origin_of(step.name)
+    if origin is not None and origin.partition(".")[0] != "lerobot":
         yield note(f"{name}: '{step.name}' is not LeRobot's: an installed plugin has registered it, {origin}")
     if step.name in LOADS_MODELS:
         texts = {key: value[:200] for key, value in step.config.items() if isinstance(value, str)}
@@ -130,10 +129,17 @@ def _register_steps(kind: str | None) -> None:
                 logging.info(f"Steps of '{kind}' are not known: {error}")
 
 
+def _subclasses(kind: type) -> Iterator[type]:
+    """Those that are imported already. LeRobot writes the dotted name of a step of its own that it has not registered, such as Identity."""
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
 def _weights(files: CheckpointFiles) -> Iterator[Finding]:
     assert files.directory is not None
     others = sorted(path.name for path in files.directory.glob("*.safetensors") if "_step_" not in path.name)
-    for name in [WEIGHTS] if not others else others:
+    for name in others or [WEIGHTS]:
         try:
             yield ok(f"{name}: {_summary(files.check_tensors(name))}, every number finite")
         except CheckpointError as error:
