@@ -94,7 +94,7 @@ def _processors(files: CheckpointFiles, kind: str | None) -> Iterator[Finding]:
     unregistered = {f"{step.__module__}.{step.__name__}" for step in _subclasses(ProcessorStep) if step.__module__.startswith("lerobot.")}
     usual = [PREPROCESSOR, POSTPROCESSOR] if kind in PreTrainedConfig.get_known_choices() else []
     names = {*usual, *(path.name for path in files.directory.glob("*processor.json"))}
-    for name in sorted(names, key=lambda name: (name not in usual, name)):
+    for name in sorted(names, reverse=True):  # what comes before the policy first
         try:
             steps = read_steps(files, name, unregistered)
         except CheckpointError as error:

@@ -104,7 +104,7 @@ def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
     try:
         with torch.device("meta"):
             features = {"input_features": config.input_features, "output_features": config.output_features}
-            expected = ActBase(ActArchitecture.of(config).to_act_config(**features)).tensors_in_act()
+            expected = ActBase(ActArchitecture.of(config).to_act_config(**features, device="cpu")).tensors_in_act()
     except Exception as error:  # whatever the network stumbles over
         raise files.error(CONFIG, f"describes no network that can be built ({type(error).__name__}: {error})") from error
     unused = {
