@@ -131,7 +131,8 @@ def _register_steps(kind: str | None) -> None:
 
 def _subclasses(kind: type) -> Iterator[type]:
     """Those that are imported already. LeRobot writes the dotted name of a step of its own that it has not registered, such as Identity."""
-    for subclass in kind.__subclasses__():
+    subclasses: list[type] = kind.__subclasses__()
+    for subclass in subclasses:
         yield subclass
         yield from _subclasses(subclass)
 
