@@ -8,6 +8,7 @@ import pytest
 import torch
 from act_checkpoints import save_act, small_act_config, statistics_for
 from draccus.utils import DecodingError
+from lerobot.async_inference.policy_server import PolicyServer
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.factory import make_policy, make_pre_post_processors
 from lerobot.rollout import context
@@ -85,7 +86,8 @@ def test_another_registered_step_is_logged(saved, caplog):
 def test_lerobots_commands_load_the_policy_before_its_processors():
     """What the check rests on."""
     for place, first in ((lerobot_train.train, "make_policy("), (lerobot_eval.eval_main, "make_policy("),
-                         (context.build_rollout_context, "_load_pretrained_policy(")):  # fmt: skip
+                         (context.build_rollout_context, "_load_pretrained_policy("),
+                         (PolicyServer.SendPolicyInstructions, "policy_class.from_pretrained(")):  # fmt: skip
         text = inspect.getsource(place)
         assert 0 < text.index(first) < text.index("make_pre_post_processors("), place
     assert "from_pretrained(" not in inspect.getsource(make_policy).split("policy_cls = get_policy_class(cfg.type)")[0]
