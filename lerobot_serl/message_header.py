@@ -1,10 +1,11 @@
-"""The JSON in front of a safetensors document, read with distrust: everything it claims is checked before a tensor is allocated."""
+"""The JSON in front of a safetensors document (message or file), read with distrust: its claims are checked before a tensor is allocated."""
 
+import io
 import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -56,13 +57,24 @@ def read_header(data: bytes) -> tuple[dict[str, Any], dict[str, TensorClaim]]:
         MessageError: the header is too large, nested too deep or no strict JSON; a shape, dtype and offsets do not agree; or the tensors
             do not fill the rest of the document exactly, one after the other.
     """
-    size = int.from_bytes(data[:LENGTH_BYTES], "little")
-    if len(data) < LENGTH_BYTES or size > min(MAX_HEADER_BYTES, len(data) - LENGTH_BYTES):
-        raise MessageError(f"message of {len(data)} bytes with a header of {size} bytes: not a safetensors document")
-    document = strict_json(data[LENGTH_BYTES : LENGTH_BYTES + size])
-    metadata = document.pop("__metadata__", None)
+    metadata, claims = read_claims(io.BytesIO(data), len(data))
     if not isinstance(metadata, dict) or metadata.keys() != {HEADER_KEY} or not isinstance(metadata[HEADER_KEY], str):
         raise MessageError(f"the document's metadata are not one text named '{HEADER_KEY}'")
+    return strict_json(metadata[HEADER_KEY].encode("utf-8", "strict")), claims
+
+
+def read_claims(stream: BinaryIO, n_bytes: int) -> tuple[Any, dict[str, TensorClaim]]:
+    """Metadata, whatever they are, and the tensors' claims of a safetensors document of ``n_bytes``, of which only the header is read.
+
+    Raises:
+        MessageError: as :func:`read_header`.
+    """
+    start = stream.read(LENGTH_BYTES)
+    size = int.from_bytes(start, "little")
+    if len(start) < LENGTH_BYTES or size > min(MAX_HEADER_BYTES, n_bytes - LENGTH_BYTES):
+        raise MessageError(f"{n_bytes} bytes with a header of {size} bytes: not a safetensors document")
+    document = strict_json(stream.read(size))
+    metadata = document.pop("__metadata__", None)
     if len(document) > MAX_TENSORS:
         raise MessageError(f"{len(document)} tensors, expected at most {MAX_TENSORS}")
     spans, claims = [], {}
@@ -76,9 +88,9 @@ def read_header(data: bytes) -> tuple[dict[str, Any], dict[str, TensorClaim]]:
         if first != end:
             raise MessageError(f"'{name}' begins at byte {first}, expected {end}: tensors overlap or leave gaps")
         end = last
-    if end != len(data) - LENGTH_BYTES - size:
-        raise MessageError(f"the tensors take {end} bytes, but {len(data) - LENGTH_BYTES - size} came")
-    return strict_json(metadata[HEADER_KEY].encode("utf-8", "strict")), claims
+    if end != n_bytes - LENGTH_BYTES - size:
+        raise MessageError(f"the tensors take {end} bytes, but {n_bytes - LENGTH_BYTES - size} came")
+    return metadata, claims
 
 
 def strict_json(text: bytes) -> dict[str, Any]:
@@ -98,9 +110,9 @@ def strict_json(text: bytes) -> dict[str, Any]:
     except MessageError:
         raise
     except (ValueError, RecursionError) as error:
-        raise MessageError(f"not a message of this protocol: {type(error).__name__}: {str(error)[:200]}") from error
+        raise MessageError(f"no usable JSON: {type(error).__name__}: {str(error)[:200]}") from error
     if not isinstance(value, dict):
-        raise MessageError(f"header is {type(value).__name__}, expected an object")
+        raise MessageError(f"JSON {type(value).__name__}, expected an object")
     _check_values(value, MAX_NESTING)
     return value
 

@@ -32,6 +32,7 @@ class HubServer:
 
     Attributes:
         repositories: repository id -> file name -> content. Tests write to it directly.
+        tags: repository id and tag -> repository id whose files are those of the tag.
         commits: repository id and message, in the order pushed.
         requests: ``METHOD /path`` of everything asked.
         unknown: the requests that no part of this server answers.
@@ -39,6 +40,7 @@ class HubServer:
 
     def __init__(self) -> None:
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.tags: dict[tuple[str, str], str] = {}
         self.commits: list[tuple[str, str]] = []
         self.requests: list[str] = []
         self.unknown: list[str] = []
@@ -115,12 +117,19 @@ class HubServer:
             case "POST", ["tag", "main"]:
                 return _json({})
             case "GET", [] | ["revision", "main"]:
-                siblings = [{"rfilename": name} for name in sorted(files)]
-                return _json({"id": repository, "modelId": repository, "sha": self.revision(repository), "siblings": siblings, "tags": []})
+                return self._facts(repository)
+            case "GET", ["revision", revision] if revision == self.revision(repository):
+                return self._facts(repository)
+            case "GET", ["revision", _]:
+                return _error(404, "RevisionNotFound", "Invalid rev id")
             case "GET", ["tree", revision] if revision in ("main", self.revision(repository)):
                 found = sorted(files.items())
                 return _json([{"type": "file", "path": name, "size": len(data), "oid": git_hash(data)} for name, data in found])
         return None
+
+    def _facts(self, repository: str) -> Answer:
+        siblings = [{"rfilename": name} for name in sorted(self.repositories[repository])]
+        return _json({"id": repository, "modelId": repository, "sha": self.revision(repository), "siblings": siblings, "tags": []})
 
     def _commit(self, repository: str, lines: list[dict[str, dict[str, str]]]) -> Answer:
         header, *operations = lines
@@ -133,6 +142,8 @@ class HubServer:
         return _json({"success": True, "commitOid": sha, "commitUrl": f"{self.endpoint}/{repository}/commit/{sha}"})
 
     def _file(self, repository: str, revision: str, name: str) -> Answer:
+        if (repository, revision) in self.tags:
+            repository, revision = self.tags[repository, revision], "main"
         if repository not in self.repositories:
             return _error(404, "RepoNotFound", "Repository not found")
         commit = {"X-Repo-Commit": self.revision(repository)}

@@ -4,10 +4,12 @@ The Hub is a server on this machine (``hub_server.py``). Its address is read whe
 processes of their own. This file is also the client that pulls: see ``pull``.
 """
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +48,7 @@ def actions_of(place: str) -> np.ndarray:
 
 
 def pull(place: str, file: str, *act_paths: str) -> None:
-    """The client's side: save the actions of ``place``, print what every wrong ``act_path`` is answered."""
+    """The client's side: save the actions of ``place``, print what every wrong ``act_path`` is answered, or ``policy@revision``."""
     from lerobot_serl import SerlSacConfig
     from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
@@ -54,14 +56,18 @@ def pull(place: str, file: str, *act_paths: str) -> None:
     answers = {}
     for act_path in act_paths:
         try:
-            SerlSacPolicy(SerlSacConfig(act_path=act_path, device="cpu", push_to_hub=False))
+            repository, _, revision = act_path.partition("@")
+            if revision:
+                SerlSacPolicy.from_pretrained(repository, revision=revision)
+            else:
+                SerlSacPolicy(SerlSacConfig(act_path=act_path, device="cpu", push_to_hub=False))
         except Exception as error:
             answers[act_path] = [type(error).__name__, str(error)]
     print(json.dumps(answers))
 
 
-def client(hub, home, module, *flags):
-    """A module in a process whose Hub is ``hub`` and whose cache starts empty."""
+def client(hub, home, module, *flags, status=0):
+    """A module in a process whose Hub is ``hub`` and whose cache starts empty; it ends with ``status``."""
     environment = {
         **os.environ, "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": TOKEN, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1",
@@ -70,7 +76,7 @@ def client(hub, home, module, *flags):
         environment.pop(name, None)
     arguments = [sys.executable, str(HERE / "hub_server.py"), module, *flags]
     done = subprocess.run(arguments, capture_output=True, text=True, env=environment, cwd=home.parent, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == status, done.stdout[-1000:] + done.stderr[-3000:]
     return done
 
 
@@ -144,8 +150,14 @@ def test_the_pulled_checkpoint_acts_like_the_local_one_without_act(ground, hub, 
     for repository, names in lacking.items():
         assert names
         hub.repositories[repository] = {name: content for name, content in act.items() if name not in names}
+    marker = tmp_path / "marker"
+    hub.repositories["me/poisoned_act"] = poisoned(act, marker)
+    # lerobot-eval loads the policy from --policy.pretrained_revision, and the processors from the default branch.
+    hub.repositories["me/poisoned"], hub.tags["me/poisoned", "good"] = poisoned(hub.repositories["me/tuned"], marker), "me/tuned"
+    hub.tags["me/tuned", "bad"], hub.tags["me/tuned", "good"] = "me/poisoned", "me/tuned"
+    wrong = ("me/poisoned@good", "me/tuned@bad", "me/tuned@good", "me/unknown", "me/poisoned_act", *lacking)
     hub.requests.clear()
-    done = client(hub, tmp_path / "home", "test_hub", "me/tuned", str(tmp_path / "actions.npy"), "me/unknown", *lacking)
+    done = client(hub, tmp_path / "home", "test_hub", "me/tuned", str(tmp_path / "actions.npy"), *wrong)
     pulled, expected = np.load(tmp_path / "actions.npy"), actions_of(str(pushed))
     np.testing.assert_array_equal(pulled, expected)
     assert np.ptp(expected, axis=0).max() > 0.01
@@ -155,13 +167,74 @@ def test_the_pulled_checkpoint_acts_like_the_local_one_without_act(ground, hub, 
     answers = json.loads(done.stdout.splitlines()[-1])
     for act_path, kind, text in (
         ("me/unknown", "FileNotFoundError", "no LeRobot checkpoint found there"),
-        ("me/no_weights", "FileNotFoundError", "model.safetensors is missing"),
+        ("me/no_weights", "MissingFileError", "model.safetensors is missing"),
         ("me/no_statistics", "ValueError", "normalisation statistics missing"),
         ("me/before_processors", "ValueError", "normalisation statistics missing"),
+        ("me/poisoned_act", "CheckpointError", "policy_preprocessor.json: step 0 names the class 'subprocess.run'"),
     ):
         assert answers[act_path][0] == kind, answers[act_path]
         assert f"policy.act_path='{act_path}'" in answers[act_path][1]
         assert text in answers[act_path][1]
+    for place in ("me/poisoned@good", "me/tuned@bad"):
+        assert f"policy.path='{place.partition('@')[0]}': policy_preprocessor.json: step 0 names the class" in answers[place][1]
+    assert "me/tuned@good" not in answers
+    assert not marker.exists()
+
+
+def poisoned(files, marker):
+    """The repository's files with a processor step that writes ``marker`` when LeRobot loads it."""
+    name = "policy_preprocessor.json"
+    document = json.loads(files[name])
+    steps = [{"class": "subprocess.run", "config": {"args": ["touch", str(marker)]}}, *document["steps"]]
+    return {**files, name: json.dumps({**document, "steps": steps}).encode()}
+
+
+def test_lerobot_eval_is_refused_a_poisoned_checkpoint(hub, pushed, tmp_path):
+    hub.repositories["me/poisoned"] = poisoned(hub.repositories["me/tuned"], marker := tmp_path / "marker")
+    done = client(
+        hub, tmp_path / "home", "lerobot.scripts.lerobot_eval", "--policy.path=me/poisoned", "--policy.device=cpu", "--env.type=franka_sim",
+        "--eval.n_episodes=1", "--eval.batch_size=1", "--eval.use_async_envs=false", f"--output_dir={tmp_path / 'out'}", status=1,
+    )  # fmt: skip
+    assert "policy.path='me/poisoned': policy_preprocessor.json: step 0 names the class 'subprocess.run'" in done.stderr
+    assert not marker.exists()
+
+
+def test_the_doctor_fetches_only_json_and_safetensors_and_says_where_they_lie(hub, pushed, tmp_path):
+    hub.repositories["me/mixed"] = {**hub.repositories["me/tuned"], "evil.py": b"raise SystemExit(9)", "weights.pkl": b"\x80\x04."}
+    hub.repositories["me/attack"] = poisoned(hub.repositories["me/mixed"], marker := tmp_path / "marker")
+    hub.requests.clear()
+    places = ("me/mixed", "me/attack", "me/mixed --revision=other", "me/nobody")
+    done = client(hub, tmp_path / "home", "test_hub", "--doctor", *places)
+    (mixed, attack, other, nobody) = (json.loads(line) for line in done.stdout.splitlines()[-len(places) :])
+    assert mixed[0] == 0
+    assert "ok      config.json: a policy of type 'serl_sac'" in mixed[1]
+    assert "note    evil.py, weights.pkl: LeRobot loads no such file of a checkpoint; do not run or unpickle it" in mixed[1]
+    where = f"me/mixed at commit {hub.revision('me/mixed')} lies in "
+    line = next(line for line in mixed[1].splitlines() if where in line)
+    directory = Path(line.partition(where)[2].partition(": use that directory")[0])
+    assert directory.is_relative_to(tmp_path / "home")
+    assert {path.suffix for path in directory.iterdir()} == {".json", ".safetensors"}
+    assert not [request for request in hub.requests if "/resolve/" in request and not request.endswith((".json", ".safetensors"))]
+
+    assert attack[0] == 1
+    assert "problem checkpoint='" in attack[1]
+    assert "policy_preprocessor.json: step 0 names the class 'subprocess.run', which LeRobot's loader would import and call" in attack[1]
+    assert not marker.exists()
+    for place, (status, said) in {"me/mixed": other, "me/nobody": nobody}.items():
+        assert status == 2
+        assert f"{place} does not exist here, nor could it be had from the Hub" in said
+
+
+def doctor(*places):
+    """The client's side: the status of the command for each place, and what it printed."""
+    from lerobot_serl.scripts.lerobot_serl_doctor import main
+
+    answers = []
+    for place in places:
+        said = io.StringIO()
+        with redirect_stdout(said), redirect_stderr(said):
+            answers.append((main(place.split()), said))
+    print("\n".join(json.dumps([status, said.getvalue()]) for status, said in answers))
 
 
 def test_training_goes_on_from_the_hub(ground, hub, pushed, tmp_path):
@@ -181,4 +254,4 @@ def test_training_goes_on_from_the_hub(ground, hub, pushed, tmp_path):
 
 
 if __name__ == "__main__":
-    pull(*sys.argv[1:])
+    doctor(*sys.argv[2:]) if sys.argv[1] == "--doctor" else pull(*sys.argv[1:])

@@ -13,6 +13,7 @@ import pytest
 import torch
 from act_checkpoints import save_act, small_act_config
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from poisoned_checkpoints import poison
 from safetensors.torch import load_file, save_file
 from transformers import ResNetConfig, ResNetModel
 
@@ -180,12 +181,35 @@ def test_a_camera_that_stops_giving_images_ends_the_session(model):
 @pytest.mark.parametrize("name", [PREPROCESSOR, "classifier_preprocessor_step_0_normalizer_processor.safetensors"])
 def test_a_missing_preprocessor_or_its_statistics_are_named(copy_of_model, name):
     (copy_of_model / name).unlink()
-    assert_refused(copy_of_model, name, "preprocessor, is missing or unreadable", "whole checkpoint directory")
+    assert_refused(copy_of_model, name, "missing", "whole checkpoint directory")
 
 
 def test_a_preprocessor_that_is_no_json_is_named(copy_of_model):
     (copy_of_model / PREPROCESSOR).write_text("{")
-    assert_refused(copy_of_model, PREPROCESSOR, "missing or unreadable")
+    assert_refused(copy_of_model, PREPROCESSOR, "no usable JSON", "whole checkpoint directory")
+
+
+def test_a_class_in_the_preprocessor_is_never_imported_or_called(copy_of_model, tmp_path):
+    poison(copy_of_model, marker := tmp_path / "marker", PREPROCESSOR)
+    assert_refused(copy_of_model, f"{PREPROCESSOR}: step 0 names the class 'subprocess.run', which LeRobot's loader would import and call")
+    assert not marker.exists()
+
+
+def test_a_step_that_loads_a_further_model_is_refused(copy_of_model):
+    poison(copy_of_model, copy_of_model, PREPROCESSOR, registry_name="reward_classifier_processor", config={"pretrained_path": "some/body"})
+    assert_refused(copy_of_model, "step 0, 'reward_classifier_processor', would load a model that its config names, and Python code")
+
+
+def test_weights_that_are_not_finite_are_named(copy_of_model):
+    tensors = load_file(copy_of_model / "model.safetensors")
+    name = next(name for name in sorted(tensors) if name.endswith("weight"))
+    save_file({**tensors, name: torch.full_like(tensors[name], torch.nan)}, copy_of_model / "model.safetensors")
+    assert_refused(copy_of_model, f"model.safetensors: tensor '{name}' holds", "NaN or infinite", "whole checkpoint directory")
+
+
+def test_a_configuration_that_is_cut_off_is_named(copy_of_model):
+    (copy_of_model / "config.json").write_text('{"type": "reward_classifier", ')
+    assert_refused(copy_of_model, "config.json: no usable JSON", "whole checkpoint directory")
 
 
 @pytest.mark.parametrize("content", [None, b"no tensors at all"])
@@ -194,7 +218,8 @@ def test_missing_or_broken_weights_are_named(copy_of_model, content):
     weights.unlink()
     if content:
         weights.write_bytes(content)
-    assert_refused(copy_of_model, "could not be loaded", "whole checkpoint directory")
+    words = "could not be loaded" if content is None else "model.safetensors: 17 bytes with a header of"
+    assert_refused(copy_of_model, words, "whole checkpoint directory")
 
 
 def test_an_unreachable_backbone_is_named(copy_of_model):

@@ -17,6 +17,8 @@ from lerobot.rewards.factory import get_reward_model_class, make_reward_pre_post
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 
+from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
+from ..checkpoint.processor_files import require_harmless
 from ..replay.recording import Decider, policy_input
 from .robot_io import Features, RobotIo
 from .world import WorldError
@@ -108,7 +110,8 @@ class RewardModelJudge:
         rename_map: Mapping[str, str],
         device: str,
     ) -> None:
-        config = _configuration(path)
+        files = CheckpointFiles(path, Path(path) if Path(path).is_dir() else None, "--reward.path", "Take the whole checkpoint directory.")
+        config = _configuration(files)
         config.device, config.pretrained_path = device, path
         images = {
             key: ft for key, ft in (config.input_features or {}).items() if ft.type is FeatureType.VISUAL or key.startswith(OBS_IMAGES)
@@ -122,8 +125,8 @@ class RewardModelJudge:
             self._io = RobotIo(robot_name, observation_features, {}, images, 0, rename_map=rename_map)
         except ValueError as error:
             raise ValueError(f"--reward.path={path!r}: {str(error).replace('the policy', 'the reward model')}") from error
-        self._model = _model(config, path)
-        self._preprocess = _preprocessor(config, path)
+        self._preprocess = _preprocessor(config, files)
+        self._model = _model(config, files)
         self._threshold, self._consecutive, self._device = threshold, consecutive, device
         self._positives = 0
 
@@ -148,44 +151,56 @@ class RewardModelJudge:
         return reward >= self._threshold
 
 
-def _configuration(path: str) -> RewardModelConfig:
+def _configuration(files: CheckpointFiles) -> RewardModelConfig:
     try:
-        return RewardModelConfig.from_pretrained(path)
+        if files.find(CONFIG) is not None:
+            files.json(CONFIG)
+        return RewardModelConfig.from_pretrained(files.place)
+    except CheckpointError:
+        raise
     except Exception as error:
         raise ValueError(
-            f"--reward.path={path!r}: no LeRobot reward model there ({_said(error)}). Expected a directory or Hub id that "
+            f"--reward.path={files.place!r}: no LeRobot reward model there ({_said(error)}). Expected a directory or Hub id that "
             "lerobot-train --reward_model.type=... wrote."
         ) from error
 
 
-def _model(config: RewardModelConfig, path: str) -> Any:
+def _model(config: RewardModelConfig, files: CheckpointFiles) -> Any:
     """The model with its weights. LeRobot's classifier first loads its backbone, which lies elsewhere, and runs code that comes with it."""
     try:
-        return get_reward_model_class(config.type).from_pretrained(path, config=config).to(config.device).eval()
+        if files.find(WEIGHTS) is not None:
+            files.check_tensors(WEIGHTS)
+        return get_reward_model_class(config.type).from_pretrained(files.place, config=config).to(config.device).eval()
+    except CheckpointError:
+        raise
     except Exception as error:
         backbone = getattr(config, "model_name", None)
         also = (
             f" It also needs its backbone {backbone!r} (model_name in config.json): a directory, or a reachable Hub id." if backbone else ""
         )
         raise ValueError(
-            f"--reward.path={path!r}: the {config.type} could not be loaded ({_said(error)}). Take the whole checkpoint directory.{also}"
+            f"--reward.path={files.place!r}: the {config.type} could not be loaded ({_said(error)}). Take the whole checkpoint directory.{also}"
         ) from error
 
 
-def _preprocessor(config: RewardModelConfig, path: str) -> PolicyProcessorPipeline:
+def _preprocessor(config: RewardModelConfig, files: CheckpointFiles) -> PolicyProcessorPipeline:
     """The model's own preprocessor, with the statistics that it was trained with.
 
     Raises:
-        ValueError: it was not saved with the model.
+        ValueError: it was not saved with the model, or names something else than LeRobot's own code for this type would.
     """
-    name = make_reward_pre_post_processors(config)[0].name
+    usual = make_reward_pre_post_processors(config)[0]
+    name = f"{usual.name}.json"
     try:
+        require_harmless(files, [name], {str(entry.get("registry_name", entry.get("class"))) for entry in usual.get_config()["steps"]})
         return PolicyProcessorPipeline.from_pretrained(
-            path, config_filename=f"{name}.json", overrides={"device_processor": {"device": config.device}}
+            files.place, config_filename=name, overrides={"device_processor": {"device": config.device}}
         )
+    except CheckpointError:
+        raise
     except Exception as error:
         raise ValueError(
-            f"--reward.path={path!r}: {name}.json, the model's preprocessor, is missing or unreadable ({_said(error)}). "
+            f"--reward.path={files.place!r}: {name}, the model's preprocessor, is missing or unreadable ({_said(error)}). "
             "Without its statistics the images would look different from those of its training; take the whole checkpoint directory."
         ) from error
 

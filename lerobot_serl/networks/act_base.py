@@ -76,25 +76,22 @@ class ActBase(nn.Module):
             return (self.config.dim_model,)
         return (self.config.dim_model, *[self.model.encoder_img_feat_input_proj.in_channels] * len(self.cameras))
 
-    def load_act_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Load the tensors of a LeRobot ACT checkpoint (names ``model.*``).
-
-        Raises:
-            ValueError: a tensor is missing, or left over and not of the VAE encoder; names are given.
-        """
-        renamed = {
-            name.replace("model.action_head.", "action_head.").replace("model.backbone.", "backbone."): tensor
-            for name, tensor in state.items()
-            if not name.startswith("model.vae_encoder")
+    def tensors_in_act(self) -> dict[str, Tensor]:
+        """The network's own tensors by the names that they have in a LeRobot ACT checkpoint (``model.*``)."""
+        return {
+            name if name.startswith("model.") else f"model.{name}": tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("statistics.")
         }
-        expected = {name for name in self.state_dict() if not name.startswith("statistics.")}
-        missing, unexpected = sorted(expected - renamed.keys()), sorted(renamed.keys() - expected)
-        if missing or unexpected:
-            raise ValueError(
-                f"ACT checkpoint does not fit its own config.json: missing tensors {missing[:5]}, unexpected {unexpected[:5]}. "
-                "Was it saved by another LeRobot version?"
-            )
-        self.load_state_dict(renamed, strict=False)
+
+    def load_act_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load the tensors of a LeRobot ACT checkpoint; those of the VAE encoder are left out.
+
+        Args:
+            state: has all of :meth:`tensors_in_act`, in their shapes.
+        """
+        for name, tensor in self.tensors_in_act().items():
+            tensor.copy_(state[name])
 
     def set_statistics(self, statistics: Statistics, eps: float = 1e-8) -> None:
         """Take over normalisation statistics, e.g. those saved with the ACT checkpoint.

@@ -1,22 +1,27 @@
-"""Reading a LeRobot ACT checkpoint: architecture, weights, and the statistics it was trained with."""
+"""Reading a LeRobot ACT checkpoint: architecture, weights, and the statistics it was trained with. Nothing in it is run."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+import draccus
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.constants import SAFETENSORS_SINGLE_FILE
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from lerobot.configs import PreTrainedConfig
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline
-from lerobot.processor.pipeline import ProcessorMigrationError
-from lerobot.utils.constants import POLICY_PREPROCESSOR_DEFAULT_NAME
-from safetensors.torch import load_file
+from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-# Steps of ACT's preprocessor that leave the numbers alone.
-NEUTRAL_STEPS = ("RenameObservationsProcessorStep", "AddBatchDimensionProcessorStep", "DeviceProcessorStep")
+from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, MissingFileError, directory_of, may_be_hub_id
+from ..checkpoint.processor_files import NEUTRAL, NORMALIZER, POSTPROCESSOR, PREPROCESSOR, RENAMES, UNNORMALIZER, SavedStep, read_steps
+from ..checkpoint.tensor_file import UNUSED, require_fit
+from ..message_header import MessageError
+from ..networks.act_base import STATISTICS_OF_MODE, ActBase
+from .configuration_serl_sac import ActArchitecture
+
+FLAG = "policy.act_path"
+_NOT_USED = "model.vae_encoder"  # serves ACT's own training only
+EPS = 1e-8  # LeRobot's, where none is saved
+_SETTINGS = {"features", "norm_map", "eps"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +30,7 @@ class ActCheckpoint:
 
     Attributes:
         config: LeRobot's configuration.
-        weights: names ``model.*``.
+        weights: names ``model.*``; they fit the configuration, and are finite.
         statistics: feature key -> statistic -> tensor, as saved with the preprocessor.
         eps: of the normaliser.
     """
@@ -40,84 +45,149 @@ def load_act_checkpoint(path: str) -> ActCheckpoint:
     """Read a local directory or a Hub id.
 
     Raises:
-        FileNotFoundError: no checkpoint there.
-        ValueError: the checkpoint is not ACT, or its preprocessing is not the plain normalisation that LeRobot's ACT uses.
+        FileNotFoundError: no checkpoint there, or not a whole one.
+        ValueError: a file is damaged; the checkpoint is not ACT; its weights do not fit it; or its preprocessing is not the plain
+            normalisation that LeRobot's ACT uses.
     """
-    directory = _resolve(path)
-    try:
-        config = PreTrainedConfig.from_pretrained(directory or path)
-    except (
-        FileNotFoundError,
-        LocalEntryNotFoundError,
-        EntryNotFoundError,
-        HFValidationError,
-        HfHubHTTPError,
-        OSError,
-    ) as error:
-        raise FileNotFoundError(
-            f"policy.act_path={path!r}: no LeRobot checkpoint found there. Expected a directory with config.json and "
-            f"{SAFETENSORS_SINGLE_FILE} (for example outputs/train/act/checkpoints/last/pretrained_model) or a Hub id such as "
-            f"'you/act_pick_cube'. ({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(config, ACTConfig):
-        raise ValueError(
-            f"policy.act_path={path!r}: the checkpoint is of type '{config.type}', expected 'act'. "
-            + ("Use --policy.path= to train on from a serl_sac checkpoint." if config.type == "serl_sac" else "Train ACT first.")
-        )
-    weights_file = _find_weights(path, directory)
-    statistics, eps = _load_statistics(path, directory)
-    return ActCheckpoint(config, load_file(weights_file), statistics, eps)
+    files = _files(path)
+    config = _config(files)
+    statistics, eps = _statistics(files, config)
+    _require_fit(files, config)
+    return ActCheckpoint(config, files.tensors(WEIGHTS), statistics, eps)
 
 
-def _resolve(path: str) -> Path | None:
-    """The directory with ``config.json``, or None for a Hub id. A run or checkpoint directory is accepted too."""
-    root = Path(path).expanduser()
-    for candidate in (root, root / "pretrained_model", root / "checkpoints" / "last" / "pretrained_model"):
-        if (candidate / "config.json").is_file():
-            return candidate
-    if root.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1:
+def _files(path: str) -> CheckpointFiles:
+    """Looks for the checkpoint; a run's or a checkpoint's directory is accepted too."""
+    directory = directory_of(path)
+    remedy = f"Copy the checkpoint again, or train ACT again; `lerobot-serl-doctor {directory or path}` looks at all of its files."
+    files = CheckpointFiles(path, directory, FLAG, remedy)
+    if directory is None and not may_be_hub_id(path):
         raise FileNotFoundError(
-            f"policy.act_path={path!r}: no config.json in this directory or in pretrained_model/ below it. "
+            f"{FLAG}={path!r}: no {CONFIG} in this directory or in pretrained_model/ below it. "
             "Expected a LeRobot ACT checkpoint, for example outputs/train/act/checkpoints/last/pretrained_model."
         )
-    return None
-
-
-def _find_weights(path: str, directory: Path | None) -> Path:
-    missing = f"policy.act_path={path!r}: {SAFETENSORS_SINGLE_FILE} is missing beside config.json."
-    if directory is None:
-        try:
-            return Path(hf_hub_download(path, SAFETENSORS_SINGLE_FILE))
-        except EntryNotFoundError as error:
-            raise FileNotFoundError(f"{missing} ({type(error).__name__}: {str(error).splitlines()[0]})") from error
-    if not (directory / SAFETENSORS_SINGLE_FILE).is_file():
-        raise FileNotFoundError(missing)
-    return directory / SAFETENSORS_SINGLE_FILE
-
-
-def _load_statistics(path: str, directory: Path | None) -> tuple[dict[str, dict[str, Tensor]], float]:
     try:
-        pipeline = PolicyProcessorPipeline.from_pretrained(
-            directory or path, config_filename=f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json",
-            overrides={"device_processor": {"device": "cpu"}},
-        )  # fmt: skip
-    except (FileNotFoundError, EntryNotFoundError, ProcessorMigrationError) as error:
-        raise ValueError(
-            f"policy.act_path={path!r}: normalisation statistics missing ({POLICY_PREPROCESSOR_DEFAULT_NAME}.json or its state "
-            "file). Checkpoints of LeRobot before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."
-        ) from error
-    normalizers = [step for step in pipeline.steps if isinstance(step, NormalizerProcessorStep)]
-    others = [
-        type(step).__name__
-        for step in pipeline.steps
-        if not isinstance(step, NormalizerProcessorStep) and type(step).__name__ not in NEUTRAL_STEPS
-    ]
-    renames = [step.rename_map for step in pipeline.steps if getattr(step, "rename_map", None)]
-    if others or renames or len(normalizers) != 1:
-        raise ValueError(
-            f"policy.act_path={path!r}: its preprocessor has {len(normalizers)} normalisers, extra steps {others} and renames {renames}; "
-            "expected LeRobot's standard ACT preprocessor (one normaliser, nothing else that changes numbers or names)."
+        found, words = files.find(CONFIG) is not None, f"no {CONFIG}"
+    except CheckpointError:
+        raise
+    except OSError as error:
+        found, words = False, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    if not found:
+        raise FileNotFoundError(
+            f"{FLAG}={path!r}: no LeRobot checkpoint found there. Expected a directory with {CONFIG} and {WEIGHTS} (for example "
+            f"outputs/train/act/checkpoints/last/pretrained_model) or a Hub id such as 'you/act_pick_cube'. ({words})"
         )
-    saved = normalizers[0].stats or {}
-    statistics = {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in saved.items()}
-    return statistics, float(normalizers[0].eps)
+    return files
+
+
+def _config(files: CheckpointFiles) -> ACTConfig:
+    document = files.json(CONFIG)
+    kind = document.pop("type", None)
+    if kind != "act":
+        remedy = "Use --policy.path= to train on from a serl_sac checkpoint." if kind == "serl_sac" else "Train ACT first."
+        raise ValueError(f"{FLAG}={files.place!r}: the checkpoint is of type {str(kind)[:100]!r}, expected 'act'. {remedy}")
+    try:
+        config = draccus.decode(ACTConfig, document)
+        config.validate_features()
+        if config.action_feature is None:
+            raise ValueError(f"no output feature named '{ACTION}'")
+    except Exception as error:  # whatever it stumbles over
+        raise files.error(CONFIG, f"not a configuration of LeRobot's ACT ({type(error).__name__}: {error})") from error
+    return config
+
+
+def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
+    """Compare the weights' names, shapes and dtypes with the network that ``config.json`` describes, before any of it takes memory."""
+    claims = files.claims(WEIGHTS)
+    if config.n_encoder_layers + config.n_decoder_layers > len(claims):
+        raise files.error(CONFIG, f"describes more layers than {WEIGHTS} has tensors, {len(claims)}")
+    try:
+        with torch.device("meta"):
+            features = {"input_features": config.input_features, "output_features": config.output_features}
+            expected = ActBase(ActArchitecture.of(config).to_act_config(**features, device="cpu")).tensors_in_act()
+    except Exception as error:  # whatever the network stumbles over
+        raise files.error(CONFIG, f"describes no network that can be built ({type(error).__name__}: {error})") from error
+    unused = {
+        name: torch.empty(claim.shape, device="meta")
+        for name, claim in claims.items()
+        if name.startswith(_NOT_USED) and not name.endswith(UNUSED)
+    }
+    try:
+        require_fit(claims, {**expected, **unused})
+    except MessageError as error:
+        raise files.error(WEIGHTS, str(error)) from error
+
+
+def _statistics(files: CheckpointFiles, config: ACTConfig) -> tuple[dict[str, dict[str, Tensor]], float]:
+    try:
+        step, last = _normalizer(files, PREPROCESSOR, NORMALIZER), _normalizer(files, POSTPROCESSOR, UNNORMALIZER)
+        missing = PREPROCESSOR if step is None else ""
+    except MissingFileError as error:
+        step, missing = None, str(error)
+    if step is None:
+        raise ValueError(
+            f"{FLAG}={files.place!r}: normalisation statistics missing ({missing}). Copy the whole checkpoint again. Checkpoints of LeRobot "
+            "before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."
+        )
+    assert config.input_features
+    assert config.output_features
+    _require_same_normalisation(files, PREPROCESSOR, step, config, {**config.input_features, **config.output_features})
+    if last is not None:
+        _require_same_normalisation(files, POSTPROCESSOR, last, config, config.output_features)
+        if wrong := [
+            name for name, value in last.state.items() if name.startswith(f"{ACTION}.") and not _equal(value, step.state.get(name))
+        ]:
+            raise files.error(POSTPROCESSOR, f"its statistics of '{ACTION}' are not those of {PREPROCESSOR}: {sorted(wrong)}")
+    statistics: dict[str, dict[str, Tensor]] = {}
+    for name, value in step.state.items():
+        key, _, statistic = name.rpartition(".")
+        statistics.setdefault(key, {})[statistic] = value.float()
+    return statistics, float(step.config.get("eps", EPS))
+
+
+def _normalizer(files: CheckpointFiles, name: str, kind: str) -> SavedStep | None:
+    """The one step of a pipeline that changes numbers; None if there is no such file."""
+    steps = read_steps(files, name)
+    if steps is None:
+        return None
+    found = [step for step in steps if step.name == kind]
+    others = [step.name for step in steps if step.name not in (kind, *NEUTRAL)]
+    renames = [step.config["rename_map"] for step in steps if step.name == RENAMES and step.config.get("rename_map")]
+    if others or renames or len(found) != 1:
+        raise files.error(
+            name, f"{len(found)} steps '{kind}', extra steps {others} and renames {renames}; expected LeRobot's standard ACT "
+            "processors (one normaliser, nothing else that changes numbers or names)",
+        )  # fmt: skip
+    unknown, eps = sorted(found[0].config.keys() - _SETTINGS), found[0].config.get("eps", EPS)
+    if unknown or type(eps) not in (int, float) or not 0 <= eps <= 1:
+        raise files.error(name, f"'{kind}' has eps {eps!r} and further settings {unknown}, expected an eps from 0 to 1 and nothing else")
+    return found[0]
+
+
+def _require_same_normalisation(
+    files: CheckpointFiles, name: str, step: SavedStep, config: ACTConfig, features: Mapping[str, PolicyFeature]
+) -> None:
+    """The processor normalises as ``config.json`` says, and has the statistics for it."""
+    for key, feature in features.items():
+        wanted = NormalizationMode(config.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY))
+        saved = _mode(step, key)
+        if saved != wanted.value:
+            raise files.error(name, f"'{step.name}' treats '{key}' as {saved}, {CONFIG} says {wanted.value}")
+        n_numbers = feature.shape[0] if feature.type is FeatureType.VISUAL else math.prod(feature.shape)
+        for statistic in STATISTICS_OF_MODE.get(wanted, ()):
+            value = step.state.get(f"{key}.{statistic}")
+            if value is None or value.numel() != n_numbers or not value.is_floating_point():
+                words = "nothing" if value is None else f"{value.numel()} numbers of {value.dtype}"
+                raise files.error(name, f"the state of '{step.name}' has {words} as '{statistic}' of '{key}', expected {n_numbers} floats")
+
+
+def _mode(step: SavedStep, key: str) -> str:
+    features, modes = step.config.get("features"), step.config.get("norm_map")
+    feature = features.get(key) if isinstance(features, dict) else None
+    if not isinstance(feature, dict) or not isinstance(modes, dict):
+        return NormalizationMode.IDENTITY.value
+    return str(modes.get(str(feature.get("type")), NormalizationMode.IDENTITY.value))
+
+
+def _equal(one: Tensor, other: Tensor | None) -> bool:
+    return other is not None and torch.equal(one.float(), other.float())

@@ -171,6 +171,10 @@ class SerlSacConfig(PreTrainedConfig):
             "policy.use_amp", self.use_amp, "false: the losses are computed in float32", "Remove --policy.use_amp.",
         )  # fmt: skip
         require(
+            not self.use_peft,
+            "policy.use_peft", self.use_peft, "false: an adapter's files name another checkpoint to load", "Set it to false in config.json.",
+        )  # fmt: skip
+        require(
             self.schema_version == 1,
             "policy.schema_version",
             self.schema_version,

@@ -18,6 +18,7 @@ from .agent import EditAgent, Metrics
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig
 from .optimizer import GroupControl
+from .own_checkpoint import require_harmless_files, require_sound_weights
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
 from .validation import require
 
@@ -75,13 +76,25 @@ class SerlSacPolicy(PreTrainedPolicy):
     def from_pretrained(cls, pretrained_name_or_path: str | Path, **kwargs: Any) -> Self:
         """Load a checkpoint, from a directory or the Hub.
 
+        LeRobot's commands load the processors after the policy, with a loader that imports and calls what their files name. So these files
+        are looked at here.
+
         Raises:
-            ValueError: training is to be resumed from a checkpoint that was cut off while it was written.
+            ValueError: training is to be resumed from a checkpoint that was cut off while it was written; or a file is damaged, or would
+                run code.
+            FileNotFoundError: no such checkpoint, or a part of it is missing.
         """
         config, place = kwargs.get("config"), Path(pretrained_name_or_path)
         if config is not None and config.in_progress and place.name == MODEL:
             require_whole(place.parent)
+        require_harmless_files(pretrained_name_or_path, kwargs)
         return super().from_pretrained(pretrained_name_or_path, **kwargs)
+
+    @classmethod
+    def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
+        """Where LeRobot loads the weights. It would take any numbers, and leave random what is missing."""
+        require_sound_weights(model_file, model.state_dict())
+        return super()._load_as_safetensor(model, model_file, map_location, strict)
 
     def get_optim_params(self) -> list[dict[str, Any]]:
         """One parameter group per network, the critics' with their eyes; frozen ACT and the target critics are in none."""

@@ -1,4 +1,4 @@
-"""lerobot-serl-doctor: check a LeRobotDataset and, with --repair, put right what its files allow."""
+"""lerobot-serl-doctor: check a LeRobotDataset and, with --repair, put right what its files allow; or check a checkpoint."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from lerobot_serl.doctor.finding import CannotCheckError, Finding, has_problems
@@ -17,10 +18,17 @@ def build_parser() -> argparse.ArgumentParser:
     """The command line of lerobot-serl-doctor."""
     parser = argparse.ArgumentParser(
         prog="lerobot-serl-doctor",
-        description="Check a LeRobotDataset: files, numbers, videos, and the journal and versions of a learner beside it.",
+        description="Check a LeRobotDataset: files, numbers, videos, and the journal and versions of a learner beside it. "
+        "Or a checkpoint of a policy or reward model, before it is used: what LeRobot would run of it, and whether it is whole.",
         epilog="Exit status: 0 it is sound, 1 problems were found (after --repair: are left), 2 it could not be checked.",
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="directory of the dataset (holds meta/ and data/)")
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="PATH_OR_HUB_ID",
+        help="directory of the dataset (holds meta/ and data/), or of a checkpoint (config.json) or its run; or a checkpoint's Hub id, OWNER/NAME",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the Hub id; empty: the default branch")
     parser.add_argument(
         "--repair",
         action="store_true",
@@ -33,11 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print what was found and, if asked, what was repaired.
 
     Returns:
-        0 if the dataset is sound in the end, 1 if not, 2 if nothing can be said; the reason is then on stderr.
+        0 if dataset or checkpoint is sound in the end, 1 if not, 2 if nothing can be said; the reason is then on stderr.
     """
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s: %(message)s")
     try:
+        if is_checkpoint(arguments.path, arguments.revision):
+            return run_checkpoint(arguments.path, arguments.revision, arguments.repair)
         return run(arguments.path, arguments.repair)
     except (CannotCheckError, OSError) as error:
         print(f"lerobot-serl-doctor: {error}", file=sys.stderr)
@@ -80,6 +90,67 @@ def run(path: Path, wanted: bool) -> int:
         print("\nNow:")
         _print(findings)
         return PROBLEMS if has_problems(findings) else SOUND
+
+
+def is_checkpoint(path: Path, revision: str | None) -> bool:
+    """Rather than a dataset, or what is left of one.
+
+    Raises:
+        CannotCheckError: the path is no dataset's, and no Hub id.
+    """
+    from lerobot_serl.checkpoint.files import directory_of, may_be_hub_id
+    from lerobot_serl.doctor.repair import check_path, interrupted
+    from lerobot_serl.doctor.surroundings import Surroundings
+
+    if path.exists():
+        if revision is not None:
+            raise CannotCheckError(f"{path} is here: --revision is for Hub ids.")
+        return not (path / "meta").is_dir() and directory_of(path) is not None
+    if not may_be_hub_id(path):
+        return False
+    root = check_path(path)
+    return revision is not None or not (Surroundings(root).exists or interrupted(root))
+
+
+def run_checkpoint(path: Path, revision: str | None, wanted: bool) -> int:
+    """Check a checkpoint; nothing of it is run.
+
+    Raises:
+        CannotCheckError: see there.
+    """
+    from lerobot_serl.checkpoint.files import directory_of
+    from lerobot_serl.doctor.checkpoint import examine_checkpoint, fetch
+    from lerobot_serl.doctor.finding import problem
+
+    if wanted:
+        raise CannotCheckError("--repair is for datasets. A damaged checkpoint cannot be repaired: copy it again, or take an earlier one.")
+    directory, findings = (directory_of(path), []) if path.exists() else fetch(str(path), revision)
+    assert directory is not None
+    kind, found = examine_checkpoint(directory)
+    findings += found
+    if not has_problems(findings) and (flaw := _flaw_in_use(directory, kind)):
+        findings.append(problem(flaw))
+    _print(findings)
+    return PROBLEMS if has_problems(findings) else SOUND
+
+
+def _flaw_in_use(directory: Path, kind: str | None) -> str | None:
+    """Why lerobot_serl would refuse a checkpoint of a type that it uses, found by loading it; None: it would not."""
+    from lerobot.configs import PreTrainedConfig
+
+    from lerobot_serl.policy.act_checkpoint import load_act_checkpoint
+    from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+    try:
+        if kind == "act":
+            load_act_checkpoint(str(directory))
+        elif kind == "serl_sac":
+            with redirect_stdout(sys.stderr):
+                config = PreTrainedConfig.from_pretrained(directory, cli_overrides=["--device=cpu"])
+                SerlSacPolicy.from_pretrained(directory, config=config)
+    except Exception as error:  # whatever it stumbles over
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def _print(findings: Iterable[Finding]) -> None:
