@@ -6,7 +6,10 @@ import os
 import pytest
 
 from lerobot_serl.owned_lock import LockedError, OwnedLock
-from lerobot_serl.replay.versions import FORMAT, DatasetVersions
+from lerobot_serl.replay.inventory import FORMAT
+from lerobot_serl.replay.versions import DatasetVersions
+
+ONE, TWO = '{"total_episodes": 1, "total_frames": 5}', '{"total_episodes": 2, "total_frames": 10}'
 
 
 def content(root):
@@ -15,7 +18,7 @@ def content(root):
 
 
 def write(root, **files):
-    for name, text in {"meta/info.json": "1", **files}.items():
+    for name, text in {"meta/info.json": ONE, **files}.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -40,7 +43,7 @@ def test_a_version_becomes_the_dataset_when_it_is_committed(tmp_path):
     versions.commit(path)
     assert root.is_symlink()
     assert versions.current == path.resolve()
-    assert content(root) == {"meta/info.json": "1"}
+    assert content(root) == {"meta/info.json": ONE}
 
 
 def test_the_present_version_does_not_change_while_the_next_is_made(tmp_path):
@@ -51,11 +54,11 @@ def test_the_present_version_does_not_change_while_the_next_is_made(tmp_path):
     path = versions.prepare()
     assert os.stat(path / "data/chunk-000/file-000.parquet").st_ino == os.stat(old / "data/chunk-000/file-000.parquet").st_ino
     with (path / "meta/info.json").open("w") as handle:  # in place, as LeRobot does
-        handle.write("2")
-    write(path, **{"meta/info.json": "2", "data/chunk-000/file-001.parquet": "more"})
+        handle.write(TWO)
+    write(path, **{"meta/info.json": TWO, "data/chunk-000/file-001.parquet": "more"})
     assert content(root) == before
     versions.commit(path)
-    assert content(root) == {"data/chunk-000/file-000.parquet": "frames", "data/chunk-000/file-001.parquet": "more", "meta/info.json": "2"}
+    assert content(root) == {"data/chunk-000/file-000.parquet": "frames", "data/chunk-000/file-001.parquet": "more", "meta/info.json": TWO}
     assert not old.exists()
 
 
@@ -72,7 +75,7 @@ def test_recovery_drops_an_unfinished_version(tmp_path):
     write(unfinished, **{"meta/info.json": "half"})
     DatasetVersions(root).recover()
     assert not unfinished.exists()
-    assert content(root)["meta/info.json"] == "1"
+    assert content(root)["meta/info.json"] == ONE
 
 
 def test_recovery_puts_a_missing_link_back(tmp_path, caplog):
@@ -96,15 +99,15 @@ def test_a_plain_directory_is_adopted(tmp_path, monkeypatch, killed):
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(DatasetVersions, "_point_to", die)
+            patched.setattr(DatasetVersions, "point_to", die)
             with pytest.raises(KeyboardInterrupt):
                 versions.recover()
         assert not root.exists()
     versions.recover()
     assert root.is_symlink()
-    assert content(root) == {"meta/info.json": "1"}
+    assert content(root) == {"meta/info.json": ONE}
     versions.recover()
-    assert content(root) == {"meta/info.json": "1"}
+    assert content(root) == {"meta/info.json": ONE}
 
 
 def test_a_directory_that_took_the_links_place_is_refused_and_both_are_kept(tmp_path):
@@ -116,7 +119,7 @@ def test_a_directory_that_took_the_links_place_is_refused_and_both_are_kept(tmp_
     with pytest.raises(ValueError, match="already holds versions"):
         versions.recover()
     assert content(root) == {"meta/info.json": "someone else's"}
-    assert content(kept)["meta/info.json"] == "1"
+    assert content(kept)["meta/info.json"] == ONE
 
 
 def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
@@ -128,9 +131,9 @@ def test_without_hard_links_files_are_copied(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     path = versions.prepare()
-    write(path, **{"meta/info.json": "2"})
+    write(path, **{"meta/info.json": TWO})
     versions.commit(path)
-    assert content(root) == {"data/chunk-000/file-000.parquet": "frames", "meta/info.json": "2"}
+    assert content(root) == {"data/chunk-000/file-000.parquet": "frames", "meta/info.json": TWO}
 
 
 def test_the_identity_is_kept_and_a_newer_format_is_refused(tmp_path):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
 from tqdm import tqdm
 
@@ -21,6 +20,7 @@ from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
 from ..replay.labels import pays_once_at_its_end
 from ..replay.memory import BASE, ReplayMemory
+from ..replay.opening import open_dataset
 from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
 from .collection import Collection
@@ -87,7 +87,7 @@ class Learner:
         if config.online.enabled and source is None:
             self.collection = Collection(agent, config, progress, dataset_meta, lambda: self.stopping.is_for_a_restart)
         keys = list(config.input_features or {})
-        dataset = LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root)
+        dataset = open_dataset(dataset_meta.repo_id, dataset_meta.root)
         reader = EpisodeReader(dataset, keys)
         self._decide(reader, dataset_meta.repo_id)
         agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
