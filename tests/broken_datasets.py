@@ -71,6 +71,30 @@ def doctor(root, *flags, capsys):
     return status, capsys.readouterr()
 
 
+def surroundings(root):
+    """Everything of a learner's dataset, link, versions and journal, apart from locks: files by their contents, links by their targets."""
+    found = {}
+    for path in sorted(root.parent.rglob("*")):
+        if path.is_symlink():
+            found[str(path.relative_to(root.parent))] = f"-> {os.readlink(path)}"
+        elif path.is_file() and path.suffix != ".lock":
+            found[str(path.relative_to(root.parent))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def damage(path, how):
+    """What a power loss, a bad disk or a mistake does to a file."""
+    size = path.stat().st_size
+    if how == "halved":
+        os.truncate(path, size // 2)
+    elif how == "emptied":
+        os.truncate(path, 0)
+    elif how == "garbage":
+        path.write_bytes(np.random.default_rng(0).bytes(max(size, 64)))
+    else:
+        path.unlink()
+
+
 def record(directory):
     """Everything that breaks; the names say how."""
     directory = Path(directory)

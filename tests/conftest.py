@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -37,6 +38,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 MakeDataset = Callable[..., LeRobotDataset]
+
+
+def record_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Directories that are fsync'd from now on, in order; the calls are made."""
+    synced, fsync = [], os.fsync
+
+    def recording(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.is_dir():
+            synced.append(path)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recording)
+    return synced
 
 
 def vector_features() -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+from conftest import record_syncs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,6 +137,17 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_directory_after(tmp_pa
     monkeypatch.setattr(os, "replace", replace)
     EpisodeJournal(tmp_path).write("a", b"data")
     assert events == ["file", "rename", "directory"]
+
+
+def test_the_names_of_new_directories_are_durable(tmp_path, monkeypatch):
+    """The file and its directory were synced, and the directory's own name was not: a power loss could take the journal away."""
+    synced = record_syncs(monkeypatch)
+    journal = EpisodeJournal(tmp_path / "deep" / "j")
+    path = journal.write("a", b"data")
+    assert synced == [tmp_path, tmp_path / "deep", journal.directory]
+    synced.clear()
+    kept = journal.set_aside(path, "it is of no use")
+    assert synced == [journal.directory, kept.parent, journal.directory]
 
 
 def damaged(path, how):

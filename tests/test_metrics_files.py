@@ -15,6 +15,7 @@ from lerobot_serl.report import metrics_files
 from lerobot_serl.report.metrics_files import (
     EPISODE_COLUMNS,
     EVALUATION_COLUMNS,
+    LEARNER_LEADING_COLUMNS,
     CsvAppender,
     MetricsDirectory,
     MetricsFormatError,
@@ -211,3 +212,20 @@ def test_act_success_prefers_evaluations_over_the_collect_phase() -> None:
     evaluations["successes"][0] = 11.0
     with pytest.raises(MetricsFormatError, match=r"evaluations\.csv row 1: 11 of 10"):
         RunMetrics(evaluations=evaluations).act_success()
+
+
+@pytest.mark.parametrize(
+    "content", [bytes(300) + b"\n", b"\x82\xff" * 50 + b"\n", b'step,env_steps,wall_s,phase\n"' + b"1" * 200_000 + b'",2,3,critic\n']
+)
+def test_garbage_is_told_by_file_whoever_meets_it(tmp_path, content):
+    """What a power loss or a bad disk leaves; the appender's message was a codec's, without a file."""
+    path = tmp_path / "learner.csv"
+    path.write_bytes(content)
+    readers = [
+        lambda: read_table(path, LEARNER_LEADING_COLUMNS),
+        lambda: CsvAppender(path, LEARNER_LEADING_COLUMNS, resume_below=("step", 5.0)),
+    ]
+    for read in readers:
+        with pytest.raises(ValueError, match=rf"{path}.*to go on without it"):
+            read()
+    assert path.read_bytes() == content

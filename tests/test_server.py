@@ -608,6 +608,31 @@ def test_counting_on_after_resume(tmp_path, demonstrations):
     assert (progress.env_steps.item(), progress.episodes.item()) == (30, 3)
 
 
+def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, caplog):
+    """60 episodes that had become 3 were learnt from in silence. Accepting it counts for one start."""
+    root = tmp_path / "online"
+    config = small_config(online=OnlineConfig(repo_id="test/online", root=str(root), port=0), in_progress=True)
+    store = EpisodeStore("test/online", str(root), FPS, online_features(demonstrations.features, False), use_videos=False)
+    store.append([("one", make_recording(3))])
+    progress = Progress(config)
+    progress.first_online_episode.fill_(2)
+    progress.first_online_frame.fill_(10)
+    progress.episodes.fill_(4)
+    progress.env_steps.fill_(20)
+    said = rf"{root} holds 1 episodes, and held 6 when.*0 acknowledged episodes wait in.*lerobot-serl-doctor.*accept_lost_episodes=true"
+    with pytest.raises(ValueError, match=said):
+        Collection(small_agent(config), config, progress, demonstrations.meta)
+    config.online.accept_lost_episodes = True
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    assert "The run goes on without them" in caplog.text
+    collection._server.start = lambda: None
+    collection.start(3, 1, resumed=True, facts=FACTS)
+    assert (progress.env_steps.item(), progress.episodes.item()) == (20, 4)  # pacing and phases go on where they were
+    assert not config.online.accept_lost_episodes
+    collection.start(8, 2, resumed=True, facts=FACTS)  # a later start, from the next checkpoint
+    assert (progress.env_steps.item(), progress.episodes.item()) == (25, 5)
+
+
 def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, demonstrations):
     online = OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0, publish_every=8)
     config = small_config(online=online)

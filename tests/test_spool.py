@@ -1,11 +1,13 @@
 """The robot's journal on disk: order, one process, damage, room."""
 
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import record_syncs
 
 from lerobot_serl.actor.spool import FLOOR_BYTES, OnlineDataset, Spool, SpoolFullError
 from lerobot_serl.owned_lock import LockedError
@@ -34,6 +36,16 @@ def directory(tmp_path):
 def spool(directory):
     with opened(directory) as found:
         yield found
+
+
+def test_the_names_of_new_directories_are_durable(directory, monkeypatch):
+    synced = record_syncs(monkeypatch)
+    with opened(directory) as found:
+        assert synced[:2] == [directory.parents[1], directory.parent]
+        synced.clear()
+        found.write(ONE, "a", b"1")
+    assert synced == [directory, directory / "one", directory / "one"]  # its own name, dataset.json, the episode
+    assert json.loads((directory / "one" / "dataset.json").read_text()) == {"id": "one", "repo_id": "me/one"}
 
 
 def contents(spool, dataset):

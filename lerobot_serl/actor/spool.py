@@ -8,12 +8,14 @@ import re
 import stat
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..owned_lock import OwnedLock
-from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, sync
+from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, make_directory, sync
+from ..replay.json_file import write_json
 from ..transport import MessageError
 from ..words import printable
 
@@ -85,8 +87,10 @@ class Spool:
             f"The spool {directory} (--spool_dir)",
             "Two actor processes on one machine need two names: give each its own --name.",
         )
+        with suppress(OSError):  # the lock says it in its own words
+            make_directory(directory)
         self._owner.acquire()
-        sync(directory.parent)
+        sync(directory.parent)  # the process that made it may have been killed before it came to this
         self._lock = threading.Lock()
         self._journals: dict[str, EpisodeJournal] = {}
         self._skipped: set[Path] = set()
@@ -104,9 +108,8 @@ class Spool:
         journal = self._journal(dataset.directory)
         description = journal.directory / _DESCRIPTION
         if not description.exists():
-            journal.directory.mkdir(parents=True, exist_ok=True)
-            description.write_text(json.dumps({"id": dataset.id, "repo_id": dataset.repo_id}), encoding="utf-8")
-            sync(self.directory)
+            make_directory(journal.directory)
+            write_json(description, {"id": dataset.id, "repo_id": dataset.repo_id})
         journal.write(uuid, data)
 
     def pending(self, dataset: OnlineDataset) -> list[Path]:

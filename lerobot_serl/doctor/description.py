@@ -1,7 +1,6 @@
 """What a dataset says of itself in ``meta/info.json``, read with suspicion, or made anew from its data and videos."""
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +17,10 @@ from lerobot.datasets.video_utils import get_video_info
 from lerobot.utils.constants import DEFAULT_FEATURES
 from PIL import Image
 
+from ..replay.json_file import UnreadableError, read_json
+from ..replay.table_file import numbers_of, open_table, read_columns
 from .finding import CannotCheckError
-from .table_file import UnreadableError, numbers_of, open_table, read_columns
 
-MAX_JSON_BYTES = 64 * 1024**2
 _IMAGE_AXES = ["height", "width", "channels"]
 _ENOUGH_ROWS = 1000
 
@@ -62,25 +61,6 @@ def read_description(root: Path) -> Description:
         return Description(_checked(read_json(root / "meta" / "info.json"), root))
     except UnreadableError as error:
         return Description(_from_data(root), str(error))
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of bearable size.
-
-    Raises:
-        UnreadableError: it is missing, empty, cut short, or no JSON.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise UnreadableError(f"has {size} bytes, expected at most {MAX_JSON_BYTES}")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UnreadableError("is missing") from error
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, UnreadableError):
-            raise
-        raise UnreadableError("is empty" if size == 0 else f"is cut short or damaged ({size} bytes: {error})") from error
 
 
 def _checked(raw: Any, root: Path) -> DatasetInfo:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from lerobot.utils.constants import DEFAULT_FEATURES
 from PIL import Image
 
-from .table_file import UnreadableError, numbers_of, open_table, read_columns
+from ..replay.json_file import UnreadableError
+from ..replay.table_file import numbers_of, open_table, read_columns
 
 FILE_NAME = re.compile(r"chunk-(\d{3,6})/file-(\d{3,6})\.(?:parquet|mp4)")
 NUMERIC = re.compile(r"(?:u?int|float)(?:8|16|32|64)|bool")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from lerobot.utils.constants import DEFAULT_FEATURES
 
+from ..replay.json_file import UnreadableError, read_json
 from ..replay.ledger import LEDGER, known_uuids
-from .description import Description, read_description, read_json
+from ..replay.table_file import open_table
+from .description import Description, read_description
 from .episode import Episode, numeric_features, read_episodes
 from .finding import Finding, has_problems, named, note, ok, problem
 from .footage import Footage
 from .meta_tables import EpisodeRows, read_tasks, tasks_from_rows
 from .outliers import find_outliers
 from .progress import bar
-from .table_file import UnreadableError, open_table
 
 MOST_FAULTS = 20
 _LEAVE_OUT = "leaves the file in the broken copy"

@@ -9,9 +9,9 @@ from typing import Any
 import av
 from lerobot.datasets.video_utils import decode_video_frames, get_video_duration_in_s
 
+from ..replay.json_file import UnreadableError
 from .episode import Episode, Span, place_of
 from .progress import bar
-from .table_file import UnreadableError
 
 _TOLERANCE_FRAMES = 0.5
 Place = tuple[int, int]

@@ -8,9 +8,10 @@ import numpy as np
 from lerobot.datasets.utils import DEFAULT_TASKS_PATH
 from lerobot.utils.utils import unflatten_dict
 
+from ..replay.json_file import UnreadableError
+from ..replay.table_file import numbers_of, open_table, read_columns
 from .episode import Episode
 from .finding import Finding, problem
-from .table_file import UnreadableError, numbers_of, open_table, read_columns
 
 STATS = "stats/"
 MOST_TASKS = 100_000

@@ -14,6 +14,7 @@ from lerobot.datasets.utils import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH
 
 from ..replay.journal import sync
 from ..replay.ledger import LEDGER, UUID
+from ..replay.table_file import open_table, read_columns
 from ..replay.versions import link_or_copy
 from .description import Description
 from .episode import Episode
@@ -21,7 +22,6 @@ from .examination import Examination
 from .meta_tables import STATS
 from .progress import bar
 from .statistics import common, stats_for
-from .table_file import open_table, read_columns
 
 _LEROBOTS_META = ("info.json", "stats.json", "tasks.parquet")
 _COUNTED = {"episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"}

@@ -9,13 +9,13 @@ from lerobot.utils.constants import DEFAULT_FEATURES
 
 from ..owned_lock import LockedError, OwnedLock
 from ..replay.completion import StoreSettings, complete
+from ..replay.inventory import dataset_of, mark_of
 from ..replay.journal import sync
 from ..replay.versions import link_or_copy
 from .examination import Examination, examine
 from .finding import CannotCheckError
 from .rebuilding import rebuild, sync_tree
-from .surroundings import Surroundings
-from .table_file import UnreadableError
+from .surroundings import Surroundings, free_name
 
 FIELDS = ("dtype", "shape", "names")
 
@@ -43,21 +43,45 @@ def repair(around: Surroundings, found: Examination | None) -> Iterator[str]:
             _put_in_place(around.root)
             yield f"{around.root}: the repair that was interrupted is finished"
             found = examine(around.root)
-        if around.link_missing:
-            with around.versions.writing():
-                around.versions.recover()
-            yield f"{around.root} is version {around.root.resolve().name} again"
-            found = examine(around.root)
+        yield from around.set_aside()
         if around.ambiguous:
-            raise RepairError("Nothing was changed: decide first which of the two is the dataset.")
+            raise RepairError("Nothing else was changed: decide first which of the two is the dataset.")
+        if around.to_choose or around.to_link is not None:
+            yield from _link(around)
+            found = examine(around.root)
         if found is not None and found.repairable:
             around.check_unused()
             broken = _repair_version(around, found) if around.managed else _repair_directory(around.root, found)
             yield f"{around.root} was repaired; as it was before, it lies in {broken}"
             found = examine(around.root)
+        if loss := around.loss:
+            with around.versions.writing():
+                around.versions.accept_loss()
+            yield f"{loss}; {around.root} goes on without it as version {around.root.resolve().name}"
+            found = examine(around.root)
         yield from _repair_journal(around, found)
-    except (OSError, LockedError, UnreadableError) as error:
+    except (OSError, LockedError, ValueError) as error:
         raise RepairError(str(error)) from error
+
+
+def _link(around: Surroundings) -> Iterator[str]:
+    """Let the link name the newest version that is sound, or else has sound episodes. Newer ones are kept beside it."""
+    versions = around.versions
+    candidates = around.to_choose or versions.finished[::-1]
+    examined = {path: examine(path) for path in candidates}
+    chosen = next((path for path, found in examined.items() if found.sound), None)
+    chosen = chosen or next((path for path, found in examined.items() if found.kept), None)
+    if chosen is None:
+        raise RepairError(f"No version in {versions.directory} holds an episode that can be read; nothing was changed.")
+    with versions.writing():
+        for path in candidates[: candidates.index(chosen)]:
+            broken = free_name(around.root.with_name(f"{around.root.name}.broken"))
+            mark_of(path).unlink(missing_ok=True)
+            os.replace(path, broken)
+            yield f"version {path.name} is not sound, and lies in {broken}"
+        if chosen != versions.linked:
+            versions.point_to(chosen)
+            yield f"{around.root} is version {chosen.name} again"
 
 
 def _repair_version(around: Surroundings, found: Examination) -> Path:
@@ -68,7 +92,7 @@ def _repair_version(around: Surroundings, found: Examination) -> Path:
         try:
             shutil.rmtree(path, ignore_errors=True)  # what is good in the present version is linked again
             rebuild(found, path)
-            broken = _free_name(around.root)
+            broken = free_name(around.root.with_name(f"{around.root.name}.broken"))
             shutil.copytree(present, broken, copy_function=link_or_copy, symlinks=True)  # committing drops the broken version
             versions.commit(path)
         except BaseException:
@@ -90,7 +114,7 @@ def _repair_directory(root: Path, found: Examination) -> Path:
             raise
         os.replace(workshop / "dataset", _finished(root))
         sync(workshop)
-        broken = _free_name(root)
+        broken = free_name(root.with_name(f"{root.name}.broken"))
         os.replace(root, broken)
         _put_in_place(root)
     return broken
@@ -132,15 +156,13 @@ def check_path(path: Path) -> Path:
         CannotCheckError: there is none, or it is a part of one.
     """
     root = Path(os.path.abspath(path))
-    if root.parent.name.endswith(".versions") and root.name.isdigit():
-        whole = root.parent.with_name(root.parent.name.removesuffix(".versions"))
-        raise CannotCheckError(f"{path} is a version of the dataset {whole}: name that one.")
     if root.is_symlink() and root.exists() and root.resolve().parent.name != f"{root.name}.versions":
         root = root.resolve()
+    if (whole := dataset_of(root)) is not None:
+        raise CannotCheckError(f"{path} is a version of the dataset {whole}: name that one.")
     if root.exists() and not root.is_dir():
         raise CannotCheckError(f"{path} is a file, expected the directory of a LeRobotDataset (the one that holds meta/ and data/).")
-    around = Surroundings(root)
-    if root.is_dir() and not holds_dataset(root) and not around.finished and not around.journal.pending():
+    if root.is_dir() and not holds_dataset(root) and not Surroundings(root).beside:
         raise CannotCheckError(f"{path} holds neither meta/ nor data/: expected the directory of a LeRobotDataset.")
     return root
 
@@ -156,10 +178,3 @@ def _workshop(root: Path) -> Path:
 
 def _finished(root: Path) -> Path:
     return _workshop(root) / "finished"
-
-
-def _free_name(root: Path) -> Path:
-    number = 1
-    while (path := root.with_name(f"{root.name}.broken-{number}")).exists():
-        number += 1
-    return path

@@ -12,10 +12,11 @@ from lerobot.datasets.utils import DEFAULT_VIDEO_PATH
 from lerobot.datasets.video_utils import decode_video_frames
 from PIL import Image
 
+from ..replay.json_file import UnreadableError
+from ..replay.table_file import numbers_of, open_table, read_columns
 from .description import Description
 from .episode import Episode, numeric_features
 from .meta_tables import stats_of
-from .table_file import UnreadableError, numbers_of, open_table, read_columns
 
 Stats = dict[str, dict[str, Any]]
 # Bounds the memory: the decoder keeps all frames between the first and the last.

@@ -1,19 +1,23 @@
 """What lies around a dataset: who uses it, the versions and the journal that a learner keeps beside it."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ..owned_lock import LockedError, OwnedLock
-from ..replay.completion import journal_of
-from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError
+from ..replay.committed import NAME as COMMITTED
+from ..replay.inventory import IDENTITY, held_by
+from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, journal_of
 from ..replay.versions import DatasetVersions
 from .finding import CannotCheckError, Finding, note, ok, problem
 
 _PART = ".part"
 _LOCKS = ("learner.lock", "writer.lock")
+_MADE_ANEW = {
+    IDENTITY: "the next learner makes a new one, and episodes that are still in actor processes' spools wait there for the old one",
+    COMMITTED: "the next learner writes it anew from the version that is there",
+}
 _STOP = "Stop it, or wait until it has finished; nothing was changed."
 
 
@@ -22,41 +26,56 @@ class Surroundings:
         root: of the dataset.
 
     Raises:
-        CannotCheckError: a newer release has written there, or the identity of the dataset is damaged.
+        CannotCheckError: a newer release has written there.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
             self.versions = DatasetVersions(root)
-        except (ValueError, OSError, AttributeError) as error:
-            raise CannotCheckError(f"{root.with_name(root.name + '.versions')}/identity.json: {error}") from error
+        except ValueError as error:
+            raise CannotCheckError(str(error)) from error
         self.journal = journal_of(root)
 
     @property
     def exists(self) -> bool:
         """Something of this dataset is there."""
-        return self.root.exists() or self.root.is_symlink() or bool(self.finished) or bool(self.journal.pending())
+        return self.root.exists() or self.root.is_symlink() or self.beside
 
     @property
-    def finished(self) -> list[Path]:
-        """Versions that are whole, oldest first."""
-        return [path for path in self._versions() if path.with_name(f"{path.name}.finished").is_file()]
+    def beside(self) -> bool:
+        """A learner has left something beside the dataset."""
+        versions = self.versions
+        return bool(versions.all or versions.is_lost or versions.flaws or self.journal.pending())
 
     @property
     def managed(self) -> bool:
         """The dataset is a link to one of the versions."""
-        return self.root.is_symlink() and self.root.resolve().parent == self.versions.directory.resolve()
-
-    @property
-    def link_missing(self) -> bool:
-        """There are versions, and nothing, or a link to nothing, where the dataset should be."""
-        return not self.root.exists() and bool(self.finished)
+        return self.versions.linked is not None
 
     @property
     def ambiguous(self) -> bool:
         """There are versions, and a directory that is none of them where their link should be."""
-        return self.root.exists() and not self.managed and bool(self.finished)
+        return self.versions.other is not None and bool(self.versions.finished or self.versions.unmarked)
+
+    @property
+    def to_link(self) -> Path | None:
+        """The newest finished version, where the link does not name it."""
+        versions = self.versions
+        return versions.newest if versions.other is None and versions.newest != versions.linked else None
+
+    @property
+    def to_choose(self) -> list[Path]:
+        """Versions of which nothing tells which is the dataset, newest first."""
+        return self.versions.unmarked[::-1] if self.versions.newest is None else []
+
+    @property
+    def loss(self) -> str:
+        """What is gone of the version that was committed last; empty if nothing is, or if what is there has to be repaired first."""
+        try:
+            return self.versions.loss
+        except ValueError:  # the examination names the file
+            return ""
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -115,28 +134,59 @@ class Surroundings:
                 done.append(f"{part.name} was whole and is an episode again")
         return done
 
+    def set_aside(self) -> Iterator[str]:
+        """Take damaged files beside the versions out of the way; says what was done."""
+        for name in self.versions.flaws:
+            target = free_name(self.versions.directory / f"{name}.damaged")
+            os.replace(self.versions.directory / name, target)
+            yield f"{name} was set aside as {target}"
+
     def _about_versions(self) -> Iterator[Finding]:
-        if self.link_missing:
-            text = f"{self.root} is missing, and {self.versions.directory} holds version {self.finished[-1].name} of it"
-            yield problem(text, "puts the link back")
-        elif self.ambiguous:
-            for path in [self.root, *self.finished]:
-                yield note(f"{path} {_held_by(path)}")
+        versions = self.versions
+        for name, flaw in versions.flaws.items():
+            yield problem(f"{versions.directory.name}/{name} {flaw}", f"sets it aside; {_MADE_ANEW[name]}")
+        if self.ambiguous:
+            for path in [self.root, *versions.finished, *versions.unmarked]:
+                yield note(f"{path} {held_by(path)}")
             yield problem(
-                f"{self.root} is a directory of its own, and {self.versions.directory} holds versions of a dataset of this name. "
+                f"{self.root} is a directory of its own, and {versions.directory} holds versions of a dataset of this name. "
                 "Move one of the two away"
             )
+        elif self.to_choose:
+            for path in self.to_choose:
+                yield note(f"{path} {held_by(path)}")
+            text = f"{self.root} is missing, and nothing tells whether the versions in {versions.directory} are whole"
+            yield problem(text, "examines them, and puts the newest one that is sound back; newer ones are kept beside it")
+        elif versions.is_lost or (versions.other is not None and versions.committed is not None):
+            yield problem(f"{versions.gone}. Restore it; or move {self.root} and {versions.directory} away, to begin anew")
+        elif self.to_link is not None and not self.managed:
+            text = f"{self.root} is missing, and {versions.directory} holds version {self.to_link.name} of it"
+            yield problem(text, "puts the link back")
+        elif self.to_link is not None:
+            text = f"version {self.to_link.name} is finished, and {self.root} still names the one before: its writer was killed"
+            yield problem(text, "makes it the dataset if it is sound, else keeps it beside it")
         elif self.managed:
             yield ok(f"{self.root} is version {self.root.resolve().name} of a learner's dataset")
-        if unfinished := [path for path in self._versions() if path not in self.finished]:
-            names = ", ".join(path.name for path in unfinished)
+        if self.loss:
+            yield problem(self.loss, "goes on with what there is, in a new version; episodes that are sent again may be added twice")
+        yield from self._notes()
+
+    def _notes(self) -> Iterator[Finding]:
+        versions = self.versions
+        if unfinished := [path.name for path in versions.all if versions.newest is not None and path not in versions.finished]:
             yield note(
-                f"{self.versions.directory.name}/{names}: never finished, its writer was killed; the learner drops it when it starts"
+                f"{versions.directory.name}/{', '.join(unfinished)}: never finished, its writer was killed; the learner drops it when it starts"
             )
-        if self.managed and not (self.versions.directory / "identity.json").is_file():
+        if not self.managed:
+            return
+        if not (versions.directory / IDENTITY).exists():
             yield note(
-                f"{self.versions.directory.name}/identity.json is not there: the next learner makes one. If there was one, restore it: actor "
+                f"{versions.directory.name}/{IDENTITY} is not there: the next learner makes one. If there was one, restore it: actor "
                 "processes keep the episodes that they hold for the dataset of that identity"
+            )
+        if not (versions.directory / COMMITTED).exists():
+            yield note(
+                f"{versions.directory.name}/{COMMITTED} is not there: the next learner writes it. Until then a loss would not be noticed"
             )
 
     def _about_journal(self) -> Iterator[Finding]:
@@ -159,14 +209,10 @@ class Surroundings:
         if kept := [path for path in (self.journal.directory / DAMAGED).glob("*") if path.is_file()]:
             yield note(f"{len(kept)} damaged episodes were set aside in {self.journal.directory / DAMAGED}")
 
-    def _versions(self) -> list[Path]:
-        directory = self.versions.directory
-        return sorted(path for path in directory.iterdir() if path.is_dir() and path.name.isdigit()) if directory.is_dir() else []
 
-
-def _held_by(path: Path) -> str:
-    try:
-        info = json.loads((path / "meta" / "info.json").read_text(encoding="utf-8"))
-        return f"holds {int(info['total_episodes'])} episodes, {int(info['total_frames'])} frames"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "does not say what it holds"
+def free_name(path: Path) -> Path:
+    """A name that begins like this one and is not taken."""
+    number = 1
+    while (free := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return free

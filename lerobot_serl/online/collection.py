@@ -10,11 +10,11 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 
-from ..owned_lock import OwnedLock
 from ..policy.agent import EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
-from ..replay.completion import CompletionProcess, StoreSettings, complete, journal_of
+from ..replay.completion import CompletionProcess, StoreSettings, complete
 from ..replay.facts import DemonstrationFacts
+from ..replay.journal import journal_of
 from ..replay.plausible import Plausible
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
@@ -43,7 +43,8 @@ class Collection:
         comes_back: see :class:`LearnerServer`.
 
     Raises:
-        ValueError: an existing online dataset has other features, or is the demonstrations' own; token or certificate are no good.
+        ValueError: an existing online dataset has other features, is damaged, or is the demonstrations' own, or a resumed run does not find
+            the episodes there that it had; token or certificate are no good.
         LockedError: another learner uses the online dataset.
         OSError: the port is in use.
     """
@@ -70,8 +71,8 @@ class Collection:
                 f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
             )
         self._agent, self._config, self._progress, self._plausible = agent, config, progress, plausible
-        self._lock = OwnedLock(
-            self.store.versions.directory / "learner.lock", f"policy.online.repo_id={online.repo_id!r}: the dataset in {self.store.root}",
+        self._lock = self.store.versions.lock(
+            "learner.lock", f"policy.online.repo_id={online.repo_id!r}: the dataset in {self.store.root}",
             "Stop that learner, or name another dataset for the online episodes.",
         )  # fmt: skip
         self._lock.acquire()
@@ -79,6 +80,8 @@ class Collection:
         self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
         if left := complete(settings, shows_progress=True, plausible=plausible):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
+        if config.in_progress:
+            self._check_episodes()
         # An actor process sends an episode again if the acknowledgement did not get through, even days later.
         self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()
         self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps, dataset=(online.repo_id, self.store.versions.identity()))
@@ -104,17 +107,21 @@ class Collection:
         Args:
             frames, episodes: in the online dataset now.
             resumed: what the dataset gained since the run began counts as this run's, also what came after the checkpoint; otherwise
-                counting starts here.
+                counting starts here. Where episodes were lost, and that was accepted, the counters stay those of the checkpoint.
             facts: of the demonstrations, for the actor processes.
         """
         self._publisher.facts = facts
         progress = self._progress
-        if resumed:
+        if resumed and episodes < self._expected_episodes:
+            progress.first_online_frame.fill_(frames - int(progress.env_steps.item()))
+            progress.first_online_episode.fill_(episodes - int(progress.episodes.item()))
+        elif resumed:
             progress.env_steps.fill_(frames - int(progress.first_online_frame.item()))
             progress.episodes.fill_(episodes - int(progress.first_online_episode.item()))
         else:
             progress.first_online_frame.fill_(frames)
             progress.first_online_episode.fill_(episodes)
+        self._config.online.accept_lost_episodes = False  # the next loss is to be told again
         self.publish()
         self._server.start()
         logging.info(
@@ -156,6 +163,26 @@ class Collection:
             steps, wanted = self._progress.env_steps.item(), self._config.startup.collect_steps
             goal = f"{steps} of {wanted} start-up steps" if self._progress.phase is Phase.COLLECT else f"{steps} steps so far"
             logging.info(f"{WAITS_FOR_THE_ROBOT} ({goal}). Is lerobot-serl-actor --learner={self.address} running?")
+
+    @property
+    def _expected_episodes(self) -> int:
+        """What the online dataset held when the checkpoint was written."""
+        return int(self._progress.first_online_episode.item()) + int(self._progress.episodes.item())
+
+    def _check_episodes(self) -> None:
+        """A resumed run must find the episodes that it had."""
+        found = self.store.n_episodes
+        if found >= self._expected_episodes:
+            return
+        text = f"The online dataset {self.store.root} holds {found} episodes, and held {self._expected_episodes} when the checkpoint was written."
+        if not self._config.online.accept_lost_episodes:
+            self._lock.release()
+            raise ValueError(
+                f"{text} Nothing was started; {len(self._journal.pending())} acknowledged episodes wait in {self._journal.directory}. Restore the "
+                f"dataset from a copy (lerobot-serl-doctor {self.store.root} tells what is there), or go on without them: "
+                "--policy.online.accept_lost_episodes=true"
+            )
+        logging.warning(f"{text} The run goes on without them (policy.online.accept_lost_episodes=true).")
 
     def _finish(self) -> None:
         """When the server has stopped."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,6 +19,7 @@ from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
 from ..replay.memory import BASE, ReplayMemory
+from ..replay.opening import open_dataset
 from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
 from .collection import Collection
@@ -82,7 +82,7 @@ class Learner:
         self.generator.set_state(progress.generator_state.cpu())
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
-        reader = EpisodeReader(LeRobotDataset(dataset_meta.repo_id, root=dataset_meta.root), keys)
+        reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys)
         self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader, dataset_meta.repo_id))
         self.collection = source
         if config.online.enabled and source is None:

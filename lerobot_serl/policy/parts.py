@@ -204,6 +204,8 @@ class OnlineConfig:
     takeover_is_failure: bool | None = None
     # Store camera images as video instead of single images.
     use_videos: bool = False
+    # Resume a run although the online dataset holds fewer episodes than the checkpoint says. It counts for one start, and is false again then.
+    accept_lost_episodes: bool = False
 
     @property
     def enabled(self) -> bool:
@@ -212,6 +214,8 @@ class OnlineConfig:
 
     @checks_settings
     def __post_init__(self) -> None:
+        accepts = self.accept_lost_episodes
+        require(isinstance(accepts, bool), "policy.online.accept_lost_episodes", accepts, "true or false")
         require(0 <= self.port < 65536, "policy.online.port", self.port, "a port number, or 0 for any free port")
         require_positive(self, "policy.online.", "publish_every", "reach")
         require_not_negative(self, "policy.online.", "max_lead_steps")

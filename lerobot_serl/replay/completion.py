@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..child_process import module_command
 from ..owned_lock import LockedError
 from ..transport import MessageError
-from .journal import DamagedFileError, EpisodeJournal, uuid_of
+from .journal import DamagedFileError, EpisodeJournal, journal_of, uuid_of
 
 if TYPE_CHECKING:
     from .plausible import Plausible
@@ -45,11 +45,6 @@ class StoreSettings:
     use_videos: bool
 
 
-def journal_of(root: Path) -> EpisodeJournal:
-    """The journal of the dataset in ``root``, beside it."""
-    return EpisodeJournal(root.with_name(f"{root.name}.journal"))
-
-
 def complete(
     settings: StoreSettings, openings: int | None = None, shows_progress: bool = False, plausible: "Plausible | None" = None
 ) -> int:
@@ -68,6 +63,7 @@ def complete(
     Raises:
         LockedError: another process completes this dataset.
         OSError: the disk is full or cannot be written; nothing is lost.
+        ValueError: the dataset is damaged, or parts of it are gone; nothing was changed.
     """
     from .store import EpisodeStore
 
@@ -183,7 +179,7 @@ def main() -> None:
             openings += 1 + complete(settings, OPENINGS_PER_PROCESS) // EPISODES_PER_OPENING
             if openings >= OPENINGS_PER_PROCESS:
                 break
-        except (OSError, LockedError) as error:
+        except (OSError, LockedError, ValueError) as error:
             logging.warning(f"Episodes stay in the journal for now: {error}")
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .facts import DemonstrationFacts, gather_facts
 from .labels import INTERVENTION, LABEL_COLUMNS, REWARD, LabelRule, Labels, choose_rule, label_episode, pays_once_at_its_end
+from .opening import explained
 from .plausible import Plausible
 from .recording import Recording
 
@@ -46,7 +48,8 @@ class EpisodeReader:
         self._images = [key for key in observation_keys if key in dataset.meta.camera_keys]
         self._vectors = [key for key in observation_keys if key not in self._images]
         labels = [key for key in LABEL_COLUMNS if key in dataset.features]
-        table = dataset.hf_dataset.select_columns([EPISODE_INDEX, ACTION, *self._vectors, *labels]).with_format("numpy")[:]
+        with explained(dataset.root):
+            table = dataset.hf_dataset.select_columns([EPISODE_INDEX, ACTION, *self._vectors, *labels]).with_format("numpy")[:]
         self._columns = {key: _stacked(value) for key, value in table.items()}
         for key in (ACTION, *self._vectors):  # LeRobot stores features of shape (1,) as plain numbers
             self._columns[key] = self._columns[key].reshape(-1, *dataset.features[key]["shape"])
@@ -91,12 +94,16 @@ class EpisodeReader:
         return all(pays_once_at_its_end(labels.reward, labels.terminated) for labels in map(self._labelled, self.spans))
 
     def read(self, index: int) -> Recording:
-        """Decode one episode."""
+        """Decode one episode.
+
+        Raises:
+            ValueError: a video, or a picture, is damaged; its file is named.
+        """
         span = self.spans[index]
         labels = self._labelled(span)
         stop = span.start + len(labels.reward)
         observation: dict[str, Tensor] = {key: torch.from_numpy(self._columns[key][span.start : stop]).float() for key in self._vectors}
-        observation |= self._decode(span.start, stop)
+        observation |= self._decode(span, stop)
         flags = self._labels.get(INTERVENTION)
         return Recording(
             observation=observation,
@@ -109,11 +116,19 @@ class EpisodeReader:
             truncated=labels.truncated,
         )
 
-    def _decode(self, start: int, stop: int) -> dict[str, Tensor]:
+    def _decode(self, span: _Span, stop: int) -> dict[str, Tensor]:
         if not self._images:
             return {}
-        frames = [self._dataset[i] for i in range(start, stop)]
-        return {key: torch.stack([_as_uint8(frame[key]) for frame in frames]) for key in self._images}
+        with explained(self._dataset.root):
+            needed = self._files(span.episode)
+        with explained(self._dataset.root, needed):
+            frames = [self._dataset[i] for i in range(span.start, stop)]
+            return {key: torch.stack([_as_uint8(frame[key]) for frame in frames]) for key in self._images}
+
+    def _files(self, episode: int) -> list[Path]:
+        meta = self._dataset.meta
+        places = [meta.get_data_file_path(episode), *(meta.get_video_file_path(episode, key) for key in meta.video_keys)]
+        return [self._dataset.root / place for place in places]
 
     def _labelled(self, span: _Span) -> Labels:
         columns = {key: value[span.start : span.stop] for key, value in self._labels.items()}

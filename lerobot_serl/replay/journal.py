@@ -45,7 +45,7 @@ class EpisodeJournal:
         if not UUID.fullmatch(uuid):
             raise ValueError(f"the episode's UUID is {uuid[:80]!r}, expected 1 to 64 letters, digits and dashes")
         with self._lock:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_directory(self.directory)
             if self._last is None:
                 self._last = max((int(path.name.partition("-")[0]) for path in self.pending()), default=0)
             path = self.directory / f"{self._last + 1:08d}-{uuid}{SUFFIX}"
@@ -82,7 +82,7 @@ class EpisodeJournal:
     def set_aside(self, path: Path, reason: str, where: str = DAMAGED) -> Path:
         """Move a file that cannot be used out of the way, and say so; it is never deleted."""
         target = self.directory / where / path.name
-        target.parent.mkdir(exist_ok=True)
+        make_directory(target.parent)
         os.replace(path, target)
         sync(target.parent)
         sync(self.directory)
@@ -100,14 +100,26 @@ class EpisodeJournal:
         return {uuid_of(path) for path in self.pending()}
 
 
+def journal_of(root: Path) -> EpisodeJournal:
+    """The journal of the dataset in ``root``, beside it."""
+    return EpisodeJournal(root.with_name(f"{root.name}.journal"))
+
+
 def uuid_of(path: Path) -> str:
     """The UUID in the name of a pending episode's file, as :meth:`EpisodeJournal.write` made it."""
     return path.name.removesuffix(SUFFIX).partition("-")[2]
 
 
-def safe_name(uuid: str) -> str:
-    """Names of files come from the network: ASCII letters, digits and dashes only."""
-    return "".join(character for character in uuid if character.isascii() and (character.isalnum() or character == "-"))[:64]
+def make_directory(path: Path) -> None:
+    """Create a directory, and those above it that are missing; on return their names survive a power loss.
+
+    Raises:
+        OSError: it cannot be created.
+    """
+    if not path.is_dir():
+        make_directory(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -13,22 +13,30 @@ LEDGER = Path("meta") / "serl_episodes.jsonl"
 UUID = "uuid"
 
 
-def known_uuids(dataset: Path | None) -> set[str]:
-    """UUIDs of the episodes in the dataset; empty where there is none, or one that no learner wrote.
+def ledger_uuids(dataset: Path) -> list[str]:
+    """UUIDs of the episodes in the dataset, one for each line; empty where no learner wrote it.
 
     Raises:
         ValueError: the file is damaged; its line is named.
     """
-    if dataset is None or not (dataset / LEDGER).is_file():
-        return set()
-    uuids = set()
-    with (dataset / LEDGER).open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                uuids.add(str(json.loads(line)[UUID]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{dataset / LEDGER}, line {number}: not an episode's entry: {error}") from error
+    if not (dataset / LEDGER).is_file():
+        return []
+    uuids = []
+    for number, line in enumerate((dataset / LEDGER).read_bytes().splitlines(), 1):
+        try:
+            uuids.append(str(json.loads(line)[UUID]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{dataset / LEDGER}, line {number}: not an episode's entry: {error}") from error
     return uuids
+
+
+def known_uuids(dataset: Path | None) -> set[str]:
+    """:func:`ledger_uuids` as a set; empty where there is no dataset.
+
+    Raises:
+        ValueError: the file is damaged; its line is named.
+    """
+    return set() if dataset is None else set(ledger_uuids(dataset))
 
 
 def add_to_ledger(dataset: Path, episodes: Iterable[tuple[str, Recording]]) -> None:

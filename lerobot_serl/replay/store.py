@@ -9,8 +9,10 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
+from .committed import Committed
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .ledger import add_to_ledger, known_uuids
+from .opening import explained, open_dataset, require_whole
 from .recording import Recording
 from .versions import DatasetVersions
 
@@ -49,7 +51,8 @@ class EpisodeStore:
         features: from :func:`online_features`.
 
     Raises:
-        ValueError: an existing dataset has other features or another rate; the differences are named.
+        ValueError: an existing dataset has other features or another rate; the differences are named. Or it is damaged, or parts of it are
+            gone: see :class:`.DamagedDatasetError` and :meth:`.Inventory.check`.
     """
 
     def __init__(self, repo_id: str, root: str | None, fps: int, features: dict[str, dict[str, Any]], use_videos: bool) -> None:
@@ -57,25 +60,41 @@ class EpisodeStore:
         self.root = Path(root) if root else HF_LEROBOT_HOME / repo_id
         self.versions = DatasetVersions(self.root)
         self._use_videos = use_videos
-        if self.exists:
-            self._check(LeRobotDatasetMetadata(repo_id, root=self.root))
-        elif self.root.exists() and any(self.root.iterdir()):
-            raise ValueError(
-                f"policy.online.root={str(self.root)!r}: the directory is not empty and holds no LeRobotDataset. Name an empty or new directory."
-            )
+        try:
+            self._check()
+        except ValueError:
+            if not self.versions.directory.is_dir():
+                raise
+            with self.versions.writing():  # whoever made the next version just now took files of the last one away
+                self._check()
 
     @property
     def exists(self) -> bool:
         """Whether there is a dataset; another store, or process, may have created it."""
         return self.versions.current is not None
 
+    @property
+    def n_episodes(self) -> int:
+        """Episodes that the dataset holds, also those that no learner wrote.
+
+        Raises:
+            ValueError: its ``info.json`` or ledger is damaged.
+        """
+        current = self.versions.current
+        return 0 if current is None else Committed.of(current).episodes
+
     def uuids(self) -> set[str]:
         """Episodes that the dataset holds, as far as a learner wrote them."""
         return known_uuids(self.versions.current)
 
     def open(self) -> LeRobotDataset:
-        """The dataset, for reading."""
-        return LeRobotDataset(self.repo_id, root=self.root)
+        """The dataset, for reading.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        require_whole(self.root)
+        return open_dataset(self.repo_id, self.root)
 
     def append(self, episodes: Sequence[tuple[str, Recording]]) -> None:
         """Write episodes with their UUIDs as the dataset's next version; they are readable and durable when this returns.
@@ -126,7 +145,21 @@ class EpisodeStore:
         channel_last = value.ndim == 3 and tuple(value.shape) != tuple(self.features[key]["shape"])
         return value.transpose(1, 2, 0) if channel_last else value
 
-    def _check(self, dataset: LeRobotDatasetMetadata) -> None:
+    def _check(self) -> None:
+        """What is the dataset, or becomes it at recovery, must be whole, and fit."""
+        self.versions.check()
+        newest = self.versions.newest
+        if newest is not None and newest == self.versions.other and not any((newest / name).exists() for name in ("meta", "data")):
+            raise ValueError(
+                f"policy.online.root={str(self.root)!r}: the directory is not empty and holds no LeRobotDataset. Name an empty or new directory."
+            )
+        if newest is not None:
+            require_whole(newest)
+            with explained(newest):
+                dataset = LeRobotDatasetMetadata(self.repo_id, root=newest)
+            self._check_fit(dataset)
+
+    def _check_fit(self, dataset: LeRobotDatasetMetadata) -> None:
         names = [*self.features, *(key for key in dataset.features if key not in self.features and key not in DEFAULT_FEATURES)]
         found = {key: (_brief(dataset.features.get(key)), _brief(self.features.get(key))) for key in names}
         differences = [f"'{key}' is {theirs}, expected {ours}" for key, (theirs, ours) in found.items() if theirs != ours]

@@ -1,7 +1,6 @@
 """The metric files of a run: their columns, a crash-safe appender and tolerant readers.
 
-A run keeps four files under RUN_DIR/metrics: learner.csv (one row per log window of the learner), episodes.csv
-(one row per finished episode), evaluations.csv (optional, one row per evaluation) and run.json (facts).
+RUN_DIR/metrics holds learner.csv (a row per log window), episodes.csv (per episode), evaluations.csv (optional) and run.json (facts).
 """
 
 from __future__ import annotations
@@ -12,10 +11,10 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from lerobot_serl.report.interval import SuccessCount
 
@@ -33,10 +32,9 @@ EPISODE_REQUIRED_COLUMNS = ("episode", "env_steps", "phase", "success")
 EVALUATION_COLUMNS = ("env_steps", "step", "name", "successes", "trials")
 TEXT_COLUMNS = frozenset({"phase", "actor", "name", "decided_by"})
 PHASES = ("collect", "offline", "critic", "actor")
-EVALUATION_ACT = "act"
-EVALUATION_FINE_TUNED = "fine_tuned"
+EVALUATION_ACT, EVALUATION_FINE_TUNED = "act", "fine_tuned"
 MAX_FILE_BYTES = 1 << 30
-REMEDY = "take that line out to go on without it"
+REMEDY, FILE_REMEDY = "take that line out to go on without it", "move that file away to go on without it"
 
 Table = dict[str, list[Any]]
 """Columns by name, all of one length: float (NaN when empty), or str for the names in TEXT_COLUMNS."""
@@ -61,43 +59,46 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
 
     Raises:
         FileNotFoundError: there is no such file.
-        MetricsFormatError: bad header, a row with the wrong number of cells, a cell that is no number, or a file
-            above 1 GiB.
+        MetricsFormatError: bad header, a row with the wrong number of cells, a cell that is no number, or a file above 1 GiB.
     """
     path = Path(path)
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise MetricsFormatError(f"{path} has {size} bytes; files above {MAX_FILE_BYTES} bytes (1 GiB) are not read")
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
-        rows = csv.reader(_complete_lines(handle))
-        header = next(rows, None)
+        rows = _rows(path, (line for line in handle if line.endswith("\n")))
+        _, header = next(rows, (0, None))
         if header is None:
-            raise MetricsFormatError(f"{path} has no complete header line")
+            raise MetricsFormatError(f"{path} has no complete header line; {FILE_REMEDY}")
         _check_header(path, header, required)
         table: Table = {name: [] for name in header}
-        for row in rows:
+        for number, row in rows:
             if len(row) != len(header):
-                raise MetricsFormatError(f"{path} line {rows.line_num}: {len(row)} cells, expected {len(header)}; {REMEDY}")
+                raise MetricsFormatError(f"{path} line {number}: {len(row)} cells, expected {len(header)}; {REMEDY}")
             for name, cell in zip(header, row, strict=True):
-                table[name].append(_parse(cell, name, path, rows.line_num))
+                table[name].append(_parse(cell, name, path, number))
     return table
 
 
-def _complete_lines(handle: IO[str]) -> Iterator[str]:
-    """Yield the lines that have a line end."""
-    return (line for line in handle if line.endswith("\n"))
+def _rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each row, with the number of its last line."""
+    reader = csv.reader(lines)
+    try:
+        for row in reader:
+            yield reader.line_num, row
+    except csv.Error as error:
+        raise MetricsFormatError(f"{path} line {reader.line_num}: {error}; {REMEDY}") from error
 
 
 def _check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
     """Raise MetricsFormatError unless the header names each column once and has the required ones."""
     for position, name in enumerate(header):
-        if not name.strip():
-            raise MetricsFormatError(f"{path}: column {position + 1} of the header has no name")
-        if name in header[:position]:
-            raise MetricsFormatError(f"{path}: column {name!r} is in the header twice")
+        if not name.strip() or name in header[:position]:
+            fault = f"{name!r} is in the header twice" if name.strip() else f"{position + 1} of the header has no name"
+            raise MetricsFormatError(f"{path}: column {fault}; {FILE_REMEDY}")
     missing = [name for name in required if name not in header]
     if missing:
-        raise MetricsFormatError(f"{path}: the header lacks the column(s) {', '.join(missing)}")
+        raise MetricsFormatError(f"{path}: the header lacks the column(s) {', '.join(missing)}; {FILE_REMEDY}")
 
 
 def _parse(cell: str, column: str, path: Path, line: int) -> float | str:
@@ -143,8 +144,7 @@ class CsvAppender:
     Args:
         path: the CSV file; its folder is created.
         columns: column names, used as the header of a new file.
-        resume_below: (column, number): drop rows whose value in that column is greater than the number, because
-            the resumed run will write them again.
+        resume_below: (column, number): drop rows with a greater number in that column; the resumed run writes them again.
 
     Raises:
         ValueError: a name in `columns`, or the resume column, is not in the header of the existing file.
@@ -165,8 +165,8 @@ class CsvAppender:
         self._file = self.path.open("ab", buffering=0)
 
     def _existing_columns(self, columns: Sequence[str]) -> tuple[str, ...]:
-        with self.path.open(encoding="utf-8-sig", newline="") as handle:
-            header = tuple(next(csv.reader(handle)))
+        with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+            header = tuple(next(_rows(self.path, handle))[1])
         _check_header(self.path, header, ())
         self._refuse_unknown(columns, header)
         return header
@@ -174,16 +174,16 @@ class CsvAppender:
     def _refuse_unknown(self, names: Sequence[str], known: Sequence[str]) -> None:
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise ValueError(f"{self.path} has no column(s) {', '.join(unknown)}; its columns are {', '.join(known)}")
+            raise ValueError(f"{self.path} has no column(s) {', '.join(unknown)}; its columns are {', '.join(known)[:200]}; {FILE_REMEDY}")
 
     def _trim(self, column: str, limit: float) -> None:
         self._refuse_unknown([column], self.columns)
         index = self.columns.index(column)
         kept_path = self.path.with_name(self.path.name + ".tmp")
-        with self.path.open(encoding="utf-8-sig", newline="") as source, kept_path.open("wb") as kept:
-            for number, row in enumerate(csv.reader(source)):
-                if number > 0 and len(row) > index:
-                    value = _parse(row[index], column, self.path, number + 1)
+        with self.path.open(encoding="utf-8-sig", errors="replace", newline="") as source, kept_path.open("wb") as kept:
+            for number, row in _rows(self.path, source):
+                if number > 1 and len(row) > index:
+                    value = _parse(row[index], column, self.path, number)
                     if isinstance(value, float) and value > limit:
                         continue
                 kept.write(_csv_line(row))
@@ -311,9 +311,9 @@ class MetricsDirectory:
         try:
             info = json.loads(self.run_info.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise MetricsFormatError(f"{self.run_info} is not valid JSON: {error}") from error
+            raise MetricsFormatError(f"{self.run_info} is not valid JSON: {error}; {FILE_REMEDY}") from error
         if not isinstance(info, dict):
-            raise MetricsFormatError(f"{self.run_info} must hold a JSON object, not a {type(info).__name__}")
+            raise MetricsFormatError(f"{self.run_info} must hold a JSON object, not a {type(info).__name__}; {FILE_REMEDY}")
         return info
 
     def load(self) -> RunMetrics:

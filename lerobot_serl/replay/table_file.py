@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .json_file import UnreadableError
+
 # LeRobot closes a data file at 100 MB; an episode is one row group.
 MAX_FILE_BYTES = 8 * 1024**3
 MAX_NUMBERS_BYTES = 2 * 1024**3
@@ -14,10 +16,6 @@ MAX_ROWS = 50_000_000
 # Of the footer, before anything in it is believed.
 _MAX_FOOTER_STRING_BYTES, _MAX_FOOTER_ENTRIES = 64 * 1024**2, 10_000_000
 _MAGIC = b"PAR1"
-
-
-class UnreadableError(ValueError):
-    """A file, or a part of it, cannot be used; the message says why, without the file's name."""
 
 
 def open_table(path: Path) -> pq.ParquetFile:
@@ -31,6 +29,8 @@ def open_table(path: Path) -> pq.ParquetFile:
         with path.open("rb") as handle:
             handle.seek(max(0, size - len(_MAGIC)))
             end = handle.read(len(_MAGIC))
+    except FileNotFoundError as error:
+        raise UnreadableError("is missing") from error
     except OSError as error:
         raise UnreadableError(f"cannot be read: {error.strerror}") from error
     if end != _MAGIC:
