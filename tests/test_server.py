@@ -621,9 +621,9 @@ def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, c
     progress.env_steps.fill_(20)
     said = rf"{root} holds 1 episodes, and held 6 when.*0 acknowledged episodes wait in.*lerobot-serl-doctor.*accept_lost_episodes=true"
     with pytest.raises(ValueError, match=said):
-        Collection(small_agent(config), config, progress, demonstrations.meta)
+        Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     config.online.accept_lost_episodes = True
-    collection = Collection(small_agent(config), config, progress, demonstrations.meta)
+    collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     assert "The run goes on without them" in caplog.text
     collection._server.start = lambda: None
     collection.start(3, 1, resumed=True, facts=FACTS)
