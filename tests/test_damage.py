@@ -3,7 +3,6 @@
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from broken_datasets import DATA, damage, doctor, surroundings
@@ -359,11 +358,10 @@ def test_half_a_version_that_claims_to_be_finished_does_not_replace_a_sound_one(
     assert root.resolve().name == VERSION
 
 
-def test_numbers_of_a_damaged_file_never_come_from_elsewhere(copy):
-    """LeRobot looks for missing files on the Hub, and would put what it finds there in their place."""
-    root = copy()
+def test_a_missing_file_is_not_looked_for_on_the_hub(copy, monkeypatch):
+    """LeRobot does, and puts what it finds in its place: an older state of the dataset."""
+    root, asked = copy(), []
+    monkeypatch.setattr("lerobot.datasets.dataset_metadata.get_safe_version", lambda *args: asked.append(args))
     (root / "meta/tasks.parquet").unlink()
-    settings = settings_for(root)
-    with pytest.raises(ValueError, match=r"meta/tasks.parquet is missing"):
-        EpisodeStore(settings.repo_id, settings.root, settings.fps, settings.features, settings.use_videos)
-    assert np.all([not path.name.startswith(".cache") for path in root.rglob("*")])
+    assert_refused(root, "meta/tasks.parquet is missing")
+    assert asked == []

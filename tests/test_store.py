@@ -1,5 +1,6 @@
 """Episodes in a LeRobotDataset: written, opened with stock LeRobot, read back to the bit."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
+from lerobot_serl.replay import store as store_module
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.labels import LabelRule
 from lerobot_serl.replay.recording import Decider
@@ -151,3 +153,20 @@ def test_an_empty_directory_is_used(tmp_path):
     store = store_in(tmp_path)
     store.append(named(make_recording(2)))
     assert len(read_all(tmp_path)) == 1
+
+
+def test_a_version_that_was_replaced_just_now_is_no_damage(existing, tmp_path, monkeypatch):
+    """Another process commits between two looks: the files of the version before are gone."""
+    root = shutil.copytree(existing, tmp_path / "copy" / "online")
+    store_in(root).versions.recover()
+    other, whole, seen = store_in(root), store_module.require_whole, []
+
+    def look(path):
+        seen.append(path)
+        if len(seen) == 1:
+            other.append(named(make_recording(2)))
+        whole(path)
+
+    monkeypatch.setattr(store_module, "require_whole", look)
+    assert len(store_in(root).open()) == 5
+    assert [path.name for path in seen[:2]] == ["00000001", "00000002"]
