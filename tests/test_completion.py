@@ -13,8 +13,9 @@ from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recordin
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from traps import lay_traps
 
-from lerobot_serl.replay.completion import CompletionProcess, StoreSettings, complete, journal_of
+from lerobot_serl.replay.completion import CompletionProcess, StoreSettings, complete
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.ledger import known_uuids
 from lerobot_serl.replay.recording_message import encode_recording
 from lerobot_serl.replay.store import online_features

@@ -10,8 +10,9 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from test_completion import assert_dataset_holds, journalled, settings_for
 
 from lerobot_serl.owned_lock import OwnedLock
-from lerobot_serl.replay.completion import complete, journal_of
+from lerobot_serl.replay.completion import complete
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.ledger import known_uuids
 from lerobot_serl.replay.versions import DatasetVersions
 

@@ -14,8 +14,8 @@ from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.progress import Progress
 from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
-from lerobot_serl.replay.completion import journal_of
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.labels import REWARD
 from lerobot_serl.replay.plausible import LARGEST, Plausible
 from lerobot_serl.replay.recording_message import decode_recording, encode_recording

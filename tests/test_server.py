@@ -25,8 +25,8 @@ from lerobot_serl.online.progress import Progress
 from lerobot_serl.online.server import Busy, EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
-from lerobot_serl.replay.completion import journal_of
 from lerobot_serl.replay.facts import DemonstrationFacts
+from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.plausible import Plausible
 from lerobot_serl.replay.recording import policy_input
 from lerobot_serl.replay.recording_message import decode_recording, encode_recording

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lerobot_serl.replay.completion import StoreSettings, complete, journal_of
+from lerobot_serl.replay.completion import StoreSettings, complete
+from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.recording import Recording
 from lerobot_serl.replay.recording_message import encode_recording
 from lerobot_serl.replay.store import online_features

@@ -93,7 +93,7 @@ class Day:
         """Everything killed: episodes in dataset and journal, acknowledged ones that are in neither, doubled ones."""
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-        from lerobot_serl.replay.completion import journal_of
+        from lerobot_serl.replay.journal import journal_of
 
         for process in self.processes.values():
             process.kill()
