@@ -47,6 +47,7 @@ class EpisodeJournal:
         with self._lock:
             make_directory(self.directory)
             if self._last is None:
+                sync(self.directory.parent)  # whoever made the directory may have been killed before it came to this
                 self._last = max((int(path.name.partition("-")[0]) for path in self.pending()), default=0)
             path = self.directory / f"{self._last + 1:08d}-{uuid}{SUFFIX}"
             temporary = path.with_suffix(".part")
