@@ -340,7 +340,8 @@ def test_bad_weights_behind_a_whole_policy_that_nobody_has_taken_do_not_spoil_it
     try:
         policy = ReceivedPolicy(*client.connect(), "cpu", 0)
         client._remember((header, tensors))  # of a learner that was started anew
-        learner.messages = [weights(header, tensors, 2, poisoned(float("nan"))), weights(header, tensors, 3), None]
+        good = weights(header, tensors, 3, lambda _, newer: newer.pop("actor.head.bias"))
+        learner.messages = [weights(header, tensors, 2, poisoned(float("nan"))), good, None]
         until = time.monotonic() + 30
         while client._version != 3 and time.monotonic() < until:
             time.sleep(0.01)
