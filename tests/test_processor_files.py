@@ -114,6 +114,13 @@ def test_hostile_steps_are_refused_by_name(act, name):
     assert len(str(caught.value)) < 1000
 
 
+def test_a_tensors_name_does_not_move_the_cursor(act):
+    save_file({"\x1b[2J.mean": torch.tensor([torch.nan])}, act / "other.safetensors")
+    edit_step(act, 1, state_file="other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other.safetensors: tensor '\?\[2J.mean' holds 1 numbers"):
+        read_steps(files_of(act), PREPROCESSOR)
+
+
 def test_a_class_of_lerobots_own_passes_only_where_it_is_expected_and_hides_nothing(act):
     identity = "lerobot.processor.pipeline.IdentityProcessorStep"
     path = act / POSTPROCESSOR
@@ -296,16 +303,21 @@ def names():
     return st.sampled_from(sorted(ProcessorStepRegistry.list())) | st.sampled_from(DOTTED) | st.text(max_size=12) | JSON
 
 
-ENTRY = st.sampled_from(STANDARD) | st.fixed_dictionaries(
-    {},
-    optional={
-        "registry_name": st.deferred(names),
-        "class": st.sampled_from(DOTTED) | JSON,
-        "config": CONFIG | JSON,
-        "state_file": st.sampled_from(STATE_FILES) | st.text(max_size=8) | JSON,
-        "overrides": CONFIG,
-        "__class__": st.sampled_from(DOTTED),
-    },
+STATEFUL = st.builds(lambda step, file: {**step, "state_file": file}, st.sampled_from(STANDARD), st.sampled_from(STATE_FILES))
+ENTRY = (
+    st.sampled_from(STANDARD)
+    | STATEFUL
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            "registry_name": st.deferred(names),
+            "class": st.sampled_from(DOTTED) | JSON,
+            "config": CONFIG | JSON,
+            "state_file": st.sampled_from(STATE_FILES) | st.text(max_size=8) | JSON,
+            "overrides": CONFIG,
+            "__class__": st.sampled_from(DOTTED),
+        },
+    )
 )
 NORMAL_STEPS = st.just([{"registry_name": "normalizer_processor", "config": "NORMALIZER", "state_file": STATE_FILE}])
 DOCUMENT = st.tuples(
