@@ -245,6 +245,13 @@ def test_a_column_that_no_feature_uses_may_hold_what_it_likes(act):
     assert "observation.unused.mean" in read_steps(files_of(act), PREPROCESSOR)[3].state
 
 
+@pytest.mark.parametrize("features", [5, "action", ["action"], None])
+def test_features_of_another_kind_are_no_traceback(act, features):
+    edit_step(act, 3, config={"eps": 1e-8, "norm_map": {}, "features": features})
+    with pytest.raises(CheckpointError, match=r"treats 'observation.state' as IDENTITY, config.json says"):
+        load_act_checkpoint(str(act))
+
+
 def test_links_that_lead_out_are_refused_and_the_hubs_cache_is_not(act, tmp_path):
     outside = tmp_path / "outside.safetensors"
     (act / STATE_FILE).rename(outside)

@@ -113,4 +113,5 @@ def _step(files: CheckpointFiles, file: str, index: int, entry: Any, own: Collec
 def _state(files: CheckpointFiles, file: str, index: int, name: Any, config: Mapping[str, Any]) -> dict[str, Tensor]:
     if not isinstance(name, str) or not _STATE_NAME.fullmatch(name):
         raise files.error(file, f"step {index} has the state file {str(name)[:200]!r}, expected a plain name that ends in .safetensors")
-    return files.tensors(name, LARGEST_STATE, config.get("features"))
+    features = config.get("features")
+    return files.tensors(name, LARGEST_STATE, features if isinstance(features, dict) else None)
