@@ -212,7 +212,7 @@ def test_there_are_enough_of_them():
 def test_networks_that_cannot_act_are_not_tried_on_a_robot(learner):
     """Every tensor is there; but LeRobot's ACT asks for a state in the middle of an episode."""
     learner.messages = [encode(*genuine(input_features={ENV_STATE: INPUTS[ENV_STATE]}))]
-    with pytest.raises(MessageError, match="cannot act: KeyError: 'observation.state'"):
+    with pytest.raises(MessageError, match=r"cannot act: KeyError: 'observation\.state'"):
         receive(learner.address)
 
 
