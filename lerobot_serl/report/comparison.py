@@ -20,7 +20,7 @@ _UNPROVED = (
     "task and length. If --env.*, --seed and LeRobot were the same for both, add --same_starts"
 )
 _STATED = "the same, as --same_starts states (lerobot-eval's file holds no seeds)"
-_PROVED = "the same: both files hold the same seeds"
+_SEEDED = "the same seeds, which both files hold (they do not name the environment)"
 _PRACTICE = (
     "of practice, never the same: compared as independent samples, exploration included. "
     "The metrics do not name the task; both must have practised the same one"
@@ -77,7 +77,7 @@ class Comparison:
             points = f"{100 * abs(self.difference):.0f} points (95 % interval {_points(low)} to {_points(high)})"
             return f"B is {word} than A by {points}{doubt}."
         numbers = sorted({count.trials for count in self.counts})
-        each = "" if self.pairs else " of each" if len(numbers) == 1 else " of them"
+        each = " of each" if len(numbers) == 1 and not self.pairs else ""
         tried = f"{' and '.join(str(number) for number in numbers)} episodes{each} cannot tell them apart"
         if self.needed is None:
             return f"{tried}: they succeeded equally often, so how many would be needed cannot be told."
@@ -153,10 +153,10 @@ def compare(a: Path, b: Path, same_starts: bool = False, last: int | None = None
         return Comparison(first, second, _PRACTICE, None)
     if last is not None:
         raise ComparisonError(f"{a} and {b} are evaluations and compared whole: leave --last out")
-    proved = _refuse_other_starts(first, second)
-    if not (proved or same_starts):
+    seeded = _refuse_other_starts(first, second)
+    if not (seeded or same_starts):
         return Comparison(first, second, _UNPROVED, None)
-    return Comparison(first, second, _PROVED if proved else _STATED, PairedCounts.of(first.successes, second.successes))
+    return Comparison(first, second, _SEEDED if seeded else _STATED, PairedCounts.of(first.successes, second.successes))
 
 
 def _refuse_few(a: Outcomes, b: Outcomes) -> None:
@@ -169,7 +169,7 @@ def _refuse_few(a: Outcomes, b: Outcomes) -> None:
 
 
 def _refuse_other_starts(a: Outcomes, b: Outcomes) -> bool:
-    """Refuse evaluations that are known to differ in tasks, numbers of episodes or seeds; True if seeds prove the starts the same."""
+    """Refuse evaluations that are known to differ in tasks, numbers of episodes or seeds; True if both files hold the same seeds."""
     names_a, names_b = ([name for name, _ in o.tasks] for o in (a, b))
     if names_a != names_b:
         raise ComparisonError(

@@ -85,7 +85,7 @@ def _locate(given: Path) -> Path:
 
 
 def _read_evaluation(given: Path, source: Path) -> Outcomes:
-    """Outcomes of LeRobot's file: `per_task` since LeRobot 0.4, `per_episode` with seeds before, as `eval_policy` returns it."""
+    """Outcomes of LeRobot's file: its `per_task`, or `per_episode` with seeds as older versions wrote it and `eval_policy` returns it."""
     size = source.stat().st_size
     if size > MAX_EVALUATION_BYTES:
         raise ComparisonError(f"{source} has {size} bytes; an evaluation of more than {MAX_EVALUATION_BYTES} is not read; {REMEDY}")
