@@ -14,6 +14,9 @@ from statistics import fmean, stdev
 Z_95 = 1.96
 """Standard normal quantile of a two-sided 95 % interval."""
 
+POWER_80 = 0.8416
+"""Standard normal quantile of 80 % power."""
+
 _T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 """Two-sided 95 % quantiles of Student's t for 1 to 15 degrees of freedom."""
 
@@ -96,6 +99,26 @@ def difference_interval(first: SuccessCount, second: SuccessCount) -> tuple[floa
     low = difference - math.hypot(first.rate - low_1, high_2 - second.rate)
     high = difference + math.hypot(high_1 - first.rate, second.rate - low_2)
     return low, high
+
+
+def trials_needed(first: SuccessCount, second: SuccessCount) -> int | None:
+    """Trials of each that would tell two independent rates apart with 80 % power at the 5 % level if they are as seen.
+
+    J. L. Fleiss, Statistical Methods for Rates and Proportions (1981), chapter 3, without correction for continuity:
+    (z_0.975 sqrt(2 p q) + z_0.8 sqrt(p1 q1 + p2 q2))^2 / (p1 - p2)^2, with the mean p of both rates and q = 1 - p.
+
+    >>> trials_needed(SuccessCount(25, 100, "a"), SuccessCount(40, 100, "b"))
+    152
+
+    Returns:
+        None if the rates are equal.
+    """
+    if first.rate == second.rate:
+        return None
+    mean = (first.rate + second.rate) / 2
+    variance = first.rate * (1 - first.rate) + second.rate * (1 - second.rate)
+    spread = Z_95 * math.sqrt(2 * mean * (1 - mean)) + POWER_80 * math.sqrt(variance)
+    return math.ceil((spread / (first.rate - second.rate)) ** 2)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:

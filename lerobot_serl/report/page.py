@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
@@ -12,8 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lerobot_serl.report.curves import WINDOW, WrittenCurves, WrittenFigure, write_curves
+from lerobot_serl.report.comparison_page import comparisons_html
+from lerobot_serl.report.curves import WINDOW, WrittenCurves, write_curves
 from lerobot_serl.report.interval import SuccessCount, difference_interval
+from lerobot_serl.report.markup import PAGE_END, figure_html, page_head, text_html
 from lerobot_serl.report.metrics_files import (
     EVALUATION_ACT,
     EVALUATION_FINE_TUNED,
@@ -23,39 +24,6 @@ from lerobot_serl.report.metrics_files import (
 
 MAX_FACTS = 300
 """Entries of run.json shown on the page."""
-
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 52rem; background: #fff; color: #1d2327;
-       font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .3rem; }
-p { margin: .3rem 0; }
-.summary { background: #f2f7fb; border-left: 4px solid #0072b2; border-radius: 4px; padding: .7rem 1rem; }
-figure { margin: 2rem 0; }
-figcaption { color: #4d565e; font-size: .95rem; margin-top: .4rem; }
-.note { color: #4d565e; }
-.hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); margin: 0; }
-img { display: block; width: 100%; height: auto; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .93rem; margin-top: .5rem; }
-th, td { text-align: left; padding: .35rem .6rem .35rem 0; border-bottom: 1px solid #e2e6e9; vertical-align: top; }
-td { overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-summary { cursor: pointer; padding: .4rem 0; color: #0072b2; }
-"""
-
-_HEAD = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-"""
 
 
 @dataclass(frozen=True)
@@ -116,21 +84,6 @@ def summarise(metrics: RunMetrics) -> tuple[str, str, str]:
     return done, rates, f"The fine-tuned policy is {verdict} ACT alone ({interval})."
 
 
-def _text(text: str) -> str:
-    """Escape text for HTML and keep percent signs on the line of their number."""
-    return escape(text).replace(" %", "&nbsp;%")
-
-
-def _figure_html(figure: WrittenFigure) -> str:
-    """One picture with its caption below; the heading is for screen readers, the picture carries its own."""
-    data = base64.b64encode(figure.path.read_bytes()).decode("ascii")
-    title, caption = escape(figure.title), _text(figure.caption)
-    return (
-        f'<figure><h2 class="hidden">{title}</h2>\n<img alt="{title}" src="data:image/png;base64,{data}">\n'
-        f"<figcaption>{caption}</figcaption></figure>\n"
-    )
-
-
 def _evaluations_html(metrics: RunMetrics) -> str:
     """Table of all evaluations with their intervals; empty without evaluations."""
     rows = []
@@ -139,7 +92,7 @@ def _evaluations_html(metrics: RunMetrics) -> str:
             low, high = (100 * bound for bound in count.interval)
             rate = f"{100 * count.rate:.0f} % ({low:.0f} to {high:.0f} %)"
             cells = (words, f"{env_steps:,.0f}", f"{count.successes} / {count.trials}", rate)
-            rows.append("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>")
+            rows.append("<tr>" + "".join(f"<td>{text_html(cell)}</td>" for cell in cells) + "</tr>")
     if not rows:
         return ""
     head = "<tr><th>Policy</th><th>Environment steps</th><th>Successes</th><th>Rate (95 % interval)</th></tr>"
@@ -164,24 +117,24 @@ def _facts_html(info: Mapping[str, Any]) -> str:
     return f"<details><summary>Facts about the run (run.json)</summary><table>{rows}</table>{left}</details>\n"
 
 
-def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, str, str]) -> str:
-    """The whole page as HTML; every text from the run is escaped, every image is part of the page."""
+def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, str, str], comparisons: str = "") -> str:
+    """The whole page as HTML, with `comparisons` as it is; every text from the run is escaped, every image is part of the page."""
     name = escape(str(metrics.info.get("name", "Run")))
     started = escape(str(metrics.info.get("started", "")))
-    parts = [_HEAD.format(title=f"{name} - report", style=_STYLE), f"<h1>{name}</h1>\n"]
+    parts = [page_head(f"{name} - report"), f"<h1>{name}</h1>\n"]
     if started:
         parts.append(f'<p class="note">Started {started}</p>\n')
-    parts.append('<div class="summary">' + "".join(f"<p>{_text(line)}</p>" for line in summary) + "</div>\n")
-    figures = [_figure_html(figure) for figure in curves.figures]
-    parts += [*figures[:1], _evaluations_html(metrics), *figures[1:]]
+    parts.append('<div class="summary">' + "".join(f"<p>{text_html(line)}</p>" for line in summary) + "</div>\n")
+    figures = [figure_html(figure) for figure in curves.figures]
+    parts += [*figures[:1], _evaluations_html(metrics), comparisons, *figures[1:]]
     if curves.skipped:
         items = "".join(f"<li>{escape(title)}: {escape(reason)}</li>" for title, reason in curves.skipped)
         parts.append(f'<h2>Not drawn</h2>\n<ul class="note">{items}</ul>\n')
     parts.append("<h2>More</h2>\n")
     if curves.overview is not None:
-        picture = _figure_html(curves.overview)
+        picture = figure_html(curves.overview)
         parts.append(f"<details><summary>All figures in one picture</summary>\n{picture}</details>\n")
-    parts += [_facts_html(metrics.info), "</body>\n</html>\n"]
+    parts += [_facts_html(metrics.info), PAGE_END]
     return "".join(parts)
 
 
@@ -194,7 +147,7 @@ def write_report(run_dir: Path, output_dir: Path | None = None) -> Report:
 
     Raises:
         MissingMetricsError: the run has no metrics.
-        MetricsFormatError: a metric file is malformed.
+        MetricsFormatError: a metric file or a comparison is malformed.
         ModuleNotFoundError: matplotlib is not installed.
         OSError: the report cannot be written.
     """
@@ -204,6 +157,6 @@ def write_report(run_dir: Path, output_dir: Path | None = None) -> Report:
     curves = write_curves(metrics, target)
     page = target / "index.html"
     temporary = target / "index.html.tmp"
-    temporary.write_text(render_page(metrics, curves, summary), encoding="utf-8")
+    temporary.write_text(render_page(metrics, curves, summary, comparisons_html(Path(run_dir))), encoding="utf-8")
     os.replace(temporary, page)
     return Report(page, summary)

@@ -1,12 +1,16 @@
-"""lerobot-serl-report: turn the metric files of a run into curves and one HTML page."""
+"""lerobot-serl-report: turn the metric files of a run into curves and one HTML page, or compare two policies."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from lerobot_serl.report.comparison import LAST, MIN_EPISODES, compare
+from lerobot_serl.report.comparison_page import write_comparison
+from lerobot_serl.report.evaluations import ComparisonError
 from lerobot_serl.report.metrics_files import MetricsFormatError, MissingMetricsError
 from lerobot_serl.report.page import write_report
 
@@ -18,22 +22,62 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lerobot-serl-report",
         description="Read the metric files of a run and write PNG curves and one self-contained HTML page. "
-        "It may be called while the run is still going.",
+        "It may be called while the run is still going. With --compare, say which of two policies is better, and how sure that is.",
     )
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="output directory of the run (holds metrics/)")
-    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="folder of the report (default: RUN_DIR/report)")
+    parser.add_argument("run_dir", type=Path, nargs="?", metavar="RUN_DIR", help="output directory of the run (holds metrics/)")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        nargs=2,
+        metavar=("A", "B"),
+        help="compare two policies instead: two output directories of lerobot-eval, or two runs",
+    )
+    parser.add_argument(
+        "--same_starts",
+        action="store_true",
+        help="A and B are evaluations with the same --env.*, --seed and LeRobot; compare start by start",
+    )
+    parser.add_argument(
+        "--last", type=int, metavar="N", help=f"practice episodes of each run that are compared, the newest (default: {LAST})"
+    )
+    parser.add_argument("--output_dir", type=Path, metavar="DIR", help="where to write (default: RUN_DIR/report, or B/compare_with_A)")
     return parser
 
 
+def _check_usage(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """End with a usage error where options do not go together."""
+    if (arguments.run_dir is None) == (arguments.compare is None):
+        parser.error("give either RUN_DIR or --compare A B")
+    if arguments.compare is None and (arguments.same_starts or arguments.last is not None):
+        parser.error("--same_starts and --last go with --compare")
+    if arguments.last is not None and arguments.last < MIN_EPISODES:
+        parser.error(f"--last={arguments.last} must be at least {MIN_EPISODES}: fewer episodes say nothing")
+
+
+def _report(arguments: argparse.Namespace) -> list[str]:
+    report = write_report(arguments.run_dir, arguments.output_dir)
+    return [str(report.page), *report.summary]
+
+
+def _compare(arguments: argparse.Namespace) -> list[str]:
+    comparison = compare(arguments.compare[0], arguments.compare[1], same_starts=arguments.same_starts, last=arguments.last)
+    page = write_comparison(comparison, arguments.output_dir)
+    width = 2 + max(len(name) for name, _ in comparison.facts)
+    wrap = textwrap.TextWrapper(width=120, subsequent_indent=" " * width, break_long_words=False, break_on_hyphens=False)
+    return [str(page), *(wrap.fill(f"{name:<{width}}{text}") for name, text in comparison.facts), comparison.verdict]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report and print the page's path and a summary.
+    """Write the report or the comparison, and print the page's path and what it says.
 
     Returns:
-        0 on success; 1 with an explanation on stderr when the report cannot be made.
+        0 on success; 1 with an explanation on stderr when it cannot be made.
     """
-    arguments = build_parser().parse_args(argv)
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    _check_usage(parser, arguments)
     try:
-        report = write_report(arguments.run_dir, arguments.output_dir)
+        lines = _compare(arguments) if arguments.compare else _report(arguments)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "matplotlib":
             raise
@@ -42,11 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         print(f"lerobot-serl-report: {error.filename}: {error.strerror}. --output_dir=DIR writes elsewhere.", file=sys.stderr)
         return 1
-    except (MissingMetricsError, MetricsFormatError, OSError) as error:
+    except (ComparisonError, MissingMetricsError, MetricsFormatError, OSError) as error:
         print(f"lerobot-serl-report: {error}", file=sys.stderr)
         return 1
-    print(report.page)
-    print("\n".join(report.summary))
+    print("\n".join(lines))
     return 0
 
 
