@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -38,6 +40,16 @@ def sources(tmp_path_factory):
 @pytest.fixture
 def act(sources, tmp_path):
     return shutil.copytree(sources / "act", tmp_path / "act")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["act", "serl_sac"])
+def test_the_command_knows_the_types_in_a_process_of_its_own(sources, kind):
+    """Here tests have imported LeRobot's policies already; the command called a good ACT a type that nobody has."""
+    command = [sys.executable, "-P", "-m", "lerobot_serl.scripts.lerobot_serl_doctor", str(sources / kind)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0] == f"ok      config.json: a policy of type '{kind}'"
 
 
 @pytest.mark.parametrize("kind", ["act", "serl_sac"])

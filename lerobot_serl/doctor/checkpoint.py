@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lerobot.policies  # makes LeRobot's types of policies known
+import lerobot.rewards  # noqa: F401 - and those of reward models
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from lerobot.configs import PreTrainedConfig
