@@ -135,8 +135,11 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_directory_after(tmp_pa
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
-    EpisodeJournal(tmp_path).write("a", b"data")
-    assert events == ["file", "rename", "directory"]
+    journal = EpisodeJournal(tmp_path)
+    journal.write("a", b"data")
+    assert events == ["directory", "file", "rename", "directory"]  # the one above first, once
+    journal.write("b", b"data")
+    assert events[4:] == ["file", "rename", "directory"]
 
 
 def test_the_names_of_new_directories_are_durable(tmp_path, monkeypatch):
@@ -144,7 +147,7 @@ def test_the_names_of_new_directories_are_durable(tmp_path, monkeypatch):
     synced = record_syncs(monkeypatch)
     journal = EpisodeJournal(tmp_path / "deep" / "j")
     path = journal.write("a", b"data")
-    assert synced == [tmp_path, tmp_path / "deep", journal.directory]
+    assert synced == [tmp_path, tmp_path / "deep", tmp_path / "deep", journal.directory]
     synced.clear()
     kept = journal.set_aside(path, "it is of no use")
     assert synced == [journal.directory, kept.parent, journal.directory]

@@ -44,8 +44,9 @@ def test_the_names_of_new_directories_are_durable(directory, monkeypatch):
         assert synced[:2] == [directory.parents[1], directory.parent]
         synced.clear()
         found.write(ONE, "a", b"1")
-    assert synced == [directory, directory / "one", directory / "one"]  # its own name, dataset.json, the episode
-    assert json.loads((directory / "one" / "dataset.json").read_text()) == {"id": "one", "repo_id": "me/one"}
+    own = directory / ONE.directory
+    assert synced == [directory, own, directory, own]  # its own name, dataset.json, its name once more, the episode
+    assert json.loads((own / "dataset.json").read_text()) == {"id": FIRST, "repo_id": "me/one"}
 
 
 def contents(spool, dataset):

@@ -96,7 +96,7 @@ def test_bad_data_is_named_and_a_run_of_bad_updates_stops_training(run, caplog):
     before = run.state()
     observation = {key: torch.full_like(value, math.nan) for key, value in make_recording(30).observation.items()}
     recording = make_recording(30, observation=observation, intervention=torch.zeros(30, dtype=torch.bool))
-    run.learner.remember(annotate(run.learner.agent, recording, 64))
+    run.learner.online.add(annotate(run.learner.agent, recording, 64))  # as if memory failed: the learner takes no such episode in
     for _ in range(3):
         run.step()
     assert same(run.state(), before)
