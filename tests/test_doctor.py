@@ -296,7 +296,8 @@ def test_an_episode_of_numbers_that_make_no_sense_is_left_out(tmp_path, capsys, 
     sound(root, [1, number, 2, 3])
     status, printed = doctor(root, "--repair", capsys=capsys)
     assert status == 0
-    assert f"episode 1: its {STATE}[0] goes from {said}" in printed.out
+    assert f"episode 1: its {ACTION}[0] goes from {said}" in printed.out
+    assert f"; its {STATE}[0] goes from {said}" in printed.out
     assert [line for line in printed.out.splitlines() if line.startswith("problem episode")] == [
         line for line in printed.out.splitlines() if line.startswith("problem episode 1:")
     ]

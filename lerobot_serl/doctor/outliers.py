@@ -14,7 +14,7 @@ _FEWEST_EPISODES = 3
 
 def find_outliers(episodes: Sequence[Episode]) -> None:
     """Add a fault to each episode that holds such a number; what is usual is the median of the episodes' smallest and largest numbers."""
-    for key in {key for episode in episodes for key, summary in episode.summary.items() if summary[0].dtype.kind == "f"}:
+    for key in sorted({key for episode in episodes for key, summary in episode.summary.items() if summary[0].dtype.kind == "f"}):
         holding = [episode for episode in episodes if key in episode.summary]
         low, high = (np.stack([np.ravel(episode.summary[key][i]) for episode in holding]).astype(np.float64) for i in (0, 1))
         bounds = Plausible()
