@@ -113,7 +113,7 @@ def test_a_recording_pairs_each_observation_with_what_was_executed_there(end):
 
 def test_what_was_chosen_is_summed_up():
     recording = Session(ScriptedWorld(8), counting_policy(2, [], choices=(0, 2, 2, 1), edits=(0.0, 0.1, 0.2, 0.3))).run_episode()
-    expected = {"share_base": 0.25, "share_mean": 0.25, "share_sample": 0.5, "edit_rms": 0.15, "takeovers": 0}
+    expected = {"share_base": 0.25, "share_mean": 0.25, "share_sample": 0.5, "edit_rms": 0.15, "takeovers": 0, "acted_as": "exploring"}
     expected |= {"decided_by": "robot", "clamps": 8}  # what the world reports comes along
     assert recording.info == pytest.approx(expected)
     assert recording.decided_by is Decider.ROBOT

@@ -57,7 +57,7 @@ def leave_run(root, variant, seed, evaluations, training=()):
 
 
 def test_the_columns_are_those_that_the_documentation_names():
-    assert COLUMNS == ("step", "episode", "success", "return", "length", "seed", "wall_s")
+    assert COLUMNS == ("step", "episode", "success", "return", "length", "seed", "wall_s", "acted_as")
 
 
 @given(st.lists(rows, max_size=20))

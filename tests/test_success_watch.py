@@ -11,13 +11,14 @@ from lerobot_serl.online.progress import Phase, Progress
 from lerobot_serl.online.success_watch import SuccessWatch
 from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import GuardConfig, OnlineConfig, StartupConfig
+from lerobot_serl.replay.recording import ACTED_AS, ActedAs
 
 ALONE = torch.zeros(5, dtype=torch.bool)
 WINDOW = 20
 
 
-def episode(success, helped=False):
-    return make_recording(success=success, intervention=ALONE | helped)
+def episode(success, helped=False, acted_as=ActedAs.EXPLORING):
+    return make_recording(success=success, intervention=ALONE | helped, info={ACTED_AS: acted_as.value})
 
 
 class Watched:
@@ -49,13 +50,22 @@ class Watched:
         self.progress.updates += updates
         self.agent.grow_edits(self.progress.scale_fraction)
 
-    def run(self, pattern, helped=False):
+    def run(self, pattern, helped=False, acted_as=ActedAs.EXPLORING):
         """Episodes by a string of 1 and 0, each after ten updates; ends when the weights are set back, and returns whether."""
         for success in pattern:
             self.learn()
-            if self.watch.episode(episode(success == "1", helped), Phase.ACTOR):
+            if self.watch.episode(episode(success == "1", helped, acted_as), Phase.ACTOR):
                 return True
         return False
+
+    def deploy(self, pattern):
+        """The same with episodes as deployed."""
+        return self.run(pattern, acted_as=ActedAs.DEPLOYED)
+
+    def act(self, successes, trials):
+        """ACT's own episodes, while nothing is learnt."""
+        for index in range(trials):
+            assert not self.watch.episode(episode(index < successes, acted_as=ActedAs.ACT), Phase.ACTOR)
 
     def state(self):
         return {name: value.clone() for name, value in self.agent.state_dict().items()}
@@ -63,19 +73,31 @@ class Watched:
 
 def test_a_collapse_raises_the_alarm_once_and_brings_the_best_weights_back(caplog):
     watched = Watched()
-    assert not watched.run("1" * 30 + "01" * 5)
-    # Best: episodes 10 to 30, whose middle is episode 20, after 200 updates.
+    assert not watched.deploy("1" * 30 + "01" * 5)
+    # Best: the copy after episode 10, with 10 episodes before it and 20 after, all successes, after 100 updates.
     assert not watched.run("0" * 10)
     assert watched.run("0" * 10)
-    assert watched.mark == pytest.approx(watched.start + 20, abs=1e-4)
+    assert watched.mark == pytest.approx(watched.start + 10, abs=1e-4)
     assert (watched.progress.alarms.item(), watched.progress.rollbacks.item()) == (1, 1)
     assert "ALARM: success has fallen far below the start-up episodes'" in caplog.text
     assert "start-up: 12 of 20 (60 %, 95 % interval 39 to 78 %)" in caplog.text
-    assert "to those of the best window so far (success 100 %)" in caplog.text
-    assert watched.progress.learnt_updates == 200
+    assert "to those with the best evidence so far (30 of 30 (100 %, 95 % interval 89 to 100 %))" in caplog.text
+    assert watched.progress.learnt_updates == 100
     assert watched.progress.updates.item() > 500  # pacing goes by all updates made
     # The edit scale goes on growing where those weights were.
-    torch.testing.assert_close(watched.agent.edit_scale, watched.agent.edit_reach * (0.1 + 0.9 * 0.2))
+    torch.testing.assert_close(watched.agent.edit_scale, watched.agent.edit_reach * (0.1 + 0.9 * 0.1))
+
+
+def test_what_would_be_deployed_is_watched_too(caplog):
+    """Practice succeeded in 338 of 339 episodes while the policy that users would have got lost to ACT by 18 points."""
+    watched = Watched(startup=(20, 20))
+    watched.act(20, 20)
+    for _ in range(19):
+        assert not watched.run("1111")
+        assert not watched.deploy("0")
+    assert watched.deploy("0")
+    assert "ALARM: success has fallen far below ACT's. Last episodes as deployed: 0 of 20" in caplog.text
+    assert watched.mark == watched.start
 
 
 def test_everything_that_decides_how_the_policy_acts_comes_back():
@@ -128,10 +150,11 @@ def test_rollback_can_be_switched_off(caplog):
 
 
 @pytest.mark.parametrize("pattern", ["", "1" * 7, "1" * 25, "1" * 30 + "0" * 9])
-def test_a_resumed_run_watches_on(tmp_path, pattern):
+@pytest.mark.parametrize("acted_as", ActedAs)
+def test_a_resumed_run_watches_on(tmp_path, pattern, acted_as):
     """Whatever comes next has the same effect with and without an interruption."""
     first = Watched()
-    first.run(pattern)
+    first.run(pattern, acted_as=acted_as)
     first.watch.save(tmp_path)
     second = Watched(startup=(0, 0))
     second.agent.load_state_dict(first.agent.state_dict())
@@ -139,7 +162,8 @@ def test_a_resumed_run_watches_on(tmp_path, pattern):
     second.watch = SuccessWatch(second.config.guard, second.agent, second.progress)
     second.watch.load(tmp_path)
     for rest in ("1" * 9, "0" * 30):
-        assert first.run(rest) == second.run(rest)
+        assert first.deploy(rest) == second.deploy(rest)
+        assert str(first.watch.verdict) == str(second.watch.verdict)
         for one, two in ((first.agent, second.agent), (first.progress, second.progress)):
             for name, value in one.state_dict().items():
                 assert torch.equal(value, two.state_dict()[name]), name

@@ -38,10 +38,11 @@ from study.run import Run
 from study.tasks import TASKS
 
 from lerobot_serl.actor.client import LearnerClient
-from lerobot_serl.actor.received_policy import explore
+from lerobot_serl.actor.practice_policy import next_chunk
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.replay.memory import ReplayMemory
+from lerobot_serl.replay.recording import ActedAs
 from lerobot_serl.replay.transition import Episode
 from lerobot_serl.report.metrics_files import MetricsDirectory
 
@@ -126,7 +127,7 @@ def bare(base: Base, root: Path, settings: Mapping[str, Any]) -> Callable[[], ob
     """A training step on the demonstrations, the actor included from the first one on."""
     run = _run_of(base, root)
     fixed = {"act_path": str(base.act), "online": {"repo_id": None}, "startup": {"critic_updates": 0}}
-    return training_step(run, make_policy(run, merged(fixed, settings)))
+    return training_step(run, make_policy(run, merged(fixed, settings)))[1]
 
 
 def inside(base: Base, run: Path, settings: Mapping[str, Any]) -> float:
@@ -182,7 +183,7 @@ def policy(base: Base) -> Iterator[Line]:
         "ACT annotation of recorded frames (state ACT, 170k parameters)", 64 / median_s(lambda: agent.annotate(many), 50), None, "1/s"
     )
     act_s = median_s(lambda: agent.annotate({key: value[:1] for key, value in many.items()}), 200)
-    whole_s = median_s(lambda: explore(agent, observation, True, generator), 200)
+    whole_s = median_s(lambda: next_chunk(agent, observation, ActedAs.EXPLORING, True, generator), 200)
     yield Line("one decision of the collecting policy", 1000 * whole_s, None, "ms")
     yield Line("of it ACT's own forward pass", 1000 * act_s, None, "ms")
     yield from _push(made)

@@ -17,7 +17,7 @@ from lerobot.teleoperators import Teleoperator, TeleoperatorConfig, make_teleope
 from lerobot.utils.utils import log_say
 
 from ..access_token import TOKEN_VARIABLE, read_token
-from ..replay.recording import Decider, Recording
+from ..replay.recording import ActedAs, Decider, Recording
 from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
@@ -145,7 +145,9 @@ class _Collector:
         def tick(steps: int, by_hand: bool) -> None:
             live.tick(self.episodes + 1, steps, by_hand, _share(recent))
 
-        session = Session(world, self._policy.act, self._refresh, self._controls, self._hand, settings.robot.reward.veto_s, tick)
+        session = Session(
+            world, self._policy.practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick
+        )
         spoilt = 0
         while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
             spool.check_room()
@@ -166,6 +168,7 @@ class _Collector:
                 continue  # discarded, or holds no transition
             self.episodes += 1
             recent.append(recording.success_alone)
+            self._policy.practice.finished(recording)
             self._keep(recording, world.simulated)
             logging.info(f"Episode {self.episodes}: {_describe(recording)}; {_share(recent)}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
@@ -230,6 +233,10 @@ class _Collector:
             check_teleop(self._teleop, self._robot)
         self._hand = Takeover(self._teleop, self._controls, self._settings.takeover, 1.0 / fps)
         return self._hand
+
+    def _begin_episode(self) -> None:
+        self._refresh()
+        self._policy.begin_episode()
 
     def _refresh(self) -> None:
         newer = self._client.newer_weights()
@@ -309,6 +316,8 @@ def _describe(recording: Recording) -> str:
     said: Mapping[str, Any] = recording.info
     judge = "" if recording.decided_by in (Decider.TIME_LIMIT, Decider.NOBODY) else f" ({recording.decided_by.value})"
     parts = [f"{outcome}{judge} after {len(recording)} steps"]
+    if recording.acted_as is not ActedAs.EXPLORING:
+        parts.append("ACT alone" if recording.acted_as is ActedAs.ACT else "as deployed")
     if by_hand := int(recording.intervention.sum()):
         parts.append(f"{by_hand} steps by hand")
     if late := said.get("late_ticks"):

@@ -12,13 +12,11 @@ from torch import Tensor
 from ..policy.agent import LEARNER_ONLY, EditAgent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
-from ..replay.recording import policy_input
 from ..transport import MessageError, Phase
 from ..words import printable
 from .policy_message import WeightsHeader, check_tensors, claims_of, shown, whole_number
-from .session import Chunk
+from .practice_policy import PracticePolicy
 from .spool import OnlineDataset
-from .world import Observation
 
 MOST_CHARACTERS = 600
 FASTEST_FPS = 1000
@@ -32,7 +30,7 @@ NOT_HERE: dict[str, Any] = {
 
 
 class ReceivedPolicy:
-    """Acts and explores with the newest weights.
+    """Practises with the newest weights.
 
     Args:
         header: of the learner's policy message.
@@ -42,6 +40,7 @@ class ReceivedPolicy:
 
     Attributes:
         dataset: that the episodes it collects are for.
+        practice: what a session asks for chunks.
 
     Raises:
         MessageError: the message does not make a policy. Until that is known no memory is taken beyond the message's own.
@@ -57,7 +56,7 @@ class ReceivedPolicy:
         _rehearse(sketch)
         self._agent = EditAgent(self.config).to(device).requires_grad_(False)
         self._device = device
-        self._generator = torch.Generator().manual_seed(seed)
+        self.practice = PracticePolicy(self._agent, torch.Generator().manual_seed(seed))
         self.load(header, tensors)
 
     @property
@@ -84,6 +83,7 @@ class ReceivedPolicy:
         other = ReceivedPolicy(header, tensors, self._device, seed=0)
         self.config, self._agent, self._expected, self.dataset = other.config, other._agent, other._expected, other.dataset
         self.version, self.phase = other.version, other.phase
+        self.practice.agent = other._agent
 
     def load(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Take over newer weights, all of the message or nothing.
@@ -96,19 +96,9 @@ class ReceivedPolicy:
         self._agent.load_state_dict(dict(tensors), strict=False)
         self.version, self.phase = said.version, said.phase
 
-    def act(self, observation: Observation) -> Chunk:
-        """The collecting policy's chunk for one observation (no batch dimension)."""
-        return explore(self._agent, observation, self.phase is Phase.ACTOR, self._generator)
-
-
-def explore(agent: EditAgent, observation: Observation, learning: bool, generator: torch.Generator) -> Chunk:
-    """What the collecting policy does on one observation (no batch dimension); see :meth:`EditAgent.explore`."""
-    device = agent.box.middle.device
-    features, base = agent.observe(policy_input({key: value.unsqueeze(0).to(device) for key, value in observation.items()}))
-    proposal = agent.explore(features, base, learning, generator)
-    edit_rms = (proposal.chunk - base).square().mean().sqrt().item()
-    actions = agent.box.unnormalize(proposal.chunk)[0].cpu().numpy()
-    return Chunk(actions, int(proposal.choice[0]), edit_rms)
+    def begin_episode(self) -> None:
+        """Decide what the next episode of practice is."""
+        self.practice.begin_episode(learning=self.phase is Phase.ACTOR)
 
 
 def _settings(header: Mapping[str, Any], device: str) -> tuple[SerlSacConfig, int, DemonstrationFacts | None]:

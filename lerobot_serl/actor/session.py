@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..replay.recording import DECIDED_BY, Decider, Recording
+from ..replay.recording import ACTED_AS, DECIDED_BY, ActedAs, Decider, Recording
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .world import EpisodeSpoilt, Observation, StepResult, World
 
@@ -26,11 +26,13 @@ class Chunk:
         actions: ``(h, D)`` float32, raw.
         choice: 0 ACT's own chunk, 1 the mean edit, 2 a sampled edit.
         edit_rms: size of the edit, in action units.
+        acted_as: what the policy was; the same in all chunks of an episode.
     """
 
     actions: np.ndarray
     choice: int
     edit_rms: float
+    acted_as: ActedAs = ActedAs.EXPLORING
 
 
 Act = Callable[[Observation], Chunk]
@@ -54,7 +56,7 @@ class Session:
     Args:
         world: where to act.
         act: observation -> chunk; called when the last chunk is used up, and after a takeover.
-        begin_episode: called before each episode (new weights, a new decision how to explore).
+        begin_episode: called before each episode (new weights, a new decision whether to explore).
         controls: what the person asks for with keys or buttons.
         hand: the person's teleoperator.
         veto_s: time for the key f after a reward model's success.
@@ -193,4 +195,5 @@ def _summary(chunks: list[Chunk]) -> dict[str, float | int | str]:
     counts = Counter(chunk.choice for chunk in chunks)
     shares: dict[str, float | int | str] = {name: counts[index] / len(chunks) for index, name in enumerate(CHOICES)}
     shares["edit_rms"] = float(np.mean([chunk.edit_rms for chunk in chunks]))
+    shares[ACTED_AS] = chunks[0].acted_as.value
     return shares

@@ -20,12 +20,10 @@ class Kept:
     Attributes:
         tensors: on the CPU, named as in the agent.
         learnt_updates: updates that the weights had seen.
-        success: share of the window's episodes that succeeded; None until it is measured.
     """
 
     tensors: Mapping[str, Tensor]
     learnt_updates: int
-    success: float | None = None
 
 
 def keep(agent: EditAgent, learnt_updates: int) -> Kept:

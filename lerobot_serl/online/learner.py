@@ -25,6 +25,7 @@ from ..replay.transition import Batch, Episode, intervened_segments, policy_segm
 from .collection import Collection
 from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
+from .evidence import Tally, Verdict
 from .intake import SLICE_S, Intake, annotate
 from .journal import RunJournal
 from .progress import Phase, Progress
@@ -133,6 +134,11 @@ class Learner:
             else:
                 self._count(update)
         self.stopping.after_update()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which weights the episodes as deployed favour; a learner without a robot has none."""
+        return Verdict(None, Tally()) if self.watch is None else self.watch.verdict
 
     def save(self, directory: Path) -> None:
         """Write what a resumed run needs beside the policy's weights into a checkpoint's directory."""

@@ -1,9 +1,9 @@
-"""Watches success while the actor learns; an alarm, and the way back, when it falls far below the start-up episodes'."""
+"""Watches success while the actor learns; an alarm, and the way back, when it falls far below what it was before."""
 
 import json
 import logging
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +16,25 @@ from ..policy.parts import GuardConfig
 from ..replay.recording import Recording
 from ..report.interval import wilson_interval
 from .best_weights import Kept, check, keep, restore
+from .evidence import Candidate, Evidence, Tally, Verdict, better
 from .progress import Phase, Progress
 
 FILE = "success_watch.safetensors"
-MIN_STARTUP_EPISODES = 10
+MIN_EPISODES = 10
 LOOK_AT = (
     "If it happens again: look at the rewards and the cameras, and hold the policy closer to ACT with a smaller --policy.actor.edit_scale or a "
     "larger --policy.actor.anchor."
 )
 
 
-@dataclass
-class Tally:
-    """Successes among episodes without help."""
-
-    successes: int = 0
-    trials: int = 0
-
-    @property
-    def rate(self) -> float:
-        return self.successes / self.trials if self.trials else 0.0
-
-    def __str__(self) -> str:
-        low, high = wilson_interval(self.successes, self.trials)
-        return f"{self.successes} of {self.trials} ({100 * self.rate:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
-
-
 class SuccessWatch:
     """Counts episodes in which no person acted: one with help says nothing about the policy, neither good nor bad.
 
-    Copies of the weights are taken every half window. A window's success is credited to the copy from its middle: half of the window's
-    episodes ran on those weights or on what grew out of them, so that a copy taken just before a collapse is not taken for good. At most two
-    copies are held, the best one and the one of the window in progress.
+    Two windows raise the alarm: the last episodes of practice against those of the start-up, which shows a collapse soon, and the last
+    episodes carried out as deployed against ACT's own, which shows what users would get.
 
     Args:
-        settings: window, margin, and whether to go back.
+        settings: windows, margin, and whether to go back.
         agent: whose weights are copied and restored.
         progress: alarms and rollbacks are counted there.
     """
@@ -59,50 +43,64 @@ class SuccessWatch:
         self._settings, self._agent, self._progress = settings, agent, progress
         self._startup = Tally()
         self._recent: deque[bool] = deque(maxlen=settings.window)
-        self._since_copy = 0
-        self._best: Kept | None = None
-        self._middle: Kept | None = None
+        self._start: Kept | None = None
+        self._evidence = Evidence(settings.deployed_window, agent, progress)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which weights the episodes as deployed favour."""
+        return self._evidence.verdict()
 
     def before_update(self) -> None:
-        """The weights with which the actor begins to learn, ACT's in a fresh run, are the best known until a window was better."""
-        if self._best is None and self._progress.phase is Phase.ACTOR:
-            self._best = replace(keep(self._agent, self._progress.learnt_updates), success=self._startup.rate)
+        """Keep the weights with which the actor begins to learn: ACT's in a fresh run."""
+        if self._start is None and self._progress.phase is Phase.ACTOR:
+            self._start = keep(self._agent, self._progress.learnt_updates)
+            self._evidence.copy()
 
     def episode(self, recording: Recording, phase: Phase) -> bool:
         """One finished episode, collected while ``phase`` was on; returns whether the weights were set back."""
         if bool(recording.intervention.any()):
             return False
         if phase is Phase.COLLECT:
-            self._startup.successes += recording.success
-            self._startup.trials += 1
+            self._startup.add(recording.success)
         if phase is not Phase.ACTOR:
+            self._evidence.episode(recording, learning=False)
             return False
         self.before_update()
+        self._evidence.episode(recording, learning=True)
         self._recent.append(recording.success)
-        self._since_copy += 1
-        if self._has_fallen():
-            return self._alarm()
-        if self._since_copy >= self._settings.window // 2:
-            self._compare()
+        evidence, deployed = self._evidence, Tally.of(self._evidence.recent)
+        if len(self._recent) == self._settings.window and self._is_far_below(recent := Tally.of(self._recent), self._startup):
+            return self._alarm(f"the start-up episodes'. Last episodes without help: {recent}; start-up: {self._startup}")
+        if len(evidence.recent) == evidence.recent.maxlen and self._is_far_below(deployed, evidence.act):
+            return self._alarm(f"ACT's. Last episodes as deployed: {deployed}; ACT: {evidence.act}")
         return False
 
     def save(self, directory: Path) -> None:
         """Write ``success_watch.safetensors``, for :meth:`load`."""
-        copies = {"best": self._best, "middle": self._middle}
+        evidence = self._evidence
         state: dict[str, Any] = {
-            "startup": [self._startup.successes, self._startup.trials],
+            "startup": asdict(self._startup),
             "recent": [int(success) for success in self._recent],
-            "since_copy": self._since_copy,
-            **{name: {"learnt_updates": kept.learnt_updates, "success": kept.success} for name, kept in copies.items() if kept is not None},
+            "act": asdict(evidence.act),
+            "deployed": evidence.deployed,
+            "recent_deployed": [int(success) for success in evidence.recent],
+            "since_copy": evidence.since_copy,
+            "open": len(evidence.open),
+            "copies": {},
         }
-        tensors = {f"{name}/{key}": value for name, kept in copies.items() if kept is not None for key, value in kept.tensors.items()}
+        tensors: dict[str, Tensor] = {}
+        for name, candidate in self._copies().items():
+            before, after = asdict(candidate.before), asdict(candidate.after)
+            state["copies"][name] = {"learnt_updates": candidate.kept.learnt_updates, "before": before, "after": after}
+            tensors |= {f"{name}/{key}": value for key, value in candidate.kept.tensors.items()}
         save_file(tensors, directory / FILE, metadata={"state": json.dumps(state)})
 
     def load(self, directory: Path) -> None:
         """Go on where the checkpoint in ``directory`` stopped; without the file, as in older checkpoints, begin anew.
 
         Raises:
-            ValueError: the file is damaged, or of other networks.
+            ValueError: the file is damaged, of other networks, or of an earlier version.
         """
         path = directory / FILE
         if not path.is_file():
@@ -111,62 +109,62 @@ class SuccessWatch:
             with safe_open(path, framework="pt") as file:
                 state = json.loads(file.metadata()["state"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-            self._startup = Tally(*state["startup"])
+            if "copies" not in state:
+                logging.warning(f"{path} is of an earlier version, which did not tell episodes as deployed apart: counting begins anew.")
+                return
+            self._startup = Tally(**state["startup"])
             self._recent.extend(bool(success) for success in state["recent"])
-            self._since_copy = int(state["since_copy"])
-            self._best, self._middle = (self._read_copy(name, state, tensors) for name in ("best", "middle"))
+            copies = {name: self._read_copy(name, said, tensors) for name, said in state["copies"].items()}
+            self._start = copies["start"].kept if "start" in copies else None
+            evidence = self._evidence
+            evidence.act, evidence.since_copy, evidence.best = Tally(**state["act"]), int(state["since_copy"]), copies.get("best")
+            evidence.deployed = int(state["deployed"])
+            evidence.recent.extend(bool(success) for success in state["recent_deployed"])
+            evidence.open = [copies[f"open{index}"] for index in range(state["open"])]
         except Exception as error:
             raise ValueError(f"{path} cannot be read ({error}). Go on from another checkpoint, or delete this file.") from error
 
-    def _read_copy(self, name: str, state: dict[str, Any], tensors: dict[str, Tensor]) -> Kept | None:
-        if name not in state:
-            return None
+    def _copies(self) -> dict[str, Candidate]:
+        """Every copy that is held, by its name in the file."""
+        evidence = self._evidence
+        held = {f"open{index}": candidate for index, candidate in enumerate(evidence.open)}
+        if self._start is not None:
+            held["start"] = Candidate(self._start)
+        if evidence.best is not None:
+            held["best"] = evidence.best
+        return held
+
+    def _read_copy(self, name: str, said: dict[str, Any], tensors: dict[str, Tensor]) -> Candidate:
         own = {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
         check(self._agent, own)
-        return Kept(own, **state[name])
+        return Candidate(Kept(own, int(said["learnt_updates"])), Tally(**said["before"]), Tally(**said["after"]))
 
-    @property
-    def _window(self) -> Tally:
-        return Tally(sum(self._recent), len(self._recent))
-
-    def _has_fallen(self) -> bool:
-        """Below by more than the margin, and even the upper end of the window's interval below the lower end of the start-up's."""
-        window, startup = self._window, self._startup
-        if window.trials < self._settings.window or startup.trials < MIN_STARTUP_EPISODES:
+    def _is_far_below(self, window: Tally, before: Tally) -> bool:
+        """Below by more than the margin, and even the upper end of the window's interval below the lower end of the other's."""
+        if before.trials < MIN_EPISODES or window.rate >= before.rate - self._settings.margin:
             return False
-        surely = wilson_interval(window.successes, window.trials)[1] < wilson_interval(startup.successes, startup.trials)[0]
-        return surely and window.rate < startup.rate - self._settings.margin
+        return wilson_interval(window.successes, window.trials)[1] < wilson_interval(before.successes, before.trials)[0]
 
-    def _alarm(self) -> bool:
+    def _alarm(self, reason: str) -> bool:
         self._progress.alarms += 1
-        best = self._best if self._settings.rollback else None
-        logging.warning(
-            f"ALARM: success has fallen far below the start-up episodes'. Last episodes without help: {self._window}; start-up: {self._startup}. "
-            + (self._roll_back(best) if best is not None else "The weights stay as they are (policy.guard.rollback=false). ")
-            + LOOK_AT
-        )
+        assert self._start is not None
+        best, candidate = Candidate(self._start, self._startup), self.verdict.candidate
+        if candidate is not None:
+            best = better(best, candidate)
+        way_back = self._roll_back(best) if self._settings.rollback else "The weights stay as they are (policy.guard.rollback=false). "
+        logging.warning(f"ALARM: success has fallen far below {reason}. {way_back}{LOOK_AT}")
         # The next alarm needs a whole window of new episodes.
         self._recent.clear()
-        self._since_copy, self._middle = 0, None
-        return best is not None
+        self._evidence.forget_recent()
+        return self._settings.rollback
 
-    def _roll_back(self, best: Kept) -> str:
-        restore(self._agent, best)
+    def _roll_back(self, best: Candidate) -> str:
+        restore(self._agent, best.kept)
         progress = self._progress
-        undone = progress.learnt_updates - best.learnt_updates
+        undone = progress.learnt_updates - best.kept.learnt_updates
         progress.undone_updates += undone
         progress.rollbacks += 1
         return (
-            f"The weights are set back by {undone} updates, to those of the best window so far (success {100 * (best.success or 0):.0f} %). "
+            f"The weights are set back by {undone} updates, to those with the best evidence so far ({best.tally}). "
             "The data stay: learning goes on from there. "
         )
-
-    def _compare(self) -> None:
-        """Half a window is over: was the last whole one the best so far?"""
-        window = self._window
-        if window.trials == self._settings.window and self._middle is not None:
-            assert self._best is not None
-            if window.rate >= (self._best.success or 0.0):
-                self._best = replace(self._middle, success=window.rate)
-        self._middle = keep(self._agent, self._progress.learnt_updates)
-        self._since_copy = 0

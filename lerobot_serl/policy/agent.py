@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 # Tensors that acting does not need; they are not sent to actor processes.
 LEARNER_ONLY = ("critic_target.", "raw_temperature")
 BASE, MEAN, SAMPLE = 0, 1, 2
-FIXED_NOISE_SEED = 0
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 Metrics = dict[str, float]
@@ -53,7 +52,6 @@ class EditAgent(nn.Module):
 
     edit_scale: Tensor
     edit_reach: Tensor
-    fixed_noise: Tensor
 
     def __init__(self, config: SerlSacConfig) -> None:
         super().__init__()
@@ -80,8 +78,6 @@ class EditAgent(nn.Module):
         self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
         self.register_buffer("edit_scale", torch.zeros(self.action_dim))
         self.set_reach(actor.edit_scales or (LARGEST_AUTO_REACH,))
-        noise = self._noise(actor.sampled_candidates, self.box.middle.new_empty(1), torch.Generator().manual_seed(FIXED_NOISE_SEED))
-        self.register_buffer("fixed_noise", noise.squeeze(1), persistent=False)
         given = config.temperature.target_entropy
         self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
 
@@ -125,26 +121,32 @@ class EditAgent(nn.Module):
         """What is edited: ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
         return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
 
+    @property
+    def is_act(self) -> bool:
+        """Whether :meth:`propose` is ACT, exactly: nothing was learnt that would edit its chunk."""
+        return not (self.actor.has_learnt or self.corrector.has_learnt)
+
     @torch.no_grad()
     def propose(self, features: Tensor, base: Tensor) -> Proposal:
-        """The deterministic policy: the reference, the mean edit of it, or one of a few edits with fixed noise, whichever the critics prefer.
+        """The policy as it is deployed, deterministic: the reference or the mean edit of it, whichever the critics prefer.
 
-        The edits with noise compete only once the actor has learnt; until then this is the reference, exactly.
+        Edits with noise do not compete. Fixed noise would be the same bias in every chunk, which practice never shows to the critics.
         """
         reference = self.reference(features, base)
-        mean, std = self.actor(features, reference)
-        edits = [self._edited(reference, mean.tanh())]
-        if self.actor.has_learnt:
-            edits += [self._edited(reference, (mean + std * noise).tanh()) for noise in self.fixed_noise]
-        return self._choose(features, reference, edits)
+        mean, _ = self.actor(features, reference)
+        return self._choose(features, reference, [self._edited(reference, mean.tanh())])
+
+    @staticmethod
+    def act_alone(base: Tensor) -> Proposal:
+        """ACT's own chunk."""
+        return Proposal(base, torch.full((len(base),), BASE))
 
     @torch.no_grad()
     def explore(self, features: Tensor, base: Tensor, learning: bool, generator: torch.Generator) -> Proposal:
-        """The collecting policy.
+        """The collecting policy, in episodes that explore (:class:`Schedule` tells which).
 
-        Before the actor learns: the deterministic policy (ACT itself, unless a trained checkpoint goes on), or with probability 1/2 a
-        sampled edit. Afterwards the best of the reference, the mean edit and some sampled edits; with probability ``actor.explore`` a
-        sampled edit, unasked.
+        Before the actor learns: a sampled edit. Afterwards the best of the reference, the mean edit and some sampled edits; with
+        probability ``actor.explore`` a sampled edit, unasked.
 
         Args:
             learning: the actor has begun to learn.
@@ -154,13 +156,12 @@ class EditAgent(nn.Module):
         mean, std = self.actor(features, reference)
         count = max(settings.sampled_candidates, 1)
         samples = self._edited(reference.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
-        edits = [self._edited(reference, mean.tanh()), *(samples[: settings.sampled_candidates] if learning else ())]
-        if learning and not settings.candidates:
-            chosen = Proposal(samples[0], torch.full((len(base),), SAMPLE))
-        else:
-            chosen = self._choose(features, reference, edits)
-        unasked = torch.rand(len(base), generator=generator) < (settings.explore if learning else 0.5)
-        chunk = torch.where(unasked.to(base.device)[:, None, None], samples[0], chosen.chunk)
+        sampled = Proposal(samples[0], torch.full((len(base),), SAMPLE))
+        if not learning or not settings.candidates:
+            return sampled
+        chosen = self._choose(features, reference, [self._edited(reference, mean.tanh()), *samples[: settings.sampled_candidates]])
+        unasked = torch.rand(len(base), generator=generator) < settings.explore
+        chunk = torch.where(unasked.to(base.device)[:, None, None], sampled.chunk, chosen.chunk)
         return Proposal(chunk, torch.where(unasked, SAMPLE, chosen.choice.cpu()))
 
     def set_reach(self, scales: Sequence[float]) -> None:

@@ -36,7 +36,7 @@ class ActorConfig:
     anchor: float = 0.01
     # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
     candidates: bool = True
-    # Edited chunks that are sampled and compared, beside the mean edit; the deterministic policy takes fixed noise for them.
+    # Edited chunks that are sampled and compared in practice, beside the mean edit.
     sampled_candidates: int = 4
     # Standard deviations (over the critics) that the actor takes off an edit's advantage over ACT's chunk.
     pessimism: float = 1.0
@@ -47,6 +47,9 @@ class ActorConfig:
     noise_correlation: float = 0.5
     # Probability with which a sampled edit is executed without asking the critics, once the actor learns.
     explore: float = 0.1
+    # Share of the practice episodes that are carried out as the policy would be deployed, twice as many while at least 90 % of them succeed.
+    # Every fourth of them is ACT's, to compare with. Before the actor learns it is half of all episodes.
+    deployed_share: float = 0.2
 
     @checks_settings
     def __post_init__(self) -> None:
@@ -63,6 +66,7 @@ class ActorConfig:
         )  # fmt: skip
         require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin", "pessimism")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
+        require(0 <= self.deployed_share <= 1, "policy.actor.deployed_share", self.deployed_share, "a share from 0 to 1")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
         _check_network(self, "policy.actor.")
 
@@ -167,13 +171,19 @@ class GuardConfig:
     window: int = 50
     # Alarm when success over the window is below that of the start-up episodes by more than this share, and by more than chance.
     margin: float = 0.25
-    # On an alarm, go back to the weights of the best window.
+    # Episodes carried out as deployed that count for a copy of the weights, half of them before it was taken, half after. Half as many also
+    # raise the alarm, against ACT's own episodes.
+    deployed_window: int = 40
+    # On an alarm, go back to the copy with the best evidence.
     rollback: bool = True
 
     @checks_settings
     def __post_init__(self) -> None:
         require(self.max_bad_updates >= 1, "policy.guard.max_bad_updates", self.max_bad_updates, "a whole number of at least 1")
         require(self.window >= 10, "policy.guard.window", self.window, "at least 10 episodes; fewer tell nothing")
+        require(
+            self.deployed_window >= 20, "policy.guard.deployed_window", self.deployed_window, "at least 20 episodes; fewer tell nothing"
+        )
         require(0 <= self.margin < 1, "policy.guard.margin", self.margin, "a share from 0 to below 1")
 
 

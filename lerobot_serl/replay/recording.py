@@ -7,7 +7,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-DECIDED_BY = "decided_by"
+DECIDED_BY, ACTED_AS = "decided_by", "acted_as"
 
 
 class Decider(Enum):
@@ -25,6 +25,14 @@ class Decider(Enum):
     def number(self) -> int:
         """What is stored; never renumber."""
         return list(Decider).index(self)
+
+
+class ActedAs(Enum):
+    """What the policy was in an episode of practice: the collecting policy, the policy as it would be deployed, or ACT."""
+
+    EXPLORING = "exploring"
+    DEPLOYED = "deployed"
+    ACT = "ACT"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +66,12 @@ class Recording:
         """Who ended it, as the actor process reports it; nobody if it does not say, or says something else."""
         name = self.info.get(DECIDED_BY)
         return next((decider for decider in Decider if decider.value == name), Decider.NOBODY)
+
+    @property
+    def acted_as(self) -> ActedAs:
+        """What the policy was, as the actor process reports it; the collecting policy if it does not say, or says something else."""
+        name = self.info.get(ACTED_AS)
+        return next((acted_as for acted_as in ActedAs if acted_as.value == name), ActedAs.EXPLORING)
 
     @property
     def success(self) -> bool:

@@ -88,13 +88,13 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
     return low, high
 
 
-def difference_interval(first: SuccessCount, second: SuccessCount) -> tuple[float, float]:
-    """Newcombe's 95 % interval of first.rate - second.rate for independent trials.
+def difference_interval(first: SuccessCount, second: SuccessCount, z: float = Z_95) -> tuple[float, float]:
+    """Newcombe's interval of first.rate - second.rate for independent trials; of 95 %, or as wide as `z` says.
 
     Returns:
         (low, high), each between -1 and 1.
     """
-    (low_1, high_1), (low_2, high_2) = first.interval, second.interval
+    (low_1, high_1), (low_2, high_2) = (wilson_interval(count.successes, count.trials, z) for count in (first, second))
     difference = first.rate - second.rate
     low = difference - math.hypot(first.rate - low_1, high_2 - second.rate)
     high = difference + math.hypot(high_1 - first.rate, second.rate - low_2)

@@ -1,5 +1,6 @@
 """From the runs' files to the committed result tables."""
 
+import csv
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -7,8 +8,8 @@ from typing import Any
 
 from .base import MARKER as BASE
 from .plan import Plan
-from .results import Row, read_rows, write_json, write_rows
-from .run import EVALUATIONS, MARKER, TRAINING
+from .results import Row, read_rows, replace_measured, write_json, write_rows
+from .run import CONTROL, EVALUATIONS, MARKER, TRAINING
 
 META = "meta.json"
 
@@ -20,7 +21,7 @@ def finished(plan: Plan, root: Path) -> list[dict[str, Any]]:
 
 
 def collect(plan: Plan, root: Path, results: Path) -> None:
-    """Write ``<variant>.csv`` (evaluations), ``<variant>.training.csv`` and ``meta.json`` of all finished runs.
+    """Write ``<variant>.csv`` (evaluations), ``<variant>.training.csv``, perhaps ``<variant>.control.csv``, and ``meta.json`` of all finished runs.
 
     ``meta.json`` has the plan, versions, machine and time of each run, and which checkpoints of ACT were tried when the seed was
     first collected. Runs that are in the tables already, and whose own files are gone, stay.
@@ -38,6 +39,11 @@ def collect(plan: Plan, root: Path, results: Path) -> None:
             for seed in seeds:
                 rows += read_rows(root / plan.name / variant.name / f"seed{seed}" / source)
             write_rows(target, sorted(rows, key=lambda row: (row.seed, row.step, row.episode)))
+        for seed in seeds:
+            measured = root / plan.name / variant.name / f"seed{seed}" / CONTROL
+            if measured.is_file():
+                with measured.open(encoding="utf-8", newline="") as file:
+                    replace_measured(control_of(directory, variant.name), list(csv.DictReader(file)), ("seed",))
     meta_file = directory / META
     before = json.loads(meta_file.read_text(encoding="utf-8")) if meta_file.is_file() else {}
     runs = {(run["variant"], run["seed"]): run for run in [*before.get("runs", []), *done]}
@@ -54,6 +60,11 @@ def checkpoints_tried(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
 def evaluations_of(directory: Path, variant: str) -> Path:
     """The table of a variant's evaluation episodes."""
     return directory / f"{variant}.csv"
+
+
+def control_of(directory: Path, variant: str) -> Path:
+    """The table of a variant's weights, deployed in different ways."""
+    return directory / f"{variant}.control.csv"
 
 
 def training_of(directory: Path, variant: str) -> Path:

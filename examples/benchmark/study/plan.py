@@ -46,6 +46,8 @@ class Plan:
         evaluate_every: environment steps between two evaluations.
         episodes: of each evaluation, always with the same seeds.
         variants: by name.
+        control_steps: environment steps at whose evaluation every way to deploy the weights is measured, on episodes of their own.
+        control_episodes: of each such measurement.
         quick: only whether everything runs: no wish is made of ACT.
     """
 
@@ -56,6 +58,8 @@ class Plan:
     evaluate_every: int
     episodes: int
     variants: Mapping[str, Variant]
+    control_steps: tuple[int, ...] = ()
+    control_episodes: int = 200
     quick: bool = False
 
     def jobs(self) -> list[tuple[Variant, int]]:
@@ -78,6 +82,8 @@ class Plan:
             evaluate_every=200,
             episodes=3,
             variants=variants,
+            control_steps=(400,) if self.control_steps else (),
+            control_episodes=3,
             quick=True,
         )
 
@@ -105,11 +111,15 @@ def load_plan(path: Path, quick: bool = False) -> Plan:
     found = set(document) if isinstance(document, dict) else set()
     if not required <= found or not found <= allowed:
         raise PlanError(f"{path}: found {sorted(found)}, expected {sorted(required)}, and of {sorted(allowed - required)} what is wanted.")
-    for key in ("env_steps", "evaluate_every", "episodes"):
+    for key in ("env_steps", "evaluate_every", "episodes", *({"control_episodes"} & found)):
         if not isinstance(document[key], int) or document[key] < 1:
             raise PlanError(f"{path}: {key} is {document[key]!r}, expected a whole number of at least 1.")
     variants = {name: _variant(path, name, entry) for name, entry in document.pop("variants").items()}
-    own = {"name": path.stem, "seeds": _numbers(path, document.pop("seeds"))}
+    own = {
+        "name": path.stem,
+        "seeds": _numbers(path, document.pop("seeds")),
+        "control_steps": _numbers(path, document.pop("control_steps", [])),
+    }
     plan = Plan(**{**own, **document}, variants=variants)
     return plan.quickly() if quick else plan
 

@@ -9,7 +9,7 @@ import torch
 from lerobot.envs import EnvConfig
 
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.actor.received_policy import explore
+from lerobot_serl.actor.practice_policy import PracticePolicy
 from lerobot_serl.actor.session import Act, Chunk, Session
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.online.progress import Phase, Progress
@@ -38,7 +38,16 @@ class Logbook:
     def row(self, recording: Recording, step: int, episode: int) -> Row:
         """The row of an episode."""
         wall_s = round(time.perf_counter() - self._started, 1)
-        return Row(step, episode, int(recording.success), float(recording.reward.sum()), len(recording), self.seed, wall_s)
+        return Row(
+            step,
+            episode,
+            int(recording.success),
+            float(recording.reward.sum()),
+            len(recording),
+            self.seed,
+            wall_s,
+            recording.acted_as.value,
+        )
 
 
 class Practice:
@@ -54,9 +63,9 @@ class Practice:
     def __init__(self, agent: EditAgent, progress: Progress, env: EnvConfig, logbook: Logbook) -> None:
         seed = TRAINING_SEED + SEEDS_OF_A_RUN * logbook.seed
         self._logbook, self._progress = logbook, progress
-        generator = torch.Generator().manual_seed(seed)
+        self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed))
         world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
-        self._session = Session(world, lambda observation: explore(agent, observation, progress.phase is Phase.ACTOR, generator))
+        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR))
 
     def existing(self) -> None:
         """Every run begins anew."""
@@ -70,6 +79,7 @@ class Practice:
             return None
         recording = self._session.run_episode()
         assert recording is not None  # nobody is there to discard it
+        self._policy.finished(recording)
         step = int(self._progress.env_steps.item()) + len(recording)
         self._logbook.training.append(self._logbook.row(recording, step, len(self._logbook.training)))
         return recording

@@ -27,6 +27,7 @@ class Row:
         length: steps.
         seed: of the run.
         wall_s: seconds since the run began.
+        acted_as: what the policy was (`ActedAs`); empty in tables of before version 0.2.
     """
 
     step: int
@@ -36,6 +37,7 @@ class Row:
     length: int
     seed: int
     wall_s: float
+    acted_as: str = ""
 
 
 COLUMNS = tuple("return" if item.name == "ret" else item.name for item in fields(Row))
@@ -72,9 +74,9 @@ def read_rows(path: Path) -> list[Row]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         header = next(reader, [])
-        if tuple(header) != COLUMNS:
+        if tuple(header) not in (COLUMNS, COLUMNS[:-1]):
             raise ValueError(f"{path} has the columns {header}, expected {list(COLUMNS)}")
-        types = [item.type for item in fields(Row)]
+        types = [item.type for item in fields(Row)][: len(header)]
         return [Row(*(kind(value) for kind, value in zip(types, line, strict=True))) for line in reader]
 
 

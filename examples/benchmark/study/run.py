@@ -1,5 +1,6 @@
 """One run: a variant, a seed, and where its results go."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from lerobot_serl.actor.session import Act
 from .base import Base
 from .plan import Plan, Variant
 from .practice import EVALUATION_SEED, Logbook, evaluate
-from .results import describe_machine, write_json, write_rows
+from .results import describe_machine, replace_measured, write_json, write_rows
 
 REPOSITORY = Path(__file__).parents[3]
-EVALUATIONS, TRAINING, MARKER = "evaluations.csv", "training.csv", "done.json"
+EVALUATIONS, TRAINING, CONTROL, MARKER = "evaluations.csv", "training.csv", "control.csv", "done.json"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,18 @@ class Run:
         """Whether another evaluation has become due."""
         last = self.logbook.evaluations[-1].step if self.logbook.evaluations else -self.plan.evaluate_every
         return step // self.plan.evaluate_every > last // self.plan.evaluate_every
+
+    def control_due(self, step: int) -> bool:
+        """Whether the ways to deploy are measured at this evaluation."""
+        return any(step - self.plan.evaluate_every < wanted <= step for wanted in self.plan.control_steps)
+
+    def control(self, rows: Sequence[Mapping[str, str]], step: int) -> None:
+        """Keep what was measured after so many environment steps; what an interrupted run measured goes when this one begins."""
+        if step == 0:
+            (self.directory / CONTROL).unlink(missing_ok=True)
+        replace_measured(
+            self.directory / CONTROL, [{"seed": str(self.seed), "step": str(step)} | dict(row) for row in rows], ("seed", "step")
+        )
 
     def save(self) -> None:
         """Write what there is."""

@@ -97,7 +97,7 @@ def dip_by_chance(success: float, episodes: int, runs: int = 4000) -> tuple[floa
 
 def variants_in(directory: Path) -> list[str]:
     """Variants that have a table."""
-    return sorted(path.stem for path in directory.glob("*.csv") if not path.stem.endswith(".training"))
+    return sorted(path.stem for path in directory.glob("*.csv") if not path.stem.endswith((".training", ".control")))
 
 
 def table(directory: Path, act_from: str | None = None, without_act: Collection[str] = ()) -> str:

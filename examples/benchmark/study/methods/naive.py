@@ -19,7 +19,10 @@ from ..run import Run
 from .serl import DirectAgent, learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
-    "actor": {"edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "pessimism": 0.0, "knots": None},
+    "actor": {
+        "edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "pessimism": 0.0,
+        "knots": None, "deployed_share": 0.0,
+    },
     "critic": {"members": 2, "prior_steps": 0},
     "temperature": {"init": 1.0, "lr": 3e-4, "target_entropy": -0.5},
     "backup_entropy": "soft",

@@ -12,6 +12,7 @@ from lerobot_serl.policy.agent import EditAgent
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
+from ..candidates import CANDIDATES, act_alone, best, measured
 from ..practice import Practice, deterministic
 from ..run import Run, policy_features
 
@@ -22,7 +23,7 @@ FROM_SCRATCH: dict[str, Any] = {
     "act": {"chunk_size": 1, "dim_model": 16, "n_heads": 1, "dim_feedforward": 16, "n_encoder_layers": 1},
     "actor": {
         "edit_scale": 1.0, "candidates": False, "anchor": 0.0, "init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0,
-        "explore": 1.0, "pessimism": 0.0,
+        "explore": 1.0, "pessimism": 0.0, "deployed_share": 0.0,
     },
     "critic": {"members": 10, "prior_steps": 0},
     "temperature": {"init": 0.1, "lr": 3e-4, "target_entropy": -0.5},
@@ -74,17 +75,31 @@ def learn(run: Run, policy: SerlSacPolicy) -> None:
     config, act, progress = policy.config, deterministic(policy), policy.progress
     inputs, action_dim = config.input_features or {}, policy.agent.action_dim
     run.evaluate(act, inputs, action_dim, 0)
+    if run.plan.control_steps:
+        run.control([measured("ACT", act_alone(policy, run.base), run.base, policy, run.plan.control_episodes)], 0)
     practice = Practice(policy.agent, progress, run.base.task.env(), run.logbook)
-    update = training_step(run, policy, practice)
+    learner, update = training_step(run, policy, practice)
     while progress.env_steps < run.plan.env_steps or progress.may_update:
         update()
         step = int(progress.env_steps)
         if run.due(step) and (step < run.plan.env_steps or not progress.may_update):
             run.evaluate(act, inputs, action_dim, step)
+            if run.control_due(step):
+                run.control(control_rows(run, policy, learner), step)
 
 
-def training_step(run: Run, policy: SerlSacPolicy, practice: Practice | None = None) -> Callable[[], None]:
-    """What `lerobot-train` calls for each update.
+def control_rows(run: Run, policy: SerlSacPolicy, learner: Learner) -> list[dict[str, str]]:
+    """Every way to deploy the weights as they are now, and what `checkpoints/best` would hold; where that is ACT, it was measured at step 0."""
+    ways = {name: make(policy) for name, make in CANDIDATES.items()}
+    verdict = learner.verdict
+    print(f"best: {verdict}", flush=True)
+    if verdict.edits_are_better:
+        ways["best"] = best(policy, verdict)
+    return [measured(name, act, run.base, policy, run.plan.control_episodes) for name, act in ways.items()]
+
+
+def training_step(run: Run, policy: SerlSacPolicy, practice: Practice | None = None) -> tuple[Learner, Callable[[], None]]:
+    """A learner, and what `lerobot-train` calls for each update.
 
     Args:
         practice: where episodes come from; None: learn from the demonstrations alone.
@@ -102,7 +117,7 @@ def training_step(run: Run, policy: SerlSacPolicy, practice: Practice | None = N
         optimizer.zero_grad()
         learner.after_update()
 
-    return update
+    return learner, update
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
