@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lerobot_serl.report.interval import (
     SuccessCount,
+    chance_of_as_many,
     difference_interval,
     mean_interval,
     rolling_mean,
@@ -66,6 +67,20 @@ def test_difference_matches_published_values(
     # Newcombe, Statistics in Medicine 17 (1998) 873-890, table II, method 10.
     computed = difference_interval(SuccessCount(*first, "a"), SuccessCount(*second, "b"))
     assert computed == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chance"),
+    [
+        ((3, 4), (1, 4), 17 / 70),  # the lady tasting tea
+        ((4, 4), (0, 4), 1 / 70),
+        ((10, 10), (2, 3), 3 / 13),
+        ((0, 5), (3, 5), 1.0),
+        ((4, 4), (0, 0), 1.0),
+    ],
+)
+def test_chance_of_as_many_is_fishers(first: tuple[int, int], second: tuple[int, int], chance: float) -> None:
+    assert chance_of_as_many(SuccessCount(*first, ""), SuccessCount(*second, "")) == pytest.approx(chance)
 
 
 def test_mean_interval_is_student_t() -> None:

@@ -163,7 +163,7 @@ def test_a_resumed_run_watches_on(tmp_path, pattern, acted_as):
     second.watch.load(tmp_path)
     for rest in ("1" * 9, "0" * 30):
         assert first.deploy(rest) == second.deploy(rest)
-        assert str(first.watch.verdict) == str(second.watch.verdict)
+        assert str(first.watch.best_policy) == str(second.watch.best_policy)
         for one, two in ((first.agent, second.agent), (first.progress, second.progress)):
             for name, value in one.state_dict().items():
                 assert torch.equal(value, two.state_dict()[name]), name

@@ -8,12 +8,13 @@ from statistics import NormalDist
 
 from ..policy.agent import EditAgent
 from ..replay.recording import ActedAs, Recording
-from ..report.interval import SuccessCount, difference_interval, wilson_interval
+from ..report.interval import SuccessCount, chance_of_as_many, wilson_interval
 from .best_weights import Kept, keep
 from .progress import Progress
 
 # One-sided: the probability with which a policy that is no better than ACT may be called better. All looks of a run share it.
 LEVEL = 0.05
+Z_LEVEL = NormalDist().inv_cdf(1 - LEVEL)
 # Episodes carried out as deployed between two copies of the weights; as many must follow a copy before anything is said about it.
 BETWEEN_COPIES = 5
 
@@ -39,7 +40,7 @@ class Tally:
     @property
     def at_least(self) -> float:
         """Lower end of the rate's one-sided interval; 0 without episodes. It favours more evidence where rates are alike."""
-        return wilson_interval(self.successes, self.trials, _quantile(LEVEL))[0] if self.trials else 0.0
+        return wilson_interval(self.successes, self.trials, Z_LEVEL)[0] if self.trials else 0.0
 
     def add(self, success: bool) -> None:
         """One more episode."""
@@ -47,11 +48,9 @@ class Tally:
         self.trials += 1
 
     def beats(self, other: "Tally", level: float) -> bool:
-        """Whether the rate is higher, by more than chance: Newcombe's interval of the difference, one-sided."""
-        if not (self.trials and other.trials):
-            return False
+        """Whether the rate is higher, by more than chance."""
         mine, theirs = (SuccessCount(tally.successes, tally.trials, "") for tally in (self, other))
-        return difference_interval(mine, theirs, _quantile(level))[0] > 0
+        return chance_of_as_many(mine, theirs) < level
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(self.successes + other.successes, self.trials + other.trials)
@@ -78,7 +77,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class BestPolicy:
     """Which weights the evidence favours.
 
     Attributes:
@@ -97,7 +96,7 @@ class Verdict:
         return self.candidate is not None and self.candidate.tally.beats(self.act, LEVEL / self.looks)
 
     def __str__(self) -> str:
-        level = f"one-sided, at the level of {100 * LEVEL:.0f} %"
+        level = f"Fisher's exact test, one-sided, at the level of {100 * LEVEL:.0f} %"
         if self.looks > 1:
             level += f" for all {self.looks} windows together"
         if self.candidate is None:
@@ -158,20 +157,15 @@ class Evidence:
         self.open.clear()
         self.since_copy = 0
 
-    def verdict(self) -> Verdict:
+    def best_policy(self) -> BestPolicy:
         """What is known now."""
         best = self.best
         for candidate in self.open:
             if candidate.after.trials >= BETWEEN_COPIES:
                 best = better(best, candidate)
-        return Verdict(best, self.act, max(1, math.ceil(self.deployed / (2 * self._half))))
+        return BestPolicy(best, self.act, max(1, math.ceil(self.deployed / (2 * self._half))))
 
 
 def better(one: Candidate | None, other: Candidate) -> Candidate:
     """The one that surely succeeds more often; the other, which is newer, if there is no difference."""
     return one if one is not None and one.tally.at_least > other.tally.at_least else other
-
-
-def _quantile(level: float) -> float:
-    """Of the standard normal distribution, one-sided."""
-    return NormalDist().inv_cdf(1 - level)

@@ -19,6 +19,7 @@ from ..report.metrics_files import (
     MetricsDirectory,
     MissingMetricsError,
 )
+from .evidence import BestPolicy
 from .progress import Phase, Progress
 
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
@@ -57,9 +58,10 @@ class RunJournal:
         self._startup: list[bool] = []
         self._learner: CsvAppender | None = None
         self._episodes: CsvAppender | None = None
-        if directory is not None:
+        self._files = None if directory is None else MetricsDirectory(directory)
+        if self._files is not None:
             try:
-                self._open(MetricsDirectory(directory), resumed)
+                self._open(self._files, resumed)
             except OSError as error:
                 raise OSError(f"Metrics cannot be written in {directory}: {error}. Set --policy.metrics_dir=DIR.") from error
 
@@ -129,6 +131,21 @@ class RunJournal:
                 "return": float(recording.reward.sum()),
                 "length": len(recording),
                 "interventions": int(recording.intervention.sum()),
+            }
+        )
+
+    def write_best(self, best: BestPolicy) -> None:
+        """Write for the report which policy ``checkpoints/best`` holds."""
+        if self._files is None:
+            return
+        candidate = None if best.candidate is None else best.candidate.tally
+        self._files.write_best(
+            {
+                "text": f"checkpoints/best {best}",
+                "acts_as_act": not best.edits_are_better,
+                "learnt_updates": None if best.candidate is None else best.candidate.kept.learnt_updates,
+                "deployed": None if candidate is None else [candidate.successes, candidate.trials],
+                "act": [best.act.successes, best.act.trials],
             }
         )
 

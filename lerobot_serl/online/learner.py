@@ -25,7 +25,7 @@ from ..replay.transition import Batch, Episode, intervened_segments, policy_segm
 from .collection import Collection
 from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
-from .evidence import Tally, Verdict
+from .evidence import BestPolicy, Tally
 from .intake import SLICE_S, Intake, annotate
 from .journal import RunJournal
 from .progress import Phase, Progress
@@ -106,6 +106,9 @@ class Learner:
             self._start_collection(self.collection, keys, reader.facts)
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
+        if config.act_alone:
+            logging.info("The checkpoint acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt.")
+            config.act_alone = False
 
     def loss(self) -> tuple[Tensor, Metrics]:
         """Losses of one training step; waits for the robot when it would run ahead of the data.
@@ -136,14 +139,15 @@ class Learner:
         self.stopping.after_update()
 
     @property
-    def verdict(self) -> Verdict:
+    def best_policy(self) -> BestPolicy:
         """Which weights the episodes as deployed favour; a learner without a robot has none."""
-        return Verdict(None, Tally()) if self.watch is None else self.watch.verdict
+        return BestPolicy(None, Tally()) if self.watch is None else self.watch.best_policy
 
     def save(self, directory: Path) -> None:
         """Write what a resumed run needs beside the policy's weights into a checkpoint's directory."""
         if self.watch is not None:
             self.watch.save(directory)
+        self.journal.write_best(self.best_policy)
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Metrics]:
         self.agent.grow_edits(self.progress.scale_fraction)

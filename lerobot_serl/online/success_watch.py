@@ -16,7 +16,7 @@ from ..policy.parts import GuardConfig
 from ..replay.recording import Recording
 from ..report.interval import wilson_interval
 from .best_weights import Kept, check, keep, restore
-from .evidence import Candidate, Evidence, Tally, Verdict, better
+from .evidence import BestPolicy, Candidate, Evidence, Tally, better
 from .progress import Phase, Progress
 
 FILE = "success_watch.safetensors"
@@ -47,9 +47,9 @@ class SuccessWatch:
         self._evidence = Evidence(settings.deployed_window, agent, progress)
 
     @property
-    def verdict(self) -> Verdict:
+    def best_policy(self) -> BestPolicy:
         """Which weights the episodes as deployed favour."""
-        return self._evidence.verdict()
+        return self._evidence.best_policy()
 
     def before_update(self) -> None:
         """Keep the weights with which the actor begins to learn: ACT's in a fresh run."""
@@ -148,7 +148,7 @@ class SuccessWatch:
     def _alarm(self, reason: str) -> bool:
         self._progress.alarms += 1
         assert self._start is not None
-        best, candidate = Candidate(self._start, self._startup), self.verdict.candidate
+        best, candidate = Candidate(self._start, self._startup), self.best_policy.candidate
         if candidate is not None:
             best = better(best, candidate)
         way_back = self._roll_back(best) if self._settings.rollback else "The weights stay as they are (policy.guard.rollback=false). "

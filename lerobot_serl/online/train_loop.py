@@ -47,6 +47,10 @@ class TrainLoop:
         assert self._config.output_dir is not None  # LeRobot's validation fills it in
         return Path(self._config.output_dir)
 
+    def save_config(self, directory: Path) -> None:
+        """Write ``train_config.json``, as LeRobot has it in a checkpoint."""
+        self._config.save_pretrained(directory)
+
     @property
     def last_step(self) -> bool:
         """Whether LeRobot makes no more steps."""

@@ -123,8 +123,8 @@ class EditAgent(nn.Module):
 
     @property
     def is_act(self) -> bool:
-        """Whether :meth:`propose` is ACT, exactly: nothing was learnt that would edit its chunk."""
-        return not (self.actor.has_learnt or self.corrector.has_learnt)
+        """Whether :meth:`propose` is ACT, exactly: nothing was learnt that would edit its chunk, or it is not to be used."""
+        return self.config.act_alone or not (self.actor.has_learnt or self.corrector.has_learnt)
 
     @torch.no_grad()
     def propose(self, features: Tensor, base: Tensor) -> Proposal:
@@ -132,6 +132,8 @@ class EditAgent(nn.Module):
 
         Edits with noise do not compete. Fixed noise would be the same bias in every chunk, which practice never shows to the critics.
         """
+        if self.config.act_alone:
+            return self.act_alone(base)
         reference = self.reference(features, base)
         mean, _ = self.actor(features, reference)
         return self._choose(features, reference, [self._edited(reference, mean.tanh())])

@@ -45,13 +45,15 @@ def require_whole(checkpoint: Path) -> None:
     flaw = first_flaw(checkpoint)
     if flaw is None:
         return
+    if not (checkpoint / STATE).exists():
+        flaw = f"it has no {STATE}, as checkpoints/best, which holds a policy to deploy"
     whole = newest_whole(checkpoint.resolve().parent)
     remedy = (
         f"The newest whole one is {whole.name}: --config_path={whole / MODEL / 'train_config.json'}"
         if whole is not None
         else "The run has no whole checkpoint: start it anew."
     )
-    raise ValueError(f"The checkpoint {checkpoint} is not whole: {flaw}. Was lerobot-train killed while it wrote it? {remedy}")
+    raise ValueError(f"Training cannot be resumed from {checkpoint}: {flaw}. Perhaps lerobot-train was killed while it wrote it. {remedy}")
 
 
 def mark_unfinished(checkpoint: Path) -> None:

@@ -89,6 +89,10 @@ class SerlSacConfig(PreTrainedConfig):
     # Architecture of the embedded ACT. Set it only to train from scratch, without act_path.
     act: ActArchitecture = field(default_factory=ActArchitecture)
 
+    # Act as ACT alone, whatever was learnt. The learner writes true into checkpoints/best where the episodes do not say that the edits are
+    # better; a new run from there learns on.
+    act_alone: bool = False
+
     # Steps of each chunk that are executed before the policy looks again, h.
     horizon: int = 10
     # Discount per control step, gamma. Empty: 0.4 ** (1 / median length of the demonstrations).

@@ -1,18 +1,22 @@
 """The LeRobot policy ``serl_sac``: ACT edited by a small reinforcement-learning actor. Delegates; contains no mathematics."""
 
+import copy
 import logging
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from huggingface_hub import ModelCard
 from lerobot.configs import parser
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from ..networks.act_base import Statistics
+from ..online.best_checkpoint import evidence_text, write_best
 from ..online.progress import Progress
+from ..online.train_loop import TrainLoop
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
 from .agent import EditAgent, Metrics
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
@@ -20,11 +24,13 @@ from .configuration_serl_sac import ActArchitecture, SerlSacConfig
 from .optimizer import GroupControl
 from .own_checkpoint import require_harmless_files, require_sound_weights
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
+from .processor_serl_sac import make_serl_sac_pre_post_processors
 from .validation import require
 
 if TYPE_CHECKING:
     from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
+    from ..online.evidence import BestPolicy
     from ..online.learner import Learner
 
 FRESH_ACT = "fresh"
@@ -155,11 +161,44 @@ class SerlSacPolicy(PreTrainedPolicy):
             self._learner.after_update()
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
-        if self._learner is not None and save_directory.name == MODEL:
+        """In training, a checkpoint to go on from, and ``checkpoints/best`` beside it; what goes elsewhere, to the Hub, is the best."""
+        learner = self._learner
+        if learner is None or (save_directory.name != MODEL and learner.watch is None):
+            super()._save_pretrained(save_directory, state_dict=state_dict)
+        elif save_directory.name != MODEL:
+            self._save_best(save_directory, learner.best_policy)
+        else:
             mark_unfinished(save_directory.parent)
-        super()._save_pretrained(save_directory, state_dict=state_dict)
-        if self._learner is not None:
-            self._learner.save(save_directory)
+            super()._save_pretrained(save_directory, state_dict=state_dict)
+            learner.save(save_directory)
+            best = learner.best_policy
+            write_best(save_directory.parent, best, lambda directory: self._save_best(directory, best, whole=True))
+
+    def _save_best(self, directory: Path, best: "BestPolicy", whole: bool = False) -> None:
+        """The weights that the evidence favours, in a policy that acts as ACT if they are not known to be better.
+
+        Args:
+            whole: with the files that LeRobot writes beside a policy.
+        """
+        state = dict(self.state_dict())
+        if best.candidate is not None:
+            state |= {f"agent.{name}": value for name, value in best.candidate.kept.tensors.items()}
+        super()._save_pretrained(directory, state_dict=state)
+        config = copy.copy(self.config)  # the server's threads read the learner's own
+        config.act_alone = not best.edits_are_better
+        config.save_pretrained(directory)
+        if whole:
+            for processor in make_serl_sac_pre_post_processors(config):
+                processor.save_pretrained(directory)
+            if (loop := TrainLoop.find()) is not None:
+                loop.save_config(directory)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """LeRobot's card, and what is known of the policy."""
+        card = super().generate_model_card(*args, **kwargs)
+        if self._learner is not None and self._learner.watch is not None:
+            card.text += f"\n\n## Evidence\n\n{evidence_text(self._learner.best_policy)}\n"
+        return card
 
     def _adopt_act(self, config: SerlSacConfig) -> ActCheckpoint:
         """Take architecture and features over from the ACT checkpoint, after comparing them with the dataset's."""

@@ -88,17 +88,30 @@ def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float
     return low, high
 
 
-def difference_interval(first: SuccessCount, second: SuccessCount, z: float = Z_95) -> tuple[float, float]:
-    """Newcombe's interval of first.rate - second.rate for independent trials; of 95 %, or as wide as `z` says.
+def difference_interval(first: SuccessCount, second: SuccessCount) -> tuple[float, float]:
+    """Newcombe's 95 % interval of first.rate - second.rate for independent trials.
 
     Returns:
         (low, high), each between -1 and 1.
     """
-    (low_1, high_1), (low_2, high_2) = (wilson_interval(count.successes, count.trials, z) for count in (first, second))
+    (low_1, high_1), (low_2, high_2) = first.interval, second.interval
     difference = first.rate - second.rate
     low = difference - math.hypot(first.rate - low_1, high_2 - second.rate)
     high = difference + math.hypot(high_1 - first.rate, second.rate - low_2)
     return low, high
+
+
+def chance_of_as_many(first: SuccessCount, second: SuccessCount) -> float:
+    """Fisher's exact test, one-sided: how likely as many successes of `first` or more are, if both succeed equally often.
+
+    Exact however few the trials are, and on the safe side: R. A. Fisher, Statistical Methods for Research Workers (1934), section 21.02.
+    """
+    successes, trials = first.successes + second.successes, first.trials + second.trials
+    ways = sum(
+        math.comb(first.trials, mine) * math.comb(second.trials, successes - mine)
+        for mine in range(first.successes, min(first.trials, successes) + 1)
+    )
+    return ways / math.comb(trials, successes)
 
 
 def trials_needed(first: SuccessCount, second: SuccessCount) -> int | None:

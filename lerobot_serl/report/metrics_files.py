@@ -287,6 +287,7 @@ class MetricsDirectory:
         self.episodes = self.directory / "episodes.csv"
         self.evaluations = self.directory / "evaluations.csv"
         self.run_info = self.directory / "run.json"
+        self.best = self.directory / "best.json"
 
     def write_run_info(self, info: Mapping[str, Any]) -> None:
         """Write run.json in one step (temporary file, then rename).
@@ -294,11 +295,18 @@ class MetricsDirectory:
         Raises:
             TypeError: a value cannot be written as JSON.
         """
-        text = json.dumps(dict(info), indent=2, sort_keys=True) + "\n"
+        self._write_json(self.run_info, info)
+
+    def write_best(self, best: Mapping[str, Any]) -> None:
+        """Write best.json, which policy is to be deployed, in the same way."""
+        self._write_json(self.best, best)
+
+    def _write_json(self, path: Path, document: Mapping[str, Any]) -> None:
+        text = json.dumps(dict(document), indent=2, sort_keys=True) + "\n"
         self.directory.mkdir(parents=True, exist_ok=True)
-        temporary = self.run_info.with_name("run.json.tmp")
+        temporary = path.with_name(f"{path.name}.tmp")
         temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.run_info)
+        os.replace(temporary, path)
 
     def read_run_info(self) -> dict[str, Any]:
         """Read run.json; an empty dict when there is none.

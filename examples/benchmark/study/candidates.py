@@ -10,7 +10,7 @@ from lerobot_serl.actor.practice_policy import next_chunk
 from lerobot_serl.actor.session import Act, Chunk
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.online.best_weights import restore
-from lerobot_serl.online.evidence import Verdict
+from lerobot_serl.online.evidence import BestPolicy
 from lerobot_serl.policy.agent import EditAgent, Proposal
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.replay.recording import ActedAs, policy_input
@@ -79,11 +79,11 @@ def collecting(policy: SerlSacPolicy, explore: float | None = None) -> Act:
     return act
 
 
-def best(policy: SerlSacPolicy, verdict: Verdict) -> Act:
+def best(policy: SerlSacPolicy, best_policy: BestPolicy) -> Act:
     """What ``checkpoints/best`` would hold."""
     agent = deepcopy(policy.agent)
-    if verdict.edits_are_better and verdict.candidate is not None:
-        restore(agent, verdict.candidate.kept)
+    if best_policy.edits_are_better and best_policy.candidate is not None:
+        restore(agent, best_policy.candidate.kept)
         return _chunks(agent, agent.propose)
     return _chunks(agent, lambda features, base: agent.act_alone(base))
 

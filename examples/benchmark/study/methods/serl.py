@@ -91,10 +91,10 @@ def learn(run: Run, policy: SerlSacPolicy) -> None:
 def control_rows(run: Run, policy: SerlSacPolicy, learner: Learner) -> list[dict[str, str]]:
     """Every way to deploy the weights as they are now, and what `checkpoints/best` would hold; where that is ACT, it was measured at step 0."""
     ways = {name: make(policy) for name, make in CANDIDATES.items()}
-    verdict = learner.verdict
-    print(f"best: {verdict}", flush=True)
-    if verdict.edits_are_better:
-        ways["best"] = best(policy, verdict)
+    best_policy = learner.best_policy
+    print(f"best: {best_policy}", flush=True)
+    if best_policy.edits_are_better:
+        ways["best"] = best(policy, best_policy)
     return [measured(name, act, run.base, policy, run.plan.control_episodes) for name, act in ways.items()]
 
 
