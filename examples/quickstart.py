@@ -55,9 +55,12 @@ class Quickstart:
         self._say("3/5 Fine-tune it online")
         self.fine_tune(act, serl_run, *self.overrides)
         self._say("4/5 Evaluate on the same seeds")
-        successes = self.evaluate("fine_tuned", serl_run / "checkpoints" / "last" / "pretrained_model")
+        successes = self.evaluate("fine_tuned", serl_run / "checkpoints" / "best" / "pretrained_model")
         self._write_evaluations(serl_run, act_successes, successes)
-        self._say("5/5 Write the report")
+        self._say("5/5 Compare the two, and write the report")
+        evaluations = [str(self.root / "evaluations" / name) for name in (f"act_{act.parent.name.lstrip('0')}", "fine_tuned")]
+        page = f"--output_dir={serl_run / 'compare_with_act'}"
+        self._command("compare", "lerobot-serl-report", "--compare", *evaluations, "--same_starts", page, show=True)
         self._command("report", "lerobot-serl-report", str(serl_run), show=True)
         return self._summary(act_successes, successes, serl_run)
 

@@ -1,5 +1,6 @@
 """The learner inside `lerobot-train`: real commands, in their own processes."""
 
+import csv
 import json
 import logging
 import math
@@ -274,6 +275,15 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     episodes = (run / "metrics" / "episodes.csv").read_text().splitlines()
     assert len(episodes) - 1 >= dataset_one.num_episodes
     assert Path(run / "metrics" / "learner.csv").is_file()
+
+    best = run / "checkpoints" / "best" / "pretrained_model"
+    assert {path.name for path in (run / "checkpoints" / "000150" / "pretrained_model").iterdir()} - {"success_watch.safetensors"} <= {
+        path.name for path in best.iterdir()
+    }
+    assert SerlSacPolicy.from_pretrained(best).config.act_alone  # episodes of 20 steps: nothing succeeded
+    assert "acts as ACT" in (best / "README.md").read_text()
+    acted_as = [row["acted_as"] for row in csv.DictReader(episodes)]
+    assert {"ACT", "exploring"} <= set(acted_as) <= {"ACT", "exploring", "deployed"}
 
 
 @pytest.mark.skipif(choose_gl_platform() in (None, "disable"), reason="no OpenGL library to render cameras with")

@@ -140,14 +140,12 @@ class _Collector:
         assert world is not None
         assert spool is not None
         recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
-        live = LiveLine(1.0 / self._policy.fps)
+        live, practice = LiveLine(1.0 / self._policy.fps), self._policy.practice
 
         def tick(steps: int, by_hand: bool) -> None:
-            live.tick(self.episodes + 1, steps, by_hand, _share(recent))
+            live.tick(self.episodes + 1, steps, None if by_hand else practice.acts_as, _share(recent))
 
-        session = Session(
-            world, self._policy.practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick
-        )
+        session = Session(world, practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick)
         spoilt = 0
         while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
             spool.check_room()
@@ -168,7 +166,7 @@ class _Collector:
                 continue  # discarded, or holds no transition
             self.episodes += 1
             recent.append(recording.success_alone)
-            self._policy.practice.finished(recording)
+            practice.finished(recording)
             self._keep(recording, world.simulated)
             logging.info(f"Episode {self.episodes}: {_describe(recording)}; {_share(recent)}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip

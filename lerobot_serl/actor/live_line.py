@@ -4,7 +4,15 @@ import sys
 import time
 from typing import TextIO
 
+from ..replay.recording import ActedAs
+
 PERIOD_S = 0.25
+MOVERS = {
+    None: "YOU move the arm",
+    ActedAs.EXPLORING: "the policy moves the arm, exploring",
+    ActedAs.DEPLOYED: "the policy moves the arm, as deployed",
+    ActedAs.ACT: "the policy moves the arm, as ACT alone",
+}
 
 
 class LiveLine:
@@ -19,21 +27,20 @@ class LiveLine:
         self._out = out or sys.stdout
         self._is_terminal, self._period_s, self._shown_s = self._out.isatty(), period_s, -PERIOD_S
 
-    def tick(self, episode: int, steps: int, by_hand: bool, recent: str) -> None:
+    def tick(self, episode: int, steps: int, mover: ActedAs | None, recent: str) -> None:
         """After each step of an episode.
 
         Args:
             episode: its number.
             steps: done in it.
-            by_hand: a person moves the robot.
+            mover: what the policy is that moves the robot; None: a person does.
             recent: success of the last episodes, in words.
         """
         now_s = time.monotonic()
         if not self._is_terminal or now_s - self._shown_s < PERIOD_S:
             return
         self._shown_s = now_s
-        who = "YOU move the arm" if by_hand else "the policy moves the arm"
-        self._write(f"Episode {episode}, {steps * self._period_s:4.1f} s: {who}; {recent or 'no episode finished yet'}")
+        self._write(f"Episode {episode}, {steps * self._period_s:4.1f} s: {MOVERS[mover]}; {recent or 'no episode finished yet'}")
 
     def clear(self) -> None:
         """Before anything else is printed."""

@@ -15,12 +15,15 @@ class PracticePolicy:
     Args:
         agent: with the weights as they are at the moment; may be exchanged between two episodes.
         generator: CPU generator of the exploration noise.
+
+    Attributes:
+        acts_as: what this episode is.
     """
 
     def __init__(self, agent: EditAgent, generator: torch.Generator) -> None:
         self.agent = agent
         self._generator, self._schedule = generator, Schedule(agent.config.actor.deployed_share)
-        self._learning, self._acts_as = False, ActedAs.EXPLORING
+        self._learning, self.acts_as = False, ActedAs.EXPLORING
 
     def begin_episode(self, learning: bool) -> None:
         """Decide what the next episode is.
@@ -28,13 +31,13 @@ class PracticePolicy:
         Args:
             learning: the actor has begun to learn.
         """
-        self._learning, self._acts_as = learning, self._schedule.next(learning)
-        if self._acts_as is ActedAs.DEPLOYED and self.agent.is_act:
-            self._acts_as = ActedAs.ACT
+        self._learning, self.acts_as = learning, self._schedule.next(learning)
+        if self.acts_as is ActedAs.DEPLOYED and self.agent.is_act:
+            self.acts_as = ActedAs.ACT
 
     def act(self, observation: Observation) -> Chunk:
         """The next chunk for one observation (no batch dimension)."""
-        return next_chunk(self.agent, observation, self._acts_as, self._learning, self._generator)
+        return next_chunk(self.agent, observation, self.acts_as, self._learning, self._generator)
 
     def finished(self, recording: Recording) -> None:
         """An episode is over."""
