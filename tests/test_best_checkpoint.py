@@ -151,7 +151,7 @@ def test_resuming_from_it_is_refused_with_the_way_on(run):
     model = run.save(20) / "pretrained_model"
     config = PreTrainedConfig.from_pretrained(model)
     config.in_progress = True
-    with pytest.raises(ValueError, match=r"cannot be resumed from .*best: it has no training_state, as checkpoints/best"):
+    with pytest.raises(ValueError, match=r"cannot be resumed from .*best: it holds a policy to deploy, and no training_state"):
         SerlSacPolicy.from_pretrained(model, config=config)
 
 

@@ -185,7 +185,7 @@ def is_one_sentence(text):
 
 def test_the_genuine_policy_is_taken_and_acts(learner):
     learner.messages = [encode(*POLICY)]
-    chunk = receive(learner.address).act({key: value[0] for key, value in make_recording(1).observation.items()})
+    chunk = receive(learner.address).practice.act({key: value[0] for key, value in make_recording(1).observation.items()})
     assert chunk.actions.shape == (3, 2)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from itertools import chain, count
 from pathlib import Path
 
+from ..policy.checkpoint_files import BEST, MODEL
 from .evidence import BestPolicy
 
-LINK, PREFIX = "best", "best_"
+LINK = "best"
 _MAKING = ".best_making"
 CARD = """---
 library_name: lerobot
@@ -46,18 +47,18 @@ def write_best(checkpoint: Path, best: BestPolicy, save: Callable[[Path], None])
         return
     making = checkpoints / _MAKING
     shutil.rmtree(making, ignore_errors=True)
-    model = making / "pretrained_model"
+    model = making / MODEL
     model.mkdir(parents=True)
     save(model)
     (model / "README.md").write_text(CARD.format(text=evidence_text(best)), encoding="utf-8")
     names = chain([checkpoint.name], (f"{checkpoint.name}_{number}" for number in count(2)))  # of a step that is written again
-    target = next(path for name in names if not (path := checkpoints / f"{PREFIX}{name}").exists())
+    target = next(path for name in names if not (path := checkpoints / f"{BEST}{name}").exists())
     making.rename(target)
     fresh_link = checkpoints / f"{_MAKING}_link"
     fresh_link.unlink(missing_ok=True)
     fresh_link.symlink_to(target.name)
     os.replace(fresh_link, link)
-    for old in checkpoints.glob(f"{PREFIX}*"):
+    for old in checkpoints.glob(f"{BEST}*"):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
     logging.info(f"{link} {best}")

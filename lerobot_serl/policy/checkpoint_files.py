@@ -6,6 +6,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 MODEL, STATE = "pretrained_model", "training_state"
+# The directory that the link checkpoints/best points to is called so, with a step behind it.
+BEST = "best_"
 # In the order in which LeRobot writes them.
 FILES = (
     f"{MODEL}/config.json", f"{MODEL}/model.safetensors", f"{MODEL}/train_config.json", f"{STATE}/training_step.json",
@@ -45,15 +47,15 @@ def require_whole(checkpoint: Path) -> None:
     flaw = first_flaw(checkpoint)
     if flaw is None:
         return
-    if not (checkpoint / STATE).exists():
-        flaw = f"it has no {STATE}, as checkpoints/best, which holds a policy to deploy"
     whole = newest_whole(checkpoint.resolve().parent)
     remedy = (
         f"The newest whole one is {whole.name}: --config_path={whole / MODEL / 'train_config.json'}"
         if whole is not None
         else "The run has no whole checkpoint: start it anew."
     )
-    raise ValueError(f"Training cannot be resumed from {checkpoint}: {flaw}. Perhaps lerobot-train was killed while it wrote it. {remedy}")
+    if not (checkpoint / STATE).exists() and checkpoint.resolve().name.startswith(BEST):
+        raise ValueError(f"Training cannot be resumed from {checkpoint}: it holds a policy to deploy, and no {STATE}. {remedy}")
+    raise ValueError(f"The checkpoint {checkpoint} is not whole: {flaw}. Was lerobot-train killed while it wrote it? {remedy}")
 
 
 def mark_unfinished(checkpoint: Path) -> None:
