@@ -125,7 +125,7 @@ def test_a_plan_that_says_nonsense_is_refused(tmp_path, changes, message):
         load_plan(plan_file(tmp_path, **changes))
 
 
-@pytest.mark.parametrize("path", sorted((BENCHMARK / "plans").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((BENCHMARK / "plans").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_plan_names_tasks_and_methods_that_exist(path):
     from study.methods import METHODS
     from study.tasks import TASKS
