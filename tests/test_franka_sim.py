@@ -247,6 +247,14 @@ def test_images_show_the_scene_and_survive_another_closing() -> None:
     assert "checked" in result.stdout, result.stderr
 
 
+def test_images_are_rendered_although_another_plugin_has_imported_mujoco() -> None:
+    """LeRobot imports every plugin before an environment is made; those of other simulated arms load MuJoCo, which has then chosen."""
+    platform = opengl_platform()
+    code = f"import os, mujoco\n{PIXELS}\nassert os.environ['MUJOCO_GL'] in ('egl', {platform!r})"
+    result = in_subprocess(code, MUJOCO_GL="", DISPLAY="", WAYLAND_DISPLAY="")
+    assert "checked" in result.stdout, result.stderr
+
+
 def test_a_script_that_forgets_to_close_ends_without_a_word() -> None:
     result = in_subprocess(UNCLOSED, MUJOCO_GL=opengl_platform())
     assert (result.returncode, result.stdout.strip()) == (0, "rendered"), result.stderr

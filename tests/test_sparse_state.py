@@ -1,4 +1,4 @@
-"""The tasks with state observations and a sparse reward: Meta-World's and Push-T."""
+"""The tasks with state observations and a sparse reward: Meta-World's, Push-T, and the SO-101's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.envs import make_env
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
-from study import metaworld_state, pusht_state
+from study import metaworld_state, pusht_state, so101_state
 from study.run import policy_features
 from study.sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv
 
@@ -32,8 +32,10 @@ class _Case:
 METAWORLD = _Case(metaworld_state.MetaworldStateEnv, metaworld_state.MetaworldState, metaworld_state.record_expert, (4, 4, 6), 1e-6)
 PUSHT = _Case(pusht_state.PushtStateEnv, pusht_state.PushtState, pusht_state.record_expert, (2, 2, 16), 1e-3)
 
+SO101 = _Case(so101_state.So101StateEnv, so101_state.So101State, so101_state.record_expert, (4, 14, 3), 1e-6)
 
-@pytest.fixture(params=[METAWORLD, PUSHT], ids=["metaworld", "pusht"])
+
+@pytest.fixture(params=[METAWORLD, PUSHT, SO101], ids=["metaworld", "pusht", "so101"])
 def case(request: pytest.FixtureRequest) -> _Case:
     return request.param
 

@@ -125,7 +125,7 @@ def test_a_plan_that_says_nonsense_is_refused(tmp_path, changes, message):
         load_plan(plan_file(tmp_path, **changes))
 
 
-@pytest.mark.parametrize("path", sorted((BENCHMARK / "plans").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((BENCHMARK / "plans").rglob("*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_plan_names_tasks_and_methods_that_exist(path):
     from study.methods import METHODS
     from study.tasks import TASKS
@@ -186,7 +186,7 @@ def test_what_is_finished_can_be_collected_while_the_rest_waits(tmp_path):
     command = [sys.executable, str(BENCHMARK / "learn.py"), str(plan), "--collect_only", f"--root={root}", f"--results={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "| serl_sac | 1 | 100 | +75 |" in done.stdout
+    assert "| serl_sac | 1 | 25 |  | 100 | +75 |" in done.stdout
     assert not (root / "example" / "other").exists()
 
 
@@ -208,8 +208,8 @@ def test_the_summary_says_what_the_tables_say(tmp_path):
     good = summarise(directory, "good")
     assert (good.act, good.final, good.worst, good.steps_to_gain) == ((0.25,), (1.0,), (0.5,), (500,))
     lines = table(directory, act_from="good", without_act=["bad"]).splitlines()
-    assert lines[2] == "| good | 1 | 100 | +75 | -25 | 500 |"
-    assert lines[3] == "| bad | 1 | 0 | -25 | -25 | never |"
+    assert lines[2] == "| good | 1 | 25 |  | 100 | +75 | -25 | 500 |"
+    assert lines[3] == "| bad | 1 | 25 |  | 0 | -25 | -25 | never |"
 
 
 def test_an_ablation_is_compared_with_the_default_of_its_own_seeds_at_the_end_and_on_the_way(tmp_path):
@@ -219,10 +219,28 @@ def test_an_ablation_is_compared_with_the_default_of_its_own_seeds_at_the_end_an
     )
     write_rows(tmp_path / "other.csv", evaluation(1, 0, 2) + evaluation(1, 500, 1) + evaluation(1, 1000, 4))
     heads, _, *lines = table(tmp_path, act_from="default").splitlines()
-    assert heads.split(" | ")[4:6] == ["difference to default, same seeds", "the same over all evaluations"]
-    cells = {line.split(" | ")[0]: line.split(" | ")[3:6] for line in lines}
+    assert heads.split(" | ")[6:8] == ["difference to default, same seeds", "the same over all evaluations"]
+    cells = {line.split(" | ")[0]: line.split(" | ")[5:8] for line in lines}
     # Seed 1 alone: 4 and 4 of 4 at the end; 4 and 4 of 4 against 1 and 4 of 4 on the way to it. ACT's own evaluation does not count.
     assert cells == {"| other": ["+50", "+0", "-38"], "| default": ["+62 (-96 to +100)", "", ""]}
+
+
+def test_the_best_checkpoint_of_act_is_the_runs_own_or_the_seeds(tmp_path):
+    for name in ("one", "other"):
+        write_rows(tmp_path / f"{name}.csv", evaluation(0, 0, 1) + evaluation(1, 0, 3))
+    runs = [{"variant": "one", "seed": 0}, {"variant": "one", "seed": 1}, {"variant": "other", "seed": 1, "act": {"700": 0.9, "300": 0.4}}]
+    write_json(tmp_path / "meta.json", {"act": {"0": {"300": 0.1, "700": 0.5, "100": 0.3}, "1": {"300": 0.6}}, "runs": runs})
+    assert [summarise(tmp_path, name).best_act for name in ("one", "other")] == [(0.5, 0.6), (0.5, 0.9)]
+    heads, _, *lines = table(tmp_path, act_from="one").splitlines()
+    assert heads.split(" | ")[2:4] == ["ACT", "ACT, best checkpoint that was tried"]
+    assert {line.split(" | ")[0]: line.split(" | ")[2:4] for line in lines} == {"| one": ["50", "55"], "| other": ["50", "70"]}
+
+
+def test_a_best_checkpoint_of_some_seeds_alone_is_not_told(tmp_path):
+    write_rows(tmp_path / "one.csv", evaluation(0, 0, 1) + evaluation(1, 0, 3))
+    write_json(tmp_path / "meta.json", {"act": {"0": {"300": 0.5}}, "runs": []})
+    assert summarise(tmp_path, "one").best_act == ()
+    assert table(tmp_path).splitlines()[2].startswith("| one | 2 | 50 |  | 50 ")
 
 
 def test_a_variant_that_uses_act_otherwise_is_compared_with_its_own_start(tmp_path):
@@ -231,7 +249,7 @@ def test_a_variant_that_uses_act_otherwise_is_compared_with_its_own_start(tmp_pa
     write_rows(tmp_path / "horizon_1.csv", evaluation(0, 0, 2) + evaluation(0, 500, 3))
     write_rows(tmp_path / "from_scratch.csv", evaluation(0, 0, 0) + evaluation(0, 500, 3))
     lines = table(tmp_path, act_from="default", without_act=["from_scratch"]).splitlines()[2:]
-    assert {line.split(" | ")[0]: line.split(" | ")[3] for line in lines} == {
+    assert {line.split(" | ")[0]: line.split(" | ")[5] for line in lines} == {
         "| default": "+25",
         "| horizon_1": "+25",
         "| from_scratch": "+50",
@@ -244,7 +262,7 @@ def test_runs_whose_act_was_not_measured_yet_wait(tmp_path):
     write_rows(tmp_path / "early.csv", evaluation(0, 0, 1) + evaluation(0, 500, 3) + evaluation(1, 500, 4))
     write_rows(tmp_path / "later.csv", evaluation(1, 500, 4))
     lines = table(tmp_path, act_from="act").splitlines()[2:]
-    assert lines == ["| early | 1 | 75 | +50 |  |  |", "| act | 1 | 25 | +0 |  |  |"]
+    assert lines == ["| early | 1 | 25 |  | 75 | +50 |  |  |", "| act | 1 | 25 |  | 25 | +0 |  |  |"]
 
 
 def test_from_scratch_the_actors_output_is_the_action():

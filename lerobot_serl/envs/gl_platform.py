@@ -1,10 +1,12 @@
-"""Which OpenGL MuJoCo shall use. To be imported before ``mujoco``, which reads the choice once, when it is imported."""
+"""Which OpenGL MuJoCo shall use. MuJoCo reads the choice once, when it is imported."""
 
 import ctypes.util
+import importlib
 import os
 import sys
 
 VARIABLE = "MUJOCO_GL"
+READS_IT = "mujoco.rendering.classic.gl_context"
 
 
 def choose_gl_platform() -> str | None:
@@ -17,3 +19,10 @@ def choose_gl_platform() -> str | None:
         found = [name for name, library in (("egl", "EGL"), ("osmesa", "OSMesa")) if ctypes.util.find_library(library)]
         os.environ[VARIABLE] = found[0] if found else "disable"
     return os.environ.get(VARIABLE)
+
+
+def apply_gl_platform() -> None:
+    """Choose, and let a MuJoCo that is imported already read the choice: LeRobot imports all plugins first, and another arm's may have done so."""
+    choose_gl_platform()
+    if READS_IT in sys.modules:
+        importlib.reload(sys.modules[READS_IT])

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lerobot_serl.envs.gl_platform import choose_gl_platform
+from lerobot_serl.envs.gl_platform import apply_gl_platform
 
-choose_gl_platform()
+apply_gl_platform()
 
 import mujoco  # noqa: E402 (reads the OpenGL platform when it is imported)
 

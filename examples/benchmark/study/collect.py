@@ -57,6 +57,14 @@ def checkpoints_tried(plan: Plan, root: Path) -> dict[str, dict[str, float]]:
     return {seed: json.loads(marker.read_text(encoding="utf-8"))["tried"] for seed, marker in markers.items() if marker.is_file()}
 
 
+def act_tried(directory: Path, variant: str) -> dict[int, dict[str, float]]:
+    """The same from a study's ``meta.json``, by seed; where a run of the variant had an ACT of its own, that one's."""
+    file = directory / META
+    document = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"act": {}, "runs": []}
+    own = {run["seed"]: run["act"] for run in document["runs"] if run["variant"] == variant and "act" in run}
+    return {int(seed): tried for seed, tried in document["act"].items()} | own
+
+
 def evaluations_of(directory: Path, variant: str) -> Path:
     """The table of a variant's evaluation episodes."""
     return directory / f"{variant}.csv"

@@ -8,7 +8,7 @@ import numpy as np
 
 from lerobot_serl.report.interval import mean_interval
 
-from .collect import evaluations_of, training_of
+from .collect import act_tried, evaluations_of, training_of
 from .results import read_rows, success_by_step, worst_window
 
 WINDOW = 50
@@ -25,6 +25,8 @@ class Summary:
         variant: name.
         seeds: of the runs.
         act: success at step 0, each seed.
+        best_act: the largest share of successes among ACT's checkpoints that were tried, over the episodes of that choice, each seed; empty
+            where that is not known of all seeds.
         final: success at the end, each seed.
         throughout: mean success of the evaluations after ACT's own, each seed: how soon and how far together, of more episodes than the end has.
         worst: lowest success over 50 practice episodes in a row, each seed; empty where nothing was practised.
@@ -34,6 +36,7 @@ class Summary:
     variant: str
     seeds: tuple[int, ...]
     act: tuple[float, ...]
+    best_act: tuple[float, ...]
     final: tuple[float, ...]
     throughout: tuple[float, ...]
     worst: tuple[float, ...]
@@ -64,6 +67,7 @@ def summarise(directory: Path, variant: str, act: dict[int, float] | None = None
     curves = {seed: success_by_step(rows, seed) for seed in seeds}
     own = act is None or starts_from_act
     first = {seed: next(iter(curves[seed].values())) if own or act is None else act[seed] for seed in seeds}
+    tried = act_tried(directory, variant)
     reached = tuple(
         next((step for step, success in curves[seed].items() if success >= min(first[seed] + GAIN, 1.0) - 1e-9), None) for seed in seeds
     )
@@ -71,6 +75,7 @@ def summarise(directory: Path, variant: str, act: dict[int, float] | None = None
         variant,
         seeds,
         tuple(first[seed] for seed in seeds),
+        tuple(max(tried[seed].values()) for seed in seeds) if tried.keys() >= set(seeds) else (),
         tuple(list(curves[seed].values())[-1] for seed in seeds),
         tuple(float(np.mean(list(curves[seed].values())[min(1, len(curves[seed]) - 1) :])) for seed in seeds),
         tuple(worst_window(practice, seed, WINDOW) for seed in seeds) if practice else (),
@@ -113,7 +118,7 @@ def table(directory: Path, act_from: str | None = None, without_act: Collection[
     every = [summarise(directory, name, act, name not in without_act) for name in names]
     summaries = sorted((summary for summary in every if summary.seeds), key=lambda summary: -summary.mean[0])
     default = next((summary for summary in summaries if summary.variant == DEFAULT), None)
-    columns = ["variant", "seeds", "success at the end", "difference to ACT"]
+    columns = ["variant", "seeds", "ACT", "ACT, best checkpoint that was tried", "success at the end", "difference to ACT"]
     columns += [f"difference to {DEFAULT}, same seeds", "the same over all evaluations"] * (default is not None)
     columns += ["worst 50 of practice, below ACT", "steps to ACT + 25 points"]
     rows = [columns, *(_cells(summary, default) for summary in summaries)]
@@ -127,7 +132,8 @@ def _cells(summary: Summary, default: Summary | None) -> list[str]:
     if len(summary.seeds) > 1:  # one seed has no interval
         final += f" ({100 * max(low, 0):.0f} to {100 * min(high, 1):.0f})"
     at_the_end, throughout = summary.by_seed(summary.final), summary.by_seed(summary.throughout)
-    cells = [summary.variant, str(len(summary.seeds)), final, _difference(at_the_end, summary.by_seed(summary.act))]
+    act, best = (f"{100 * np.mean(shares):.0f}" if shares else "" for shares in (summary.act, summary.best_act))
+    cells = [summary.variant, str(len(summary.seeds)), act, best, final, _difference(at_the_end, summary.by_seed(summary.act))]
     if default is summary:
         cells += ["", ""]
     elif default is not None:

@@ -11,7 +11,7 @@ from lerobot.envs import EnvConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.record_expert import record_expert
 
-from . import metaworld_state, pusht_state
+from . import metaworld_state, pusht_state, so101_state
 
 NORMALISED = '--policy.normalization_mapping={"VISUAL":"MEAN_STD","STATE":"MEAN_STD","ENV":"MEAN_STD","ACTION":"MEAN_STD"}'
 SMALL_ACT = (
@@ -88,6 +88,16 @@ def _pusht() -> Task:
     return Task(env, record, 150, flags, (8000, 6000, 4000))
 
 
+def _so101() -> Task:
+    env = so101_state.So101StateEnv
+
+    def record(root: Path, demonstrations: int, seed: int) -> object:
+        return so101_state.record_expert(env(), "local/so101", root, demonstrations, seed)
+
+    flags = (*SMALL_ACT, "--policy.chunk_size=10", "--policy.n_action_steps=10")
+    return Task(env, record, 20, flags, (700,), None)
+
+
 TASKS: dict[str, Task] = {
     "pick_cube_ee": _pick_cube(20, SMALL_ACT, (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
     "pick_cube_joint": _pick_cube(20, SMALL_ACT, (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7), control_mode="joint"),
@@ -104,8 +114,9 @@ TASKS: dict[str, Task] = {
     "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000, 400, 300), (0.2, 0.65)),
     "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000, 500, 400, 300, 200), (0.2, 0.6)),
     "pusht": _pusht(),
+    # Tasks that nobody chose: whatever ACT has after its steps is what practice starts from.
+    "so101_lift": _so101(),
 }
-# Tasks that nobody chose: whatever ACT has after 3,000 steps is what practice starts from.
 for _name in ("assembly", "peg-insert-side", "box-close"):
     TASKS[f"metaworld_{_name.replace('-', '_')}"] = _metaworld(f"{_name}-v3", (3000,), None, episode_length=160)
 # ACT trained for as long as it gets better: on as many demonstrations it has next to nothing left to learn, on half of them it stays where it is.
