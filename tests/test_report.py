@@ -10,21 +10,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lerobot_serl.report import curves
+from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.interval import RateCurve, wilson_interval
 from lerobot_serl.report.metrics_files import (
     EPISODE_COLUMNS,
     EVALUATION_COLUMNS,
     LEARNER_LEADING_COLUMNS,
-    CsvAppender,
     MetricsDirectory,
     MissingMetricsError,
     RunMetrics,
 )
 from lerobot_serl.report.page import summarise, write_report
 from lerobot_serl.report.seeds import figure_success_over_seeds, mean_over_runs, plot_runs
+from lerobot_serl.report.style import phase_spans
+from lerobot_serl.report.success_curve import DEPLOYED_WINDOW, draw_success
 from lerobot_serl.scripts.lerobot_serl_report import main
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -68,15 +71,15 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"))
 
 
-def draw_success(metrics: RunMetrics) -> Figure:
-    figure = Figure()
-    curves._draw_success(metrics, figure.subplots())
-    return figure
+def drawn(metrics: RunMetrics) -> Axes:
+    axes: Axes = Figure().subplots()
+    draw_success(metrics, axes)
+    return axes
 
 
 def test_success_curve_shows_the_share_of_the_last_fifty_episodes(run_dir: Path) -> None:
     metrics = MetricsDirectory(run_dir).load()
-    ax = draw_success(metrics).axes[0]
+    ax = drawn(metrics)
     rolling, act = ax.get_lines()[:2]
     outcomes = metrics.episodes["success"]
     x, y = rolling.get_xdata(), rolling.get_ydata()
@@ -98,9 +101,9 @@ def test_phase_spans_survive_interleaved_and_idle_phases() -> None:
         "step": [0.0, 0.0, 10.0, 10.0, 20.0, 40.0],
         "env_steps": [5.0, 10.0, 15.0, 20.0, 25.0, 30.0],
     }
-    assert curves.phase_spans(table, "env_steps") == [("collect", 0, 10), ("critic", 10, 20), ("actor", 20, 30)]
-    assert curves.phase_spans(table, "step") == [("critic", 0, 10), ("actor", 10, 40)]
-    assert curves.phase_spans({}, "step") == []
+    assert phase_spans(table, "env_steps") == [("collect", 0, 10), ("critic", 10, 20), ("actor", 20, 30)]
+    assert phase_spans(table, "step") == [("critic", 0, 10), ("actor", 10, 40)]
+    assert phase_spans({}, "step") == []
 
 
 def test_update_ratio_is_updates_over_steps() -> None:
@@ -185,7 +188,7 @@ def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("episodes", [1, 3, 61])
 def test_short_runs_are_drawn(tmp_path: Path, episodes: int) -> None:
     page = write_report(write_run(tmp_path, episodes, evaluations=False)).page
-    rolling = draw_success(MetricsDirectory(tmp_path).load()).axes[0].get_lines()[0]
+    rolling = drawn(MetricsDirectory(tmp_path).load()).get_lines()[0]
     assert len(rolling.get_xdata()) == max(1, episodes - 9)
     assert (page.parent / "success.png").read_bytes().startswith(PNG_START)
 
