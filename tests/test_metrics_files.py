@@ -130,7 +130,7 @@ def test_act_success_prefers_evaluations_over_the_collect_phase() -> None:
     assert RunMetrics().act_success() is None
     own = {"phase": [*episodes["phase"], "collect", "actor"], "success": [1.0, 0.0, 1.0, 0.0, 0.0]}
     own["acted_as"] = ["exploring", "exploring", "deployed", "ACT", "ACT"]
-    assert RunMetrics(episodes=own).act_success() == SuccessCount(0, 2, "episodes that were its own")
+    assert RunMetrics(episodes=own).act_success() == SuccessCount(0, 2, "ACT episodes")
     assert RunMetrics(episodes=own, evaluations=evaluations).act_success() == evaluated
     evaluations["successes"][0] = 11.0
     with pytest.raises(MetricsFormatError, match=r"evaluations\.csv row 1: 11 of 10"):
@@ -141,4 +141,4 @@ def test_what_practice_began_with_is_not_taken_for_act() -> None:
     """A trained checkpoint goes on: the first episodes are its own."""
     start = [("collect", "exploring", 1.0, 0.0), ("collect", "deployed", 1.0, 1.0)]
     assert episodes_of(*start).act_success() is None
-    assert episodes_of(*start, ("actor", "ACT", 0.0, 0.0)).act_success() == SuccessCount(0, 1, "episodes that were its own")
+    assert episodes_of(*start, ("actor", "ACT", 0.0, 0.0)).act_success() == SuccessCount(0, 1, "ACT episodes")

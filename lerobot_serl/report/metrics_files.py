@@ -149,7 +149,7 @@ class RunMetrics:
         if counts:
             return SuccessCount(sum(c.successes for c in counts), sum(c.trials for c in counts), "evaluations")
         if rows := self.unaided(ACT):
-            return self.count(rows, "episodes that were its own")
+            return self.count(rows, "ACT episodes")
         began_as_act = not self.rows(DEPLOYED, collecting=True)
         rows = self.unaided(collecting=True) if began_as_act else []
         return self.count(rows, "collect phase") if rows else None

@@ -68,8 +68,8 @@ def _practised(metrics: RunMetrics, acted_as: str) -> SuccessCount | None:
     if not recent:
         return None
     left_out = sum(row >= recent[0] for row in metrics.rows(acted_as, collecting=False)) - len(recent)
-    name = {DEPLOYED: "episodes carried out as deployed", EXPLORING: "practice episodes, which explore"}[acted_as]
-    few = f"; only {len(recent)} so far, so it is early to say" if len(recent) < FEW else ""
+    name = {DEPLOYED: "episodes carried out as deployed", EXPLORING: "practice episodes with exploration"}[acted_as]
+    few = f" (only {len(recent)} so far: it is early to say)" if len(recent) < FEW else ""
     help_text = f" without human help ({left_out} with help left out)" if left_out else ""
     return metrics.count(recent, f"last {len(recent)} {name}{help_text}{few}")
 
@@ -86,7 +86,7 @@ def summarise(metrics: RunMetrics) -> tuple[str, ...]:
     act, tuned, exploring = metrics.act_success(), fine_tuned_success(metrics), _practised(metrics, EXPLORING)
     lines = [done, _rates(act, tuned), _verdict(act, tuned)]
     if exploring and tuned and exploring != tuned:
-        lines.append(f"Practice, which is not the policy as deployed: {_percent(exploring)}, from the {exploring.source}.")
+        lines.append(f"Practice, not the policy as deployed: {_percent(exploring)}, from the {exploring.source}.")
     if metrics.best:
         lines.append(" ".join(metrics.best["text"].split()))
     return tuple(lines)

@@ -25,9 +25,8 @@ def _draw_rolling_success(metrics: RunMetrics, rows: Sequence[int], window: int,
     low, rate, high = (100 * np.asarray(values) for values in (curve.low, curve.rate, curve.high))
     look |= {"marker": "o" if len(rate) < MIN_TRIALS else None, "markersize": 4}
     if band and len(rate) == 1:
-        ax.errorbar(curve.x, rate, yerr=[rate - low, high - rate], capsize=3, **look)
-        return
-    if band:
+        ax.vlines(curve.x, low, high, color=look["color"], linewidth=1.2)
+    elif band:
         ax.fill_between(curve.x, low, high, color=look["color"], alpha=0.2, linewidth=0)
     ax.plot(curve.x, rate, **look)
 
