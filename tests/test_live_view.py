@@ -175,6 +175,10 @@ def test_no_success_at_all_is_warned_of(caplog, begins_as_act, editing):
         journal.episode(make_recording(success=False, **alone), Phase.COLLECT)
     journal.report_act(begins_as_act)
     assert f"No success at all: {editing} is not expected to work from 0 %." in caplog.text
+    caplog.clear()
+    journal.episode(make_recording(intervention=torch.zeros(5, dtype=torch.bool)), Phase.COLLECT)
+    journal.report_act(begins_as_act)
+    assert "No success at all" not in caplog.text  # one kind of episodes succeeded
 
 
 def test_a_run_of_an_older_release_is_resumed(tmp_path):
