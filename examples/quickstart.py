@@ -11,8 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.interval import wilson_interval
-from lerobot_serl.report.metrics_files import EVALUATION_COLUMNS, CsvAppender, MetricsDirectory
+from lerobot_serl.report.metrics_files import EVALUATION_COLUMNS, MetricsDirectory
 
 BIN = Path(sys.executable).parent
 EPISODES = 100

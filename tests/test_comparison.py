@@ -113,10 +113,27 @@ def test_practice_is_compared_as_independent_samples(tmp_path: Path) -> None:
         compare(a, b, same_starts=True)
 
 
+def test_runs_are_compared_as_deployed_if_they_have_such_episodes(tmp_path: Path) -> None:
+    """A run whose practice explores often looked worse than what it deploys."""
+    a = write_practice(tmp_path / "a", "01" * 30, kinds="ed" * 30)
+    b = write_practice(tmp_path / "b", "0011" * 10, kinds="eddd" * 10)
+    c = write_practice(tmp_path / "c", "10" * 20)
+    comparison = compare(a, b)
+    assert [(count.successes, count.trials) for count in comparison.counts] == [(30, 30), (20, 30)]
+    assert "independent samples, the episodes carried out as the policies would be deployed. " in dict(comparison.facts)["Starts"]
+    assert "independent samples, exploration included. " in dict(compare(c, write_practice(tmp_path / "d", "1" * 9)).facts)["Starts"]
+    for pair, one, other in (((a, c), "A", "B"), ((c, a), "B", "A")):
+        said = dict(compare(*pair).facts)["Starts"]
+        assert f"of {one} the episodes carried out as deployed; of {other}, which has none, those that explored" in said
+    few = write_practice(tmp_path / "few", "1" * 30, kinds="e" * 26 + "dddd")
+    with pytest.raises(ComparisonError, match=r"few has 4 .*start-up \(carried out as deployed, where a run has such\); fewer than 5"):
+        compare(a, few)
+
+
 REFUSED = [
     ("the same", r"act and .*act/eval_info.json are the same"),
-    ("run and evaluation", r"run is a run and .*act is an evaluation: practice explores"),
-    ("evaluation and run", r"run is a run and .*act is an evaluation: practice explores"),
+    ("run and evaluation", r"run is a run and .*act is an evaluation: practice has starts of its own, and explores"),
+    ("evaluation and run", r"run is a run and .*act is an evaluation: practice has starts of its own, and explores"),
     ("other tasks", r"act and .*push are evaluations of other tasks: franka_sim 0, and push 0"),
     ("other numbers", r"act has 8 episodes of franka_sim 0, .*more has 9; evaluate both with the same --eval.n_episodes"),
     ("few", r"few has 4 and .*few2 has 4 episodes; fewer than 5 say nothing: raise --eval.n_episodes"),

@@ -10,20 +10,24 @@ import pytest
 from evaluation_files import write_evaluation, write_seeded
 
 from lerobot_serl.report import evaluations
+from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.evaluations import ComparisonError, read_outcomes
-from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, CsvAppender, MetricsDirectory
+from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, MetricsDirectory
 
 SIX = (True, False, True, True, False, False)
 
 
-def write_practice(run_dir: Path, successes: str, helped: str = "", collect: int = 0) -> Path:
-    """A run whose episodes succeed where `successes` has a 1, with a person's help where `helped` has one."""
+KINDS = {"e": "exploring", "d": "deployed", "a": "ACT", "": ""}
+
+
+def write_practice(run_dir: Path, successes: str, helped: str = "", collect: int = 0, kinds: str = "") -> Path:
+    """A run whose episodes succeed where `successes` has a 1, with a person's help where `helped` has one, each of its kind."""
     with CsvAppender(MetricsDirectory(run_dir).episodes, EPISODE_COLUMNS) as table:
         for number, success in enumerate(successes):
             phase = "collect" if number < collect else "actor"
             help_steps = 3 if helped[number : number + 1] == "1" else 0
             row = {"episode": number, "env_steps": 10 * (number + 1), "phase": phase, "success": int(success), "interventions": help_steps}
-            table.append(row)
+            table.append({**row, "acted_as": KINDS[kinds[number : number + 1]]})
     return run_dir
 
 
@@ -63,6 +67,16 @@ def test_a_run_gives_its_newest_episodes_without_help_after_the_start_up(tmp_pat
     assert outcomes.practice
     assert outcomes.successes == (True, False, True, True)
     assert len(read_outcomes(run, 50).successes) == 5
+
+
+def test_a_run_gives_its_episodes_as_deployed_if_it_has_any(tmp_path: Path) -> None:
+    run = write_practice(tmp_path / "a", "1110100110", helped="0000000100", collect=3, kinds="addededdad")
+    outcomes = read_outcomes(run, 50)
+    assert outcomes.deployed
+    assert outcomes.successes == (True, False, False)
+    assert read_outcomes(run, 2).successes == (False, False)
+    none_yet = read_outcomes(write_practice(tmp_path / "b", "1110", collect=1, kinds="deae"), 50)
+    assert (none_yet.deployed, none_yet.successes) == (False, (True, False))  # without ACT's
 
 
 @pytest.mark.parametrize(

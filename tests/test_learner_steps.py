@@ -1,5 +1,6 @@
 """Training steps of the learner, in this process: the batch, what the losses are given, what a finished update leaves behind."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -131,6 +132,24 @@ def test_an_episode_is_judged_by_the_phase_in_which_it_came(demonstrations, tmp_
         learner._take(source, 0.0)
     assert learner.progress.phase.value == "actor"
     assert (learner.watch._startup.trials, len(learner.watch._recent)) == (2, 1)
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+def test_a_trained_checkpoint_that_goes_on_is_not_called_act(demonstrations, tmp_path, caplog, learnt):
+    caplog.set_level(logging.INFO)
+    learner = learner_for(
+        demonstrations, tmp_path, Episodes(0), startup=StartupConfig(collect_steps=8, critic_updates=0),
+        online=OnlineConfig(repo_id="local/here", root=str(tmp_path / "never")),
+    )  # fmt: skip
+    with torch.no_grad():
+        learner.agent.actor.head.bias += float(learnt)
+    learner._take(Episodes(1), 0.0)
+    expected = (
+        "The same policy, exploring, before learning: success in 1 of 1"
+        if learnt
+        else "ACT with small edits, before learning: success in 1 of 1"
+    )
+    assert expected in caplog.text
 
 
 def test_actions_outside_the_box_are_learnt_from_as_its_edge(demonstrations, tmp_path):

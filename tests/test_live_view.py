@@ -3,16 +3,21 @@
 import logging
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_recording, small_config
 
-from lerobot_serl.online.journal import RunJournal
+from lerobot_serl.online.journal import LEARNER_METRICS, RunJournal
 from lerobot_serl.online.progress import Phase, Progress
 from lerobot_serl.policy.parts import OnlineConfig
-from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, CsvAppender, MetricsDirectory
+from lerobot_serl.replay.recording import ACTED_AS, ActedAs
+from lerobot_serl.report.csv_appender import CsvAppender
+from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, MetricsDirectory
 from lerobot_serl.run.live_view import live_line
+
+OLDER_RUN = Path(__file__).parents[1] / "docs" / "results" / "quickstart" / "seed0" / "metrics"
 
 
 def write_episodes(run, outcomes, phase="collect"):
@@ -84,11 +89,19 @@ def test_what_an_actor_reports_in_another_type_is_left_out(tmp_path):
     """It has been acknowledged by then: nothing that it says of itself may end the learner."""
     config = small_config(online=OnlineConfig(repo_id="test/online"))
     journal = RunJournal(tmp_path, config, Progress(config), resumed=False)
-    reported = {"clamps": "three", "own_ms": 2.5, "decided_by": 7, "actor": "left", "success": "yes", "unheard of": 1}
+    reported = {
+        "clamps": "three",
+        "own_ms": 2.5,
+        "decided_by": 7,
+        "actor": "left",
+        "success": "yes",
+        "unheard of": 1,
+        "acted_as": "deployed\n",
+    }
     alone = make_recording(12, intervention=torch.zeros(12, dtype=torch.bool))
     journal.episode(replace(alone, info=reported), Phase.COLLECT)
     episodes = MetricsDirectory(tmp_path).load().episodes
-    assert (episodes["own_ms"], episodes["actor"], episodes["success"]) == ([2.5], ["left"], [1.0])
+    assert (episodes["own_ms"], episodes["actor"], episodes["success"], episodes["acted_as"]) == ([2.5], ["left"], [1.0], ["exploring"])
     assert math.isnan(episodes["clamps"][0])
     assert episodes["decided_by"] == [""]
 
@@ -122,12 +135,75 @@ def test_what_people_helped_with_before_learning_does_not_count_as_acts(tmp_path
     journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
     helped, alone = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
     journal.episode(make_recording(4, intervention=helped), Phase.COLLECT)
-    journal.report_act()
-    assert "A person helped in every episode before learning" in caplog.text
+    journal.report_act(begins_as_act=True)
+    assert "A person helped in every episode before learning: how well ACT does is not known." in caplog.text
     journal.episode(make_recording(4, intervention=alone), Phase.COLLECT)
     with caplog.at_level(logging.INFO):
-        journal.report_act()
-    assert "1 of 1 episodes succeeded" in caplog.text
+        journal.report_act(begins_as_act=True)
+    assert "ACT with small edits, before learning: success in 1 of 1 (100 %, 95 % interval 21 to 100 %) episodes." in caplog.text
+
+
+@pytest.mark.parametrize("begins_as_act", [True, False])
+def test_how_act_does_and_what_practice_began_with_are_two_facts(caplog, begins_as_act):
+    """With small edits it succeeded less often, and that was taken for ACT's own success."""
+    journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
+    kinds = {ActedAs.ACT: "01010", ActedAs.EXPLORING: "0001", **({} if begins_as_act else {ActedAs.DEPLOYED: "111"})}
+    for acted_as, outcomes in kinds.items():
+        for success in outcomes:
+            alone = {"intervention": torch.zeros(5, dtype=torch.bool), "info": {ACTED_AS: acted_as.value}}
+            journal.episode(make_recording(success=success == "1", **alone), Phase.COLLECT)
+            journal.episode(make_recording(success=False, **alone), Phase.CRITIC)
+    with caplog.at_level(logging.INFO):
+        journal.report_act(begins_as_act)
+    assert "ACT alone, before learning: success in 2 of 5 (40 %, 95 % interval 12 to 77 %) episodes." in caplog.text
+    explored = "1 of 4 (25 %, 95 % interval 5 to 70 %)"
+    if begins_as_act:
+        assert f"ACT with small edits, before learning: success in {explored} episodes." in caplog.text
+        assert "practice began with" not in caplog.text
+    else:
+        assert "The policy that practice began with, before learning: success in 3 of 3 (100 %, " in caplog.text
+        assert f"The same policy, exploring, before learning: success in {explored} episodes." in caplog.text
+        assert "ACT with" not in caplog.text
+    assert "No success at all" not in caplog.text
+
+
+@pytest.mark.parametrize(("begins_as_act", "editing"), [(True, "editing ACT"), (False, "editing this policy")])
+def test_no_success_at_all_is_warned_of(caplog, begins_as_act, editing):
+    journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
+    for acted_as in ActedAs:
+        alone = {"intervention": torch.zeros(5, dtype=torch.bool), "info": {ACTED_AS: acted_as.value}}
+        journal.episode(make_recording(success=False, **alone), Phase.COLLECT)
+    journal.report_act(begins_as_act)
+    assert f"No success at all: {editing} is not expected to work from 0 %." in caplog.text
+    caplog.clear()
+    journal.episode(make_recording(intervention=torch.zeros(5, dtype=torch.bool)), Phase.COLLECT)
+    journal.report_act(begins_as_act)
+    assert "No success at all" not in caplog.text  # one kind of episodes succeeded
+
+
+def test_a_run_of_an_older_release_is_resumed(tmp_path):
+    """Its files lack columns: the appender refused them."""
+    for path in OLDER_RUN.glob("*.csv"):
+        (tmp_path / "metrics").mkdir(exist_ok=True)
+        (tmp_path / "metrics" / path.name).write_bytes(path.read_bytes())
+    before = MetricsDirectory(tmp_path).load()
+    config = small_config(online=OnlineConfig(repo_id="test/online"), metrics_period_s=1e-9)
+    progress = Progress(config)
+    progress.episodes.fill_(100)
+    progress.updates.fill_(5000)
+    journal = RunJournal(tmp_path, config, progress, resumed=True)
+    progress.episodes.fill_(101)
+    progress.env_steps.fill_(1 << 20)
+    journal.episode(make_recording(12, info={ACTED_AS: "deployed"}), Phase.ACTOR)
+    journal.collect({"critic_loss": 0.5, "corrector_loss": 0.25})
+    journal.write_if_due({"alarms": 1})
+    after = MetricsDirectory(tmp_path).load()
+    assert "acted_as" not in before.episodes
+    assert after.episodes["acted_as"] == [*[""] * 100, "deployed"]
+    assert after.episodes["return"] == [*before.episodes["return"][:100], 1.0]
+    kept = sum(step <= 5000 for step in before.learner["step"])
+    assert after.learner["step"] == [*before.learner["step"][:kept], 5000.0]
+    assert set(after.learner) >= {*before.learner, *LEARNER_METRICS}
 
 
 def test_the_clock_of_a_resumed_run_goes_on(tmp_path):

@@ -1,22 +1,22 @@
-"""Metric files: appending, surviving a kill, resuming, reading."""
+"""Metric files: reading, and what their episodes say of a policy."""
 
 from __future__ import annotations
 
-import math
-import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from test_csv_appender import write_steps
 
+from lerobot_serl.replay.recording import ActedAs
 from lerobot_serl.report import metrics_files
+from lerobot_serl.report.csv_appender import CsvAppender
+from lerobot_serl.report.interval import SuccessCount
 from lerobot_serl.report.metrics_files import (
+    ACT,
+    DEPLOYED,
     EPISODE_COLUMNS,
     EVALUATION_COLUMNS,
-    LEARNER_LEADING_COLUMNS,
-    CsvAppender,
+    EXPLORING,
     MetricsDirectory,
     MetricsFormatError,
     MissingMetricsError,
@@ -24,123 +24,29 @@ from lerobot_serl.report.metrics_files import (
     read_table,
 )
 
-COLUMNS = ("step", "env_steps", "phase", "loss")
+
+def episodes_of(*rows: tuple[str, str, float, float]) -> RunMetrics:
+    """Of rows (phase, acted_as, success, interventions)."""
+    names = ("phase", "acted_as", "success", "interventions")
+    return RunMetrics(episodes={name: [row[index] for row in rows] for index, name in enumerate(names)})
 
 
-def write_steps(path: Path, steps: list[int]) -> None:
-    with CsvAppender(path, COLUMNS) as appender:
-        for step in steps:
-            appender.append({"step": step, "env_steps": 10 * step, "phase": "actor", "loss": step / 3})
+def test_the_words_are_those_of_the_actor_process() -> None:
+    assert [acted_as.value for acted_as in ActedAs] == [EXPLORING, DEPLOYED, ACT]
 
 
-def test_rows_come_back_as_written(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "learner.csv"
-    with CsvAppender(path, COLUMNS) as appender:
-        appender.append({"step": 1, "env_steps": np.int64(5), "phase": 'odd, "name"', "loss": 0.1 + 0.2})
-        appender.append({"step": True, "loss": math.nan})
-        appender.append({"step": 3, "env_steps": None, "phase": "actor", "loss": -math.inf})
-    table = read_table(path, required=COLUMNS)
-    assert table["step"] == [1.0, 1.0, 3.0]
-    assert table["phase"] == ['odd, "name"', "", "actor"]
-    assert table["loss"][0] == 0.1 + 0.2
-    assert math.isnan(table["loss"][1])
-    assert table["loss"][2] == -math.inf
-    assert math.isnan(table["env_steps"][2])
-
-
-@given(cut=st.integers(1, 200))
-def test_a_file_cut_anywhere_keeps_its_whole_rows(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    path = tmp_path_factory.mktemp("cut") / "learner.csv"
-    write_steps(path, list(range(12)))
-    data = path.read_bytes()
-    header_bytes = data.index(b"\n") + 1
-    kept = data[: max(header_bytes, len(data) - cut)]
-    path.write_bytes(kept)
-    whole = kept.count(b"\n") - 1
-    assert read_table(path)["step"] == [float(step) for step in range(whole)]
-    with CsvAppender(path, COLUMNS) as appender:
-        appender.append({"step": 99})
-    assert read_table(path)["step"] == [*(float(step) for step in range(whole)), 99.0]
-
-
-def test_a_torn_header_is_written_again(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    path.write_bytes(b"step,env_st")
-    with pytest.raises(MetricsFormatError, match="no complete header"):
-        read_table(path)
-    write_steps(path, [4])
-    assert read_table(path)["step"] == [4.0]
-
-
-def test_torn_line_longer_than_a_block(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    write_steps(path, [1])
-    path.write_bytes(path.read_bytes() + b"9" * 200_000)
-    write_steps(path, [2])
-    assert read_table(path)["step"] == [1.0, 2.0]
-
-
-def test_resume_drops_rows_after_the_checkpoint(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    write_steps(path, [50, 100, 150, 200])
-    with CsvAppender(path, COLUMNS, resume_below=("step", 100)) as appender:
-        appender.append({"step": 120, "loss": 7.0})
-    table = read_table(path)
-    assert table["step"] == [50.0, 100.0, 120.0]
-    assert table["loss"] == [50 / 3, 100 / 3, 7.0]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["learner.csv"]
-
-
-def test_resume_keeps_rows_without_a_value_and_knows_its_columns(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    with CsvAppender(path, COLUMNS) as appender:
-        appender.append({"step": None, "loss": 1.0})
-        appender.append({"step": 5})
-    CsvAppender(path, COLUMNS, resume_below=("step", 1)).close()
-    assert read_table(path)["loss"] == [1.0]
-    with pytest.raises(ValueError, match=r"no column.*nothing"):
-        CsvAppender(path, COLUMNS, resume_below=("nothing", 1))
-
-
-def test_unknown_columns_are_named(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    write_steps(path, [1])
-    with CsvAppender(path, ("step", "loss")) as appender:
-        assert appender.columns == COLUMNS
-        with pytest.raises(ValueError, match=r"no column\(s\) extra, more"):
-            appender.append({"step": 1, "extra": 2, "more": 3})
-    with pytest.raises(ValueError, match=r"no column\(s\) sigma"):
-        CsvAppender(path, (*COLUMNS, "sigma"))
-    assert read_table(path)["step"] == [1.0]
-
-
-def test_values_that_would_break_the_file_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    with CsvAppender(path, COLUMNS) as appender:
-        with pytest.raises(ValueError, match="line break"):
-            appender.append({"phase": "a\nb"})
-        with pytest.raises(TypeError, match="'loss' needs a number, not str"):
-            appender.append({"loss": "much"})
-    with pytest.raises(ValueError, match="closed"):
-        appender.append({"step": 1})
-    assert read_table(path)["step"] == []
-
-
-def test_threads_do_not_mix_rows(tmp_path: Path) -> None:
-    path = tmp_path / "learner.csv"
-    with CsvAppender(path, COLUMNS) as appender:
-
-        def work(base: int) -> None:
-            for number in range(200):
-                appender.append({"step": base + number, "phase": "actor"})
-
-        threads = [threading.Thread(target=work, args=(1000 * index,)) for index in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    expected = [1000.0 * index + number for index in range(4) for number in range(200)]
-    assert sorted(read_table(path)["step"]) == expected
+def test_episodes_are_told_apart_by_how_they_were_carried_out() -> None:
+    metrics = episodes_of(
+        ("collect", "ACT", 1, 0), ("collect", "", 0, 0), ("actor", "exploring", 1, 0), ("actor", "deployed", 1, 3), ("actor", "ACT", 0, 2)
+    )  # fmt: skip
+    assert metrics.rows() == [0, 1, 2, 3, 4]
+    assert metrics.rows(EXPLORING) == [1, 2]  # older releases wrote nothing, and always explored
+    assert metrics.rows(ACT, collecting=False) == [4]
+    assert metrics.unaided(ACT) == [0]
+    assert metrics.unaided(collecting=False) == [2]
+    assert metrics.kind_of_fine_tuned() == EXPLORING
+    assert episodes_of(("actor", "deployed", 1, 0)).kind_of_fine_tuned() == DEPLOYED
+    assert episodes_of(("collect", "deployed", 1, 0)).kind_of_fine_tuned() == EXPLORING
 
 
 @pytest.mark.parametrize(
@@ -184,6 +90,19 @@ def test_run_info_round_trip_and_errors(tmp_path: Path) -> None:
             directory.read_run_info()
 
 
+def test_what_is_best_is_read_or_refused(tmp_path: Path) -> None:
+    directory = MetricsDirectory(tmp_path)
+    with CsvAppender(directory.episodes, EPISODE_COLUMNS) as appender:
+        appender.append({"env_steps": 1, "success": 1})
+    assert directory.load().best == {}
+    directory.best.write_text('{"text": "Best: ACT.", "updates": 5}')
+    assert directory.load().best == {"text": "Best: ACT.", "updates": 5}
+    for text in ("[1]", "{", "{}", '{"text": 5}', "[" * 100_000):
+        directory.best.write_text(text)
+        with pytest.raises(MetricsFormatError, match=r"best\.json .*move that file away"):
+            directory.load()
+
+
 def test_load_orders_episodes_and_leaves_out_unknown_outcomes(tmp_path: Path) -> None:
     directory = MetricsDirectory(tmp_path)
     with pytest.raises(MissingMetricsError, match=str(directory.directory)):
@@ -209,23 +128,17 @@ def test_act_success_prefers_evaluations_over_the_collect_phase() -> None:
     assert evaluated is not None
     assert (evaluated.successes, evaluated.trials, evaluated.source) == (7, 20, "evaluations")
     assert RunMetrics().act_success() is None
+    own = {"phase": [*episodes["phase"], "collect", "actor"], "success": [1.0, 0.0, 1.0, 0.0, 0.0]}
+    own["acted_as"] = ["exploring", "exploring", "deployed", "ACT", "ACT"]
+    assert RunMetrics(episodes=own).act_success() == SuccessCount(0, 2, "ACT episodes")
+    assert RunMetrics(episodes=own, evaluations=evaluations).act_success() == evaluated
     evaluations["successes"][0] = 11.0
     with pytest.raises(MetricsFormatError, match=r"evaluations\.csv row 1: 11 of 10"):
         RunMetrics(evaluations=evaluations).act_success()
 
 
-@pytest.mark.parametrize(
-    "content", [bytes(300) + b"\n", b"\x82\xff" * 50 + b"\n", b'step,env_steps,wall_s,phase\n"' + b"1" * 200_000 + b'",2,3,critic\n']
-)
-def test_garbage_is_told_by_file_whoever_meets_it(tmp_path, content):
-    """What a power loss or a bad disk leaves; the appender's message was a codec's, without a file."""
-    path = tmp_path / "learner.csv"
-    path.write_bytes(content)
-    readers = [
-        lambda: read_table(path, LEARNER_LEADING_COLUMNS),
-        lambda: CsvAppender(path, LEARNER_LEADING_COLUMNS, resume_below=("step", 5.0)),
-    ]
-    for read in readers:
-        with pytest.raises(ValueError, match=rf"{path}.*to go on without it"):
-            read()
-    assert path.read_bytes() == content
+def test_what_practice_began_with_is_not_taken_for_act() -> None:
+    """A trained checkpoint goes on: the first episodes are its own."""
+    start = [("collect", "exploring", 1.0, 0.0), ("collect", "deployed", 1.0, 1.0)]
+    assert episodes_of(*start).act_success() is None
+    assert episodes_of(*start, ("actor", "ACT", 0.0, 0.0)).act_success() == SuccessCount(0, 1, "ACT episodes")

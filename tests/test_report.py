@@ -6,25 +6,29 @@ import base64
 import math
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lerobot_serl.report import curves
+from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.interval import RateCurve, wilson_interval
 from lerobot_serl.report.metrics_files import (
     EPISODE_COLUMNS,
     EVALUATION_COLUMNS,
     LEARNER_LEADING_COLUMNS,
-    CsvAppender,
     MetricsDirectory,
     MissingMetricsError,
     RunMetrics,
 )
 from lerobot_serl.report.page import summarise, write_report
 from lerobot_serl.report.seeds import figure_success_over_seeds, mean_over_runs, plot_runs
+from lerobot_serl.report.style import phase_spans
+from lerobot_serl.report.success_curve import DEPLOYED_WINDOW, draw_success, success_caption
 from lerobot_serl.scripts.lerobot_serl_report import main
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -68,15 +72,15 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"))
 
 
-def draw_success(metrics: RunMetrics) -> Figure:
-    figure = Figure()
-    curves._draw_success(metrics, figure.subplots())
-    return figure
+def drawn(metrics: RunMetrics) -> Axes:
+    axes: Axes = Figure().subplots()
+    draw_success(metrics, axes)
+    return axes
 
 
 def test_success_curve_shows_the_share_of_the_last_fifty_episodes(run_dir: Path) -> None:
     metrics = MetricsDirectory(run_dir).load()
-    ax = draw_success(metrics).axes[0]
+    ax = drawn(metrics)
     rolling, act = ax.get_lines()[:2]
     outcomes = metrics.episodes["success"]
     x, y = rolling.get_xdata(), rolling.get_ydata()
@@ -98,9 +102,9 @@ def test_phase_spans_survive_interleaved_and_idle_phases() -> None:
         "step": [0.0, 0.0, 10.0, 10.0, 20.0, 40.0],
         "env_steps": [5.0, 10.0, 15.0, 20.0, 25.0, 30.0],
     }
-    assert curves.phase_spans(table, "env_steps") == [("collect", 0, 10), ("critic", 10, 20), ("actor", 20, 30)]
-    assert curves.phase_spans(table, "step") == [("critic", 0, 10), ("actor", 10, 40)]
-    assert curves.phase_spans({}, "step") == []
+    assert phase_spans(table, "env_steps") == [("collect", 0, 10), ("critic", 10, 20), ("actor", 20, 30)]
+    assert phase_spans(table, "step") == [("critic", 0, 10), ("actor", 10, 40)]
+    assert phase_spans({}, "step") == []
 
 
 def test_update_ratio_is_updates_over_steps() -> None:
@@ -131,13 +135,113 @@ def test_page_holds_every_figure_and_needs_nothing_else(run_dir: Path) -> None:
 
 
 def test_summary_compares_the_newest_evaluation_with_act(run_dir: Path) -> None:
-    done, rates, verdict = summarise(MetricsDirectory(run_dir).load())
+    done, rates, verdict, practice = summarise(MetricsDirectory(run_dir).load())
     assert done == "push <T> & go: 400 episodes, 60,000 environment steps and 12,000 critic updates in 120 min."
     assert rates == (
         "Success fine-tuned: 90 % (95 % interval 79 to 96 %, n = 50), from the newest evaluation; "
         "ACT alone: 45 % (95 % interval 38 to 52 %, n = 200), from the evaluations."
     )
     assert verdict.startswith("The fine-tuned policy is better than ACT alone (+45 percentage points")
+    assert re.fullmatch(
+        r"Practice, not the policy as deployed: \d+ % \(.*, n = 50\), from the last 50 practice episodes with exploration without human "
+        r"help \(\d with help left out\)\.",
+        practice,
+    )
+
+
+def practice(*parts: tuple[str, str, str], helped: Sequence[int] = ()) -> RunMetrics:
+    """Metrics of episodes in order: (phase, acted_as, a 1 for each success and a 0 for each failure); with help in some, by row."""
+    rows = [(phase, kind, float(success)) for phase, kind, outcomes in parts for success in outcomes]
+    names = ("phase", "acted_as", "success")
+    columns = {name: [row[index] for row in rows] for index, name in enumerate(names)}
+    steps = [10.0 * (row + 1) for row in range(len(rows))]
+    return RunMetrics(episodes={**columns, "env_steps": steps, "interventions": [float(row in helped) for row in range(len(rows))]})
+
+
+def test_the_headline_is_the_policy_as_deployed_and_practice_stands_apart() -> None:
+    """Practice succeeded in 338 of 339 episodes while the policy that users got lost to ACT by 18 points."""
+    metrics = practice(
+        ("collect", "ACT", "10" * 5),
+        ("collect", "exploring", "0" * 10),
+        ("actor", "deployed", "0" * 7 + "1" * 30 + "0" * 20),
+        ("actor", "exploring", "1" * 100),
+        ("actor", "ACT", "01"),
+        helped=[30, 31],
+    )
+    _, rates, verdict, practised = summarise(metrics)
+    assert rates == (
+        "Success fine-tuned: 56 % (95 % interval 42 to 69 %, n = 50), from the last 50 episodes carried out as deployed without human help "
+        "(2 with help left out); ACT alone: 50 % (95 % interval 25 to 75 %, n = 12), from the ACT episodes."
+    )
+    assert verdict.startswith("The fine-tuned policy is not yet told apart from ACT alone (+6 percentage points")
+    assert practised == (
+        "Practice, not the policy as deployed: 100 % (95 % interval 93 to 100 %, n = 50), from the last 50 practice episodes with exploration."
+    )
+
+
+def test_few_episodes_as_deployed_are_called_few() -> None:
+    few = ("actor", "deployed", "110"), ("actor", "exploring", "0" * 12)
+    _, rates, verdict, practised = summarise(practice(("collect", "ACT", "10" * 5), *few))
+    assert "n = 3), from the last 3 episodes carried out as deployed (only 3 so far: it is early to say); ACT" in rates
+    assert "not yet told apart" in verdict
+    assert "from the last 12 practice episodes with exploration." in practised
+    assert "early" not in summarise(practice(("actor", "deployed", "1" * 10)))[1]
+
+
+def test_before_any_episode_as_deployed_practice_is_the_headline_and_says_so() -> None:
+    summary = summarise(
+        practice(("collect", "deployed", "1"), ("collect", "exploring", "1" * 20), ("actor", "exploring", "10" * 6), ("actor", "ACT", "0"))
+    )
+    assert len(summary) == 3
+    assert "n = 12), from the last 12 practice episodes with exploration; ACT alone: 0 %" in summary[1]
+    began_trained = summarise(practice(("collect", "deployed", "1"), ("collect", "exploring", "1" * 20)))
+    assert began_trained[1] == "Success fine-tuned: no episodes yet; ACT alone: not measured."
+
+
+def test_what_is_best_is_the_last_line_of_summary_and_page(tmp_path: Path) -> None:
+    write_run(tmp_path, 80)
+    MetricsDirectory(tmp_path).best.write_text('{"text": "checkpoints/best acts as <ACT>:\\n  nothing can be said yet.", "updates": 5}')
+    report = write_report(tmp_path)
+    assert report.summary[-1] == "checkpoints/best acts as <ACT>: nothing can be said yet."
+    assert "<p>checkpoints/best acts as &lt;ACT&gt;: nothing can be said yet.</p></div>" in report.page.read_text(encoding="utf-8")
+
+
+def test_the_curve_shows_episodes_as_deployed_beside_all_practice() -> None:
+    kinds = ("deployed", "exploring", "ACT", "exploring", "exploring")
+    outcomes = np.random.default_rng(0).random((60, 5)) < (0.9, 0.3, 0.5, 0.3, 0.3)
+    metrics = practice(
+        *(("actor", kind, str(int(success))) for row in outcomes for kind, success in zip(kinds, row, strict=True)), helped=[295]
+    )
+    axes = drawn(metrics)
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    assert list(lines) == ["as deployed, last 20 episodes", "all practice, last 50", "ACT alone (ACT episodes)"]
+    deployed, every, act = lines.values()
+    alone = outcomes[:59, 0]  # the last one was helped
+    assert DEPLOYED_WINDOW == 20
+    assert len(deployed.get_xdata()) == 59 - 9
+    assert deployed.get_xdata()[-1] == 10 * 291
+    assert deployed.get_ydata()[-1] == pytest.approx(5 * alone[-20:].sum())
+    (band,) = [band for band in axes.collections if len(band.get_paths()[0].vertices) > 50]
+    low, high = wilson_interval(int(alone[-20:].sum()), 20)
+    at_end = [y for x, y in band.get_paths()[0].vertices if x == 10 * 291]
+    assert (min(at_end), max(at_end)) == pytest.approx((100 * low, 100 * high))
+    assert every.get_xdata()[-1] == 10 * 300
+    assert every.get_ydata()[-1] == pytest.approx(2 * outcomes.ravel()[-50:].sum())
+    assert every.get_linewidth() < deployed.get_linewidth()
+    assert act.get_ydata()[0] == pytest.approx(100 * outcomes[:, 2].mean())
+    caption = success_caption(metrics)
+    assert "carried out as deployed, without human help, among the last 20 of them; thin: of practice" in caption
+    older = practice(("actor", "", "1" * 30))
+    assert "deployed" not in success_caption(older)
+    assert [line.get_label() for line in drawn(older).get_lines()] == ["practice, last 50 episodes"]
+
+
+def test_one_point_is_drawn_with_its_interval() -> None:
+    axes = drawn(practice(("actor", "exploring", "0" * 30), ("actor", "deployed", "110")))
+    point = axes.get_lines()[0]
+    assert (point.get_marker(), list(point.get_xdata()), point.get_label()) == ("o", [330.0], "as deployed, last 3 episodes")
+    (bar,) = [segment for bars in axes.collections if hasattr(bars, "get_segments") for segment in bars.get_segments()]
+    assert bar[:, 1] == pytest.approx([100 * bound for bound in wilson_interval(2, 3)])
 
 
 @pytest.mark.parametrize(("wins", "verdict"), [(6, "not yet told apart from"), (0, "worse than"), (10, "better than")])
@@ -148,7 +252,7 @@ def test_summary_without_evaluations_uses_training_episodes(wins: int, verdict: 
         "env_steps": [float(number) for number in range(30)],
     }
     _, rates, comparison = summarise(RunMetrics(episodes=episodes))
-    assert "last 10 training episodes;" in rates
+    assert "last 10 practice episodes with exploration;" in rates
     assert "n = 20), from the collect phase" in rates
     assert f"is {verdict} ACT alone" in comparison
     only_act = {name: values[:20] for name, values in episodes.items()}
@@ -162,12 +266,13 @@ def test_episodes_with_help_say_nothing_about_the_policy() -> None:
     success = [1.0, 0.0] * 10 + [0.0] * 50 + [1.0] * 10
     episodes = {"phase": phases, "success": success, "env_steps": [float(n) for n in range(80)], "interventions": helped}
     _, rates, comparison = summarise(RunMetrics(episodes=episodes))
-    assert "n = 10), from the last 10 training episodes;" in rates
+    assert "n = 10), from the last 10 practice episodes with exploration;" in rates
     assert "ACT alone: 50 %" in rates
     assert "n = 20), from the collect phase" in rates
     assert "is better than ACT alone" in comparison
     episodes["interventions"][-5] = 1.0
-    assert "last 9 training episodes without human help (1 with help left out)" in summarise(RunMetrics(episodes=episodes))[1]
+    few = "last 9 practice episodes with exploration without human help (1 with help left out) (only 9 so far: it is early to say)"
+    assert few in summarise(RunMetrics(episodes=episodes))[1]
 
 
 def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:
@@ -185,7 +290,7 @@ def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("episodes", [1, 3, 61])
 def test_short_runs_are_drawn(tmp_path: Path, episodes: int) -> None:
     page = write_report(write_run(tmp_path, episodes, evaluations=False)).page
-    rolling = draw_success(MetricsDirectory(tmp_path).load()).axes[0].get_lines()[0]
+    rolling = drawn(MetricsDirectory(tmp_path).load()).get_lines()[0]
     assert len(rolling.get_xdata()) == max(1, episodes - 9)
     assert (page.parent / "success.png").read_bytes().startswith(PNG_START)
 
@@ -197,11 +302,11 @@ def test_a_run_with_nothing_to_draw_still_gets_a_page(tmp_path: Path) -> None:
     assert "<img" not in page.read_text(encoding="utf-8")
 
 
-def test_command_prints_the_page_and_three_lines(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_page_and_the_summary(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(run_dir)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(run_dir / "report" / "index.html")
-    assert len(lines) == 4
+    assert lines[1:] == list(summarise(MetricsDirectory(run_dir).load()))
 
 
 def test_command_explains_missing_and_broken_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,23 +3,16 @@
 import logging
 import math
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ..policy.configuration_serl_sac import SerlSacConfig
-from ..replay.recording import Recording
-from ..report.interval import wilson_interval
-from ..report.metrics_files import (
-    EPISODE_COLUMNS,
-    LEARNER_LEADING_COLUMNS,
-    TEXT_COLUMNS,
-    CsvAppender,
-    MetricsDirectory,
-    MissingMetricsError,
-)
-from .evidence import BestPolicy
+from ..replay.recording import ActedAs, Recording
+from ..report.csv_appender import CsvAppender
+from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
+from .evidence import BestPolicy, Tally
 from .progress import Phase, Progress
 
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
@@ -30,11 +23,10 @@ LEARNER_METRICS = (
     "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm", "corrector_grad_norm",
     "updates_per_s", "wait_s", "intake_ms", "buffer_steps", "demo_steps", "lead_steps", "skipped_updates", "alarms", "rollbacks",
 )  # fmt: skip
-RECENT_EPISODES = 50
 
 
 class RunJournal:
-    """Averages metrics between two rows, writes rows and episodes, and remembers recent success.
+    """Averages metrics between two rows, writes rows and episodes, and remembers how the first episodes went.
 
     Args:
         directory: run directory; None writes nothing.
@@ -54,8 +46,7 @@ class RunJournal:
         self._sums: dict[str, float] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._waited_s = self._longest_intake_s = 0.0
-        self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
-        self._startup: list[bool] = []
+        self._startup: dict[ActedAs, Tally] = defaultdict(Tally)
         self._learner: CsvAppender | None = None
         self._episodes: CsvAppender | None = None
         self._files = None if directory is None else MetricsDirectory(directory)
@@ -110,9 +101,8 @@ class RunJournal:
 
     def episode(self, recording: Recording, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""
-        self._recent.append(recording.success_alone)
-        if phase is Phase.COLLECT and not recording.intervention.any():  # one with help says nothing about ACT
-            self._startup.append(recording.success)
+        if phase is Phase.COLLECT and not recording.intervention.any():  # one with help says nothing about the policy
+            self._startup[recording.acted_as].add(recording.success)
         if self._episodes is None:
             return
         reported = {
@@ -131,6 +121,7 @@ class RunJournal:
                 "return": float(recording.reward.sum()),
                 "length": len(recording),
                 "interventions": int(recording.intervention.sum()),
+                "acted_as": recording.acted_as.value,
             }
         )
 
@@ -149,20 +140,28 @@ class RunJournal:
             }
         )
 
-    def report_act(self) -> None:
-        """Say how ACT did before learning, with its interval: the line that everything is compared with."""
-        successes, trials = sum(self._startup), len(self._startup)
-        if not trials:
-            logging.warning("A person helped in every episode before learning: how well ACT does is not known.")
+    def report_act(self, begins_as_act: bool) -> None:
+        """Say how the first policy did before learning, with intervals: what everything is compared with.
+
+        Args:
+            begins_as_act: it is ACT; else it has learnt before, and goes on.
+        """
+        if not self._startup:
+            policy = "ACT" if begins_as_act else "the policy that practice began with"
+            logging.warning(f"A person helped in every episode before learning: how well {policy} does is not known.")
             return
-        low, high = wilson_interval(successes, trials)
-        logging.info(
-            f"ACT with small edits, before learning: {successes} of {trials} episodes succeeded "
-            f"({100 * successes / trials:.0f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
-        )
-        if successes == 0:
+        names = {
+            ActedAs.ACT: "ACT alone",
+            ActedAs.DEPLOYED: "The policy that practice began with",
+            ActedAs.EXPLORING: "ACT with small edits" if begins_as_act else "The same policy, exploring",
+        }
+        for acted_as, name in names.items():
+            if acted_as in self._startup:
+                logging.info(f"{name}, before learning: success in {self._startup[acted_as]} episodes.")
+        if not any(tally.successes for tally in self._startup.values()):
+            editing = "editing ACT" if begins_as_act else "editing this policy"
             logging.warning(
-                "No success at all: editing ACT is not expected to work from 0 %. Record more demonstrations, or train ACT longer."
+                f"No success at all: {editing} is not expected to work from 0 %. Record more demonstrations, or train ACT longer."
             )
 
     def _phase_name(self) -> str:

@@ -245,7 +245,7 @@ class Learner:
         self.progress.episodes += 1
         self.journal.episode(recording, phase)
         if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
-            self.journal.report_act()
+            self.journal.report_act(begins_as_act=self.agent.is_act)
         if self.watch is not None and self.watch.episode(recording, phase):
             for control in self.controls.values():
                 control.forget = True

@@ -22,9 +22,12 @@ _UNPROVED = (
 _STATED = "the same, as --same_starts states (lerobot-eval's file holds no seeds)"
 _SEEDED = "the same seeds, which both files hold (they do not name the environment)"
 _PRACTICE = (
-    "of practice, never the same: compared as independent samples, exploration included. "
+    "of practice, never the same: compared as independent samples, {which}. "
     "The metrics do not name the task; both must have practised the same one"
 )
+_ALL_DEPLOYED = "the episodes carried out as the policies would be deployed"
+_ALL_EXPLORING = "exploration included"
+_MIXED = "of {deployed} the episodes carried out as deployed; of {exploring}, which has none, those that explored, which may cost success"
 
 
 @dataclass(frozen=True)
@@ -143,14 +146,14 @@ def compare(a: Path, b: Path, same_starts: bool = False, last: int | None = None
     if first.practice != second.practice:
         run, evaluation = (a, b) if first.practice else (b, a)
         raise ComparisonError(
-            f"{run} is a run and {evaluation} is an evaluation: practice explores, from starts of its own. Evaluate a checkpoint of "
+            f"{run} is a run and {evaluation} is an evaluation: practice has starts of its own, and explores. Evaluate a checkpoint of "
             f"{run} with lerobot-eval as {evaluation} was, and compare the two evaluations"
         )
     _refuse_few(first, second)
     if first.practice:
         if same_starts:
             raise ComparisonError(f"{a} and {b} are runs; practice never has the same starts: leave --same_starts out")
-        return Comparison(first, second, _PRACTICE, None)
+        return Comparison(first, second, _PRACTICE.format(which=_which_episodes(first, second)), None)
     if last is not None:
         raise ComparisonError(f"{a} and {b} are evaluations and compared whole: leave --last out")
     seeded = _refuse_other_starts(first, second)
@@ -159,9 +162,17 @@ def compare(a: Path, b: Path, same_starts: bool = False, last: int | None = None
     return Comparison(first, second, _SEEDED if seeded else _STATED, PairedCounts.of(first.successes, second.successes))
 
 
+def _which_episodes(a: Outcomes, b: Outcomes) -> str:
+    """Of two runs."""
+    if a.deployed == b.deployed:
+        return _ALL_DEPLOYED if a.deployed else _ALL_EXPLORING
+    return _MIXED.format(deployed="A" if a.deployed else "B", exploring="B" if a.deployed else "A")
+
+
 def _refuse_few(a: Outcomes, b: Outcomes) -> None:
     if min(len(a.successes), len(b.successes)) < MIN_EPISODES:
         kind = "practice episodes without help after the start-up" if a.practice else "episodes"
+        kind += " (carried out as deployed, where a run has such)" if a.deployed or b.deployed else ""
         raise ComparisonError(
             f"{a.given} has {len(a.successes)} and {b.given} has {len(b.successes)} {kind}; "
             f"fewer than {MIN_EPISODES} say nothing: {'let them practise longer' if a.practice else 'raise --eval.n_episodes'}"

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerobot_serl.report.comparison import Comparison
-from lerobot_serl.report.curves import BLACK, BLUE, STYLE, VERMILION, WrittenFigure
+from lerobot_serl.report.curves import WrittenFigure
 from lerobot_serl.report.evaluations import ComparisonError
 from lerobot_serl.report.markup import PAGE_END, figure_html, page_head, text_html
 from lerobot_serl.report.metrics_files import MetricsFormatError
+from lerobot_serl.report.style import BLACK, BLUE, STYLE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,39 +13,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lerobot_serl.report.interval import rolling_mean, rolling_success
-from lerobot_serl.report.metrics_files import (
-    EVALUATION_FINE_TUNED,
-    LEARNER_LEADING_COLUMNS,
-    RunMetrics,
-    Table,
-)
+from lerobot_serl.report.interval import rolling_mean
+from lerobot_serl.report.metrics_files import LEARNER_LEADING_COLUMNS, RunMetrics, Table
+from lerobot_serl.report.style import BLACK, BLUE, COLOURS, SKY, STYLE, VERMILION, WINDOW, finish_axes, phase_spans, shade_phases
+from lerobot_serl.report.success_curve import draw_success, success_caption
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-WINDOW = 50
-"""Episodes per rolling window."""
-
-MIN_TRIALS = 10
-"""A rolling success is drawn from this many episodes on."""
-
-BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, BLACK = (
-    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#222222",
-)  # fmt: skip
-"""Okabe and Ito's colours, told apart with every common form of colour blindness."""
-
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-PHASE_SHADES = ("#eeeeee", "#fafafa")
-STYLE: Any = {
-    "font.size": 11, "axes.titlesize": 12, "axes.labelsize": 11, "legend.fontsize": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#d9d9d9",
-    "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "savefig.dpi": 160,
-}  # fmt: skip
 
 Draw = Callable[["Axes"], None]
 
@@ -102,80 +80,13 @@ _LEARNER_PLOTS: tuple[tuple[str, str, str, tuple[tuple[tuple[str, ...], str], ..
 """(key, title, caption, panels) of the figures against critic updates; a panel is (column patterns, y label)."""
 
 
-def phase_spans(table: Table, x_column: str) -> list[tuple[str, float, float]]:
-    """(phase, start, end) along a column; a phase starts after the last row before its first appearance."""
-    spans: list[tuple[str, float, float]] = []
-    previous = 0.0
-    for phase, x in zip(table.get("phase", []), table.get(x_column, []), strict=False):
-        if phase and math.isfinite(x):
-            if phase not in [name for name, _, _ in spans]:
-                spans.append((phase, previous, x))
-            name, start, _ = spans[-1]
-            spans[-1] = (name, start, x)
-            previous = x
-    return [span for span in spans if span[2] > span[1]]
-
-
-def _shade_phases(ax: Axes, spans: Sequence[tuple[str, float, float]]) -> None:
-    """Shade the phases and write above the axes the names that fit without touching."""
-    total = max((end for _, _, end in spans), default=0.0)
-    occupied = -math.inf
-    for index, (phase, start, end) in enumerate(spans):
-        ax.axvspan(start, end, color=PHASE_SHADES[index % 2], linewidth=0, zorder=0)
-        centre, half_width = (start + end) / 2, 0.008 * len(phase) * total
-        if centre - half_width > occupied:
-            occupied = centre + half_width
-            ax.text(centre, 1.01, phase, transform=ax.get_xaxis_transform(), ha="center", va="bottom", fontsize=9,
-                    color="#555555")  # fmt: skip
-    ax.margins(x=0.01)
-
-
-def _finish_axes(ax: Axes, below: bool) -> None:
-    """Add the legend (below the axes, or inside small ones) and readable thousands on the x axis."""
-    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
-
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    handles, labels = ax.get_legend_handles_labels()
-    if handles and below:
-        columns = 2 if max(map(len, labels)) > 14 else min(4, len(labels))
-        ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(0, -0.2), ncol=columns, borderaxespad=0)
-    elif handles:
-        low, high = ax.get_ylim()
-        ax.set_ylim(low, high + 0.3 * (high - low))
-        ax.legend(handles, labels, loc="upper right", ncol=2, frameon=True, framealpha=0.85, edgecolor="none")
-
-
-def _draw_success(metrics: RunMetrics, ax: Axes) -> None:
-    """Rolling success with its band, ACT's own success, evaluations and phases; all in percent."""
-    episodes = metrics.episodes
-    count = len(episodes["success"])
-    curve = rolling_success(episodes["env_steps"], episodes["success"], WINDOW, min(MIN_TRIALS, max(1, count)))
-    _shade_phases(ax, phase_spans(episodes, "env_steps"))
-    low, rate, high = (100 * np.asarray(values) for values in (curve.low, curve.rate, curve.high))
-    ax.fill_between(curve.x, low, high, color=BLUE, alpha=0.2, linewidth=0)
-    ax.plot(curve.x, rate, color=BLUE, linewidth=2, label=f"last {WINDOW} episodes")
-    act = metrics.act_success()
-    if act is not None:
-        ax.axhspan(100 * act.interval[0], 100 * act.interval[1], color=VERMILION, alpha=0.12, linewidth=0)
-        ax.axhline(100 * act.rate, color=VERMILION, linestyle="--", linewidth=1.8, label=f"ACT alone ({act.source})")
-    evaluations = metrics.evaluation_counts(EVALUATION_FINE_TUNED)
-    if evaluations:
-        rates = np.asarray([100 * c.rate for _, c in evaluations])
-        bounds = 100 * np.asarray([c.interval for _, c in evaluations])
-        ax.errorbar([x for x, _ in evaluations], rates, yerr=[rates - bounds[:, 0], bounds[:, 1] - rates], fmt="o",
-                    color=BLACK, markersize=5, capsize=3, linewidth=1.2, label="evaluation, fine-tuned")  # fmt: skip
-    ax.set_ylim(-2, 102)
-    ax.set_ylabel("success (%)")
-
-
 def _draw_episode_values(metrics: RunMetrics, column: str, label: str, successes_only: bool, ax: Axes) -> None:
     """One dot per episode with the mean of the last episodes."""
     episodes = metrics.episodes
     keep = [not successes_only or success == 1 for success in episodes["success"]]
     x = [value for value, wanted in zip(episodes["env_steps"], keep, strict=True) if wanted]
     y = [value for value, wanted in zip(episodes[column], keep, strict=True) if wanted]
-    _shade_phases(ax, phase_spans(episodes, "env_steps"))
+    shade_phases(ax, phase_spans(episodes, "env_steps"))
     dots = "successful episode" if successes_only else "episode"
     ax.scatter(x, y, s=9, color=SKY, alpha=0.6, linewidth=0, label=dots)
     ax.plot(x, rolling_mean(y, WINDOW), color=BLUE, linewidth=2, label=f"mean of last {WINDOW}")
@@ -192,7 +103,7 @@ def _draw_shares(metrics: RunMetrics, ax: Axes) -> None:
     ax.stackplot(episodes["env_steps"], *layers, labels=[labels[n] for n in names], colors=[colours[n] for n in names],
                  alpha=0.75, linewidth=0)  # fmt: skip
     spans = phase_spans(episodes, "env_steps")
-    _shade_phases(ax, spans)
+    shade_phases(ax, spans)
     for _, _, end in spans[:-1]:
         ax.axvline(end, color=BLACK, linewidth=1, linestyle=":")
     ax.margins(x=0)
@@ -203,7 +114,7 @@ def _draw_shares(metrics: RunMetrics, ax: Axes) -> None:
 def _draw_learner(table: Table, columns: Sequence[str], label: str, ax: Axes) -> None:
     """Columns against critic updates: the logged values faint, their rolling mean bold."""
     window = min(WINDOW, max(1, len(table["step"]) // 40))
-    _shade_phases(ax, phase_spans(table, "step"))
+    shade_phases(ax, phase_spans(table, "step"))
     filled = [column for column in columns if _has_values(table, column)]
     for column in filled:
         index = columns.index(column)  # empty ones count too: a value keeps its colour from run to run
@@ -241,9 +152,8 @@ def _plan_episode_plots(metrics: RunMetrics) -> list[Plot]:
     has_help = any(count > 0 for count in episodes.get("interventions", []))
     values = partial(_draw_episode_values, metrics)
     entries: list[tuple[bool, str, str, str, Draw]] = [
-        (bool(episodes.get("success")), "success", "Success", f"Share of successes among the last {WINDOW} episodes "
-         "(exploring; one with human help counts as none) and, as dots, evaluations without exploration. Bands and bars: Wilson 95 % "
-         "intervals, each for one window by itself. Dashed: ACT alone.", partial(_draw_success, metrics)),
+        (bool(episodes.get("success")), "success", "Success", success_caption(metrics),
+         partial(draw_success, metrics)),
         (has_wins, "length", "Episode length on success", "Shorter means the task is solved faster.",
          partial(values, "length", "length (env. steps)", True)),
         (_has_values(episodes, "return"), "returns", "Returns", "Sum of rewards of each episode.",
@@ -285,7 +195,7 @@ def _save_plot(plot: Plot, path: Path) -> None:
     axes = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     for index, (ax, draw) in enumerate(zip(axes, plot.panels, strict=True)):
         draw(ax)
-        _finish_axes(ax, below=count == 1)
+        finish_axes(ax, below=count == 1)
         if index > 0:
             for text in list(ax.texts):
                 text.remove()
@@ -307,7 +217,7 @@ def _save_overview(plots: Sequence[Plot], title: str, path: Path) -> None:
     for index, plot in enumerate(plots):
         ax = figure.add_subplot(rows, 2, index + 1)
         plot.panels[0](ax)
-        _finish_axes(ax, below=True)
+        finish_axes(ax, below=True)
         ax.set_title(plot.title, loc="left", fontweight="bold", pad=20)
         ax.set_xlabel(plot.x_label)
     figure.savefig(path, dpi=110)

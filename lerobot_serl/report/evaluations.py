@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lerobot_serl.report.metrics_files import MetricsDirectory
+from lerobot_serl.report.metrics_files import DEPLOYED, MetricsDirectory
 
 EVALUATION_FILE = "eval_info.json"
 MAX_EVALUATION_BYTES = 64 << 20
@@ -28,6 +28,7 @@ class Outcomes:
         tasks: (name, successes) of each task, ordered by name; a run has one without a name.
         seeds: seed of every start where the file holds them, else None.
         practice: whether they are practice episodes of a run.
+        deployed: whether these were carried out as the policy would be deployed.
     """
 
     given: Path
@@ -35,6 +36,7 @@ class Outcomes:
     tasks: tuple[tuple[str, tuple[bool, ...]], ...]
     seeds: tuple[int, ...] | None = None
     practice: bool = False
+    deployed: bool = False
 
     @property
     def successes(self) -> tuple[bool, ...]:
@@ -48,7 +50,7 @@ class Outcomes:
 
 
 def read_outcomes(given: Path, last: int) -> Outcomes:
-    """Read an evaluation, or the newest practice episodes of a run.
+    """Read an evaluation, or the newest practice episodes of a run: those carried out as deployed, if it has any.
 
     Args:
         given: `eval_info.json` of lerobot-eval; a directory that holds it, itself or in one folder; or a run directory.
@@ -62,8 +64,9 @@ def read_outcomes(given: Path, last: int) -> Outcomes:
     if source.name != MetricsDirectory(given).episodes.name:
         return _read_evaluation(given, source)
     metrics = MetricsDirectory(given).load()
-    rows = metrics.unaided(collecting=False)[-last:]
-    return Outcomes(given, source, (("", tuple(metrics.episodes["success"][row] == 1 for row in rows)),), practice=True)
+    kind = metrics.kind_of_fine_tuned()
+    successes = tuple(metrics.episodes["success"][row] == 1 for row in metrics.unaided(kind, collecting=False)[-last:])
+    return Outcomes(given, source, (("", successes),), practice=True, deployed=kind == DEPLOYED)
 
 
 def _locate(given: Path) -> Path:

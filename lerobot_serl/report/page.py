@@ -12,26 +12,32 @@ from pathlib import Path
 from typing import Any
 
 from lerobot_serl.report.comparison_page import comparisons_html
-from lerobot_serl.report.curves import WINDOW, WrittenCurves, write_curves
+from lerobot_serl.report.curves import WrittenCurves, write_curves
 from lerobot_serl.report.interval import SuccessCount, difference_interval
 from lerobot_serl.report.markup import PAGE_END, figure_html, page_head, text_html
 from lerobot_serl.report.metrics_files import (
+    DEPLOYED,
     EVALUATION_ACT,
     EVALUATION_FINE_TUNED,
+    EXPLORING,
     MetricsDirectory,
     RunMetrics,
 )
+from lerobot_serl.report.style import WINDOW
 
 MAX_FACTS = 300
 """Entries of run.json shown on the page."""
 
+FEW = 10
+"""Fewer episodes than this are called few."""
+
 
 @dataclass(frozen=True)
 class Report:
-    """Where the page is and what it says in three lines."""
+    """Where the page is and what it says, line by line."""
 
     page: Path
-    summary: tuple[str, str, str]
+    summary: tuple[str, ...]
 
 
 def _percent(count: SuccessCount) -> str:
@@ -45,25 +51,31 @@ def _last_finite(table: Mapping[str, list[Any]], column: str) -> float | None:
 
 
 def fine_tuned_success(metrics: RunMetrics) -> SuccessCount | None:
-    """Success of the fine-tuned policy: its newest evaluation, else the last 50 episodes without help after the collect phase.
+    """Success of the fine-tuned policy: its newest evaluation, else its last 50 episodes as deployed, else the last 50 that explored.
 
-    Before any other phase has episodes there is no fine-tuned policy to speak of, and the answer is None.
+    Episodes count after the collect phase and without human help. Before there are any the answer is None.
     """
     evaluations = metrics.evaluation_counts(EVALUATION_FINE_TUNED)
     if evaluations:
         _, count = evaluations[-1]
         return SuccessCount(count.successes, count.trials, "newest evaluation")
-    episodes = metrics.episodes
-    recent = metrics.unaided(collecting=False)[-WINDOW:]
+    return _practised(metrics, metrics.kind_of_fine_tuned())
+
+
+def _practised(metrics: RunMetrics, acted_as: str) -> SuccessCount | None:
+    """Success of the last 50 episodes after the collect phase that were carried out so, those with help left out."""
+    recent = metrics.unaided(acted_as, collecting=False)[-WINDOW:]
     if not recent:
         return None
-    left_out = len(episodes["success"]) - recent[0] - len(recent)
-    source = f"last {len(recent)} training episodes" + (f" without human help ({left_out} with help left out)" if left_out else "")
-    return SuccessCount(sum(int(episodes["success"][row]) for row in recent), len(recent), source)
+    left_out = sum(row >= recent[0] for row in metrics.rows(acted_as, collecting=False)) - len(recent)
+    name = {DEPLOYED: "episodes carried out as deployed", EXPLORING: "practice episodes with exploration"}[acted_as]
+    few = f" (only {len(recent)} so far: it is early to say)" if len(recent) < FEW else ""
+    help_text = f" without human help ({left_out} with help left out)" if left_out else ""
+    return metrics.count(recent, f"last {len(recent)} {name}{help_text}{few}")
 
 
-def summarise(metrics: RunMetrics) -> tuple[str, str, str]:
-    """Three plain sentences: how much was done, the success rates, and how they compare."""
+def summarise(metrics: RunMetrics) -> tuple[str, ...]:
+    """Plain sentences: how much was done, the success rates, how they compare, practice that explores, and which weights are best."""
     tables = (metrics.learner, metrics.episodes)
     env_steps, wall_s = (max(_last_finite(t, column) or 0.0 for t in tables) for column in ("env_steps", "wall_s"))
     updates = _last_finite(metrics.learner, "step") or 0.0
@@ -71,17 +83,29 @@ def summarise(metrics: RunMetrics) -> tuple[str, str, str]:
         f"{metrics.info.get('name', 'Run')}: {len(metrics.episodes.get('success', []))} episodes, "
         f"{env_steps:,.0f} environment steps and {updates:,.0f} critic updates in {wall_s / 60:.0f} min."
     )
-    act, tuned = metrics.act_success(), fine_tuned_success(metrics)
+    act, tuned, exploring = metrics.act_success(), fine_tuned_success(metrics), _practised(metrics, EXPLORING)
+    lines = [done, _rates(act, tuned), _verdict(act, tuned)]
+    if exploring and tuned and exploring != tuned:
+        lines.append(f"Practice, not the policy as deployed: {_percent(exploring)}, from the {exploring.source}.")
+    if metrics.best:
+        lines.append(" ".join(metrics.best["text"].split()))
+    return tuple(lines)
+
+
+def _rates(act: SuccessCount | None, tuned: SuccessCount | None) -> str:
     act_text = f"{_percent(act)}, from the {act.source}" if act else "not measured"
     tuned_text = f"{_percent(tuned)}, from the {tuned.source}" if tuned else "no episodes yet"
-    rates = f"Success fine-tuned: {tuned_text}; ACT alone: {act_text}."
+    return f"Success fine-tuned: {tuned_text}; ACT alone: {act_text}."
+
+
+def _verdict(act: SuccessCount | None, tuned: SuccessCount | None) -> str:
     if act is None or tuned is None:
-        return done, rates, "Comparison with ACT alone: not possible yet."
+        return "Comparison with ACT alone: not possible yet."
     low, high = (100 * bound for bound in difference_interval(tuned, act))
     verdict = "better than" if low > 0 else "worse than" if high < 0 else "not yet told apart from"
     gain = 100 * (tuned.rate - act.rate)
     interval = f"{gain:+.0f} percentage points, 95 % interval {low:+.0f} to {high:+.0f}"
-    return done, rates, f"The fine-tuned policy is {verdict} ACT alone ({interval})."
+    return f"The fine-tuned policy is {verdict} ACT alone ({interval})."
 
 
 def _evaluations_html(metrics: RunMetrics) -> str:
@@ -117,7 +141,7 @@ def _facts_html(info: Mapping[str, Any]) -> str:
     return f"<details><summary>Facts about the run (run.json)</summary><table>{rows}</table>{left}</details>\n"
 
 
-def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, str, str], comparisons: str = "") -> str:
+def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, ...], comparisons: str = "") -> str:
     """The whole page as HTML, with `comparisons` as it is; every text from the run is escaped, every image is part of the page."""
     name = escape(str(metrics.info.get("name", "Run")))
     started = escape(str(metrics.info.get("started", "")))

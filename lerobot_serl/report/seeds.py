@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lerobot_serl.report.curves import BLACK, COLOURS, MIN_TRIALS, STYLE, WINDOW
 from lerobot_serl.report.interval import RateCurve, mean_interval, rolling_success
 from lerobot_serl.report.metrics_files import MetricsDirectory, MissingMetricsError
+from lerobot_serl.report.style import BLACK, COLOURS, MIN_TRIALS, STYLE, WINDOW
 
 GRID_POINTS = 200
 
