@@ -142,7 +142,8 @@ def test_a_trained_checkpoint_that_goes_on_is_not_called_act(demonstrations, tmp
         online=OnlineConfig(repo_id="local/here", root=str(tmp_path / "never")),
     )  # fmt: skip
     with torch.no_grad():
-        learner.agent.actor.head.bias += float(learnt)
+        learner.agent.actor.head.weight.zero_()
+        learner.agent.actor.head.bias.fill_(float(learnt))
     learner._take(Episodes(1), 0.0)
     expected = (
         "The same policy, exploring, before learning: success in 1 of 1"
