@@ -55,6 +55,15 @@ def test_while_the_actor_learns(tmp_path):
     assert live_line(tmp_path, None) == f"{expected} | 250 updates, 62/s | buffer 981 steps"
 
 
+def test_episodes_as_deployed_are_told_apart(tmp_path):
+    with CsvAppender(MetricsDirectory(tmp_path).episodes, EPISODE_COLUMNS) as table:
+        for index in range(1, 101):
+            kind, helped = ("exploring", "deployed", "ACT", "deployed")[index % 4], index in (97, 99)
+            row = {"episode": index, "env_steps": 10 * index, "phase": "actor", "interventions": 3 * helped}
+            table.append(row | {"success": int(kind == "deployed" and index < 96), "acted_as": kind})
+    assert live_line(tmp_path, None) == "actor learns | 100 episodes, 1000 steps | success of the last 50: 46 %, as deployed: 20 of 20"
+
+
 def test_the_learners_phase_wins_over_that_of_finished_episodes(tmp_path):
     write_episodes(tmp_path, [1], phase="collect")
     write_learner(tmp_path, (10, 50, 1.0, "critic", 5.0, 40))

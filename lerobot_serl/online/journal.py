@@ -173,6 +173,8 @@ class RunJournal:
         self._episodes = CsvAppender(files.episodes, EPISODE_COLUMNS, ("episode", episodes) if resumed else None)
         if resumed:  # clocks go on where the rows that were kept end
             self._started -= _last_wall_s(files)
+        else:
+            files.best.unlink(missing_ok=True)  # another run's, which was written into this directory
         config = self._config
         files.write_run_info(
             {

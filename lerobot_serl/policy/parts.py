@@ -144,7 +144,7 @@ class TemperatureConfig:
 class StartupConfig:
     """``--policy.startup.*``: from ACT alone to learning."""
 
-    # Environment steps collected with ACT and small edits before any update.
+    # Environment steps collected before any update: every second episode with ACT alone, the others with small edits.
     collect_steps: int = 1500
     # Critic updates before the actor joins.
     critic_updates: int = 2000

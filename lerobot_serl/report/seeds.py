@@ -86,7 +86,7 @@ def plot_runs(groups: Mapping[str, Sequence[Path]], output: Path, act_rate: floa
             ax.plot(mean.x, 100 * np.asarray(mean.rate), color=colour, linewidth=2.2, label=text)
         if act_rate is not None:
             ax.axhline(100 * act_rate, color=BLACK, linestyle="--", linewidth=1.5, label="ACT alone")
-        ax.set(ylim=(-2, 102), xlabel="environment steps", ylabel=f"success of the last {WINDOW} episodes (%)")
+        ax.set(ylim=(-2, 102), xlabel="environment steps", ylabel=f"success of the last {WINDOW} episodes of practice (%)")
         ax.margins(x=0.01)
         ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncol=2 if len(groups) < 2 else 1, borderaxespad=0)

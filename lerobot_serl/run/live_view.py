@@ -3,14 +3,14 @@
 import math
 from pathlib import Path
 
-from ..report.metrics_files import MetricsDirectory, MetricsFormatError, MissingMetricsError
+from ..report.metrics_files import DEPLOYED, MetricsDirectory, MetricsFormatError, MissingMetricsError
 
-RECENT_EPISODES = 50
+RECENT_EPISODES, DEPLOYED_EPISODES = 50, 20
 PHASE_WORDS = {"collect": "ACT collects", "critic": "critics learn", "actor": "actor learns", "offline": "offline"}
 
 
 def live_line(run_dir: Path, steps: int | None) -> str:
-    """Phase, episodes, success of the last 50, updates, speed and buffer of the run in ``run_dir``.
+    """Phase, episodes, success of the last 50 and of the last 20 as deployed, updates, speed and buffer of the run in ``run_dir``.
 
     Args:
         steps: updates that the run is going to take, if known.
@@ -31,6 +31,8 @@ def live_line(run_dir: Path, steps: int | None) -> str:
     parts.append(f"{len(success)} episodes, {env_steps:.0f} steps")
     if recent:
         parts.append(f"success of the last {len(recent)}: {100 * sum(recent) / len(recent):.0f} %")
+    if deployed := metrics.unaided(DEPLOYED, collecting=False)[-DEPLOYED_EPISODES:]:
+        parts[-1] += f", as deployed: {metrics.count(deployed, '').successes} of {len(deployed)}"
     if learner.get("step"):
         total = f" of {steps}" if steps else ""
         parts.append(f"{_last(learner['step']):.0f}{total} updates, {_last(learner.get('updates_per_s', [])):.0f}/s")
