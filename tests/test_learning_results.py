@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 
+import deployed
 import pytest
 from result_files import RESULTS, ROOT, rows_of
 from study.document import with_results
@@ -317,3 +318,21 @@ def test_the_cost_of_all_plans_is_the_sum_of_their_runs():
     ]
     total = sum(map(sum, seconds.values())) / 3600
     assert f"Together {total:.0f} core hours: {total / 2:.0f} hours on two cores." in text
+
+
+def test_what_is_said_of_ways_to_deploy_is_the_result_files():
+    text = (ROOT / "docs" / "benchmarks.md").read_text()
+    section = text[text.index("### Which policy is deployed") :].split("\n### ")[0]
+    assert deployed.table(RESULTS / "deployed") in section
+    assert (RESULTS / "deployed" / "table.md").read_text().strip() in section
+    words = " ".join(section.split())
+    for shortfall in deployed.shortfalls(RESULTS / "deployed"):
+        task, seed, step = re.match(r"(\S+) seed (\d), ([\d,]+) steps", shortfall).groups()
+        assert (
+            f"on {task.removeprefix('metaworld_').replace('_', '-')}, seed {seed}, after {int(step.replace(',', '')) // 1000:,},000 steps"
+            in words
+        )
+    for _, _, _, successes, _ in deployed.measurements(RESULTS / "deployed"):
+        assert successes["best"] >= successes["ACT"]
+    for meta in (RESULTS / "deployed").glob("*/meta.json"):
+        assert all(re.fullmatch("[0-9a-f]{40}", run["commit"]) for run in json.loads(meta.read_text())["runs"])

@@ -1,4 +1,4 @@
-"""Ways to deploy the same weights, side by side: ``python examples/benchmark/deployed.py`` writes ``docs/results/deployed/summary.md``.
+"""Ways to deploy the same weights, side by side: ``python examples/benchmark/deployed.py`` writes ``docs/results/deployed/table.md``.
 
 The runs are those of ``learn.py examples/benchmark/plans/deployed/*.yaml``. ``best`` is what `checkpoints/best` would have held at that moment.
 """
@@ -47,7 +47,7 @@ def shortfalls(results: Path) -> list[str]:
 def main() -> None:
     """Write the table and print it."""
     text = table(RESULTS)
-    (RESULTS / "summary.md").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / "table.md").write_text(text + "\n", encoding="utf-8")
     print(text, "", *(shortfalls(RESULTS) or ["The deployed policy falls nowhere more than 3 points short."]), sep="\n")
 
 
