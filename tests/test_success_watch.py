@@ -98,6 +98,8 @@ def test_what_would_be_deployed_is_watched_too(caplog):
     assert watched.deploy("0")
     assert "ALARM: success has fallen far below ACT's. Last episodes as deployed: 0 of 20" in caplog.text
     assert watched.mark == watched.start
+    assert not watched.deploy("0" * 19)  # the next alarm needs new episodes
+    assert watched.deploy("0")
 
 
 def test_everything_that_decides_how_the_policy_acts_comes_back():

@@ -80,6 +80,9 @@ class Learner:
         self._update: _Update | None = None
         if not self._resumed:
             progress.restart(torch.initial_seed())
+        if config.act_alone:  # before actor processes get the configuration
+            logging.info("The checkpoint acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt.")
+            config.act_alone = False
         self.generator.set_state(progress.generator_state.cpu())
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
@@ -106,9 +109,6 @@ class Learner:
             self._start_collection(self.collection, keys, reader.facts)
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
-        if config.act_alone:
-            logging.info("The checkpoint acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt.")
-            config.act_alone = False
 
     def loss(self) -> tuple[Tensor, Metrics]:
         """Losses of one training step; waits for the robot when it would run ahead of the data.
