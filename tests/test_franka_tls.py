@@ -25,7 +25,7 @@ def pair(tmp_path):
 
 @pytest.fixture
 def server(pair):
-    with franka_server(token=TOKEN, tls=server_context(*pair), limits=ConnectionLimits(connections=2, request_s=0.3), **PATIENT) as server:
+    with franka_server(token=TOKEN, tls=server_context(*pair), limits=ConnectionLimits(connections=2, request_s=1.0), **PATIENT) as server:
         yield server
 
 
