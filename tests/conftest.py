@@ -159,6 +159,7 @@ def small_config(**changes: Any) -> SerlSacConfig:
         "critic": CriticConfig(members=3, hidden_sizes=(16,)),
         "startup": StartupConfig(collect_steps=10, critic_updates=20, ramp_updates=4),
         "online": OnlineConfig(),
+        "clipped_share": 1.0,  # the small agent's box is not of these datasets
     }
     return SerlSacConfig(**(values | changes))
 

@@ -24,7 +24,7 @@ def test_architecture_weights_and_statistics_are_read(tmp_path):
     assert checkpoint.config.dim_model == 32
     assert set(checkpoint.weights) == set(act.state_dict())
     expected = statistics_for(config)
-    torch.testing.assert_close(checkpoint.statistics["action"]["std"].float(), expected["action"]["std"])
+    torch.testing.assert_close(checkpoint.processors.features["action"].statistics["std"], expected["action"]["std"])
 
 
 @pytest.mark.parametrize("layout", ["pretrained_model", "checkpoints/last/pretrained_model"])
@@ -50,7 +50,9 @@ def test_a_checkpoint_of_another_type_is_named(tmp_path):
 def test_missing_statistics_are_an_error(tmp_path):
     save_act(tmp_path, small_act_config(0))
     (tmp_path / "policy_preprocessor.json").unlink()
-    with pytest.raises(ValueError, match="normalisation statistics missing"):
+    with pytest.raises(
+        ValueError, match=r"policy_preprocessor.json: is missing beside policy_postprocessor.json; it has normalisation stat"
+    ):
         load_act_checkpoint(str(tmp_path))
 
 
@@ -86,13 +88,14 @@ def test_statistics_are_those_of_lerobots_own_processor(tmp_path):
     pre, _ = make_pre_post_processors(PreTrainedConfig.from_pretrained(tmp_path), pretrained_path=str(tmp_path))
     (step,) = (step for step in pre.steps if isinstance(step, NormalizerProcessorStep))
     checkpoint = load_act_checkpoint(str(tmp_path))
-    assert checkpoint.eps == step.eps
+    read = checkpoint.processors.features
     assert checkpoint.config == PreTrainedConfig.from_pretrained(tmp_path)
-    assert checkpoint.statistics.keys() == step.stats.keys() == {**config.input_features, **config.output_features}.keys()
+    assert read.keys() == step.stats.keys() == {**config.input_features, **config.output_features}.keys()
     for key, named in step.stats.items():
-        assert checkpoint.statistics[key].keys() == named.keys()
+        assert read[key].eps == step.eps
+        assert read[key].statistics.keys() == named.keys()
         for name, value in named.items():
-            assert torch.equal(checkpoint.statistics[key][name], torch.as_tensor(value)), (key, name)
+            assert torch.equal(read[key].statistics[name], torch.as_tensor(value)), (key, name)
 
 
 @pytest.mark.parametrize("file", ["policy_preprocessor.json", "policy_postprocessor.json"])
@@ -157,7 +160,6 @@ DAMAGES = {
     "config other width": (config_of(dim_model=64), f"{WEIGHTS}: tensor '.*' has the shape .*, its config.json describes"),
     "config astronomical": (config_of(dim_feedforward=2**40), "config.json: describes no network .*expected a whole number from 1 to 65536"),
     "config wide": (config_of(dim_feedforward=65_536), f"{WEIGHTS}: tensor '.*' has the shape"),
-    "config other normalisation": (config_of(normalization_mapping={"STATE": "MIN_MAX"}), f"{PRE}: 'normalizer_processor' treats 'obs"),
     "weights empty": (content_of(WEIGHTS, b""), f"{WEIGHTS}: the file is empty"),
     "weights cut off": (content_of(WEIGHTS, None), f"{WEIGHTS}: the tensors take"),
     "weights garbage": (content_of(WEIGHTS, bytes(range(128, 200))), f"{WEIGHTS}: .*not a safetensors document"),
@@ -181,25 +183,32 @@ DAMAGES = {
     "processor empty": (content_of(PRE, b""), f"{PRE}: the file is empty"),
     "processor cut off": (content_of(PRE, None), f"{PRE}: no usable JSON"),
     "processor garbage": (content_of(PRE, bytes(range(128, 200))), f"{PRE}: no usable JSON"),
-    "processor missing": (lambda act: (act / PRE).unlink(), rf"normalisation statistics missing \({PRE}\)"),
+    "processor missing": (lambda act: (act / PRE).unlink(), f"{PRE}: is missing beside {POST}"),
     "post-processor cut off": (content_of(POST, None), f"{POST}: no usable JSON"),
     "statistics empty": (content_of(STATE, b""), f"{STATE}: the file is empty"),
     "statistics cut off": (content_of(STATE, None), f"{STATE}: the tensors take"),
     "statistics garbage": (content_of(STATE, bytes(range(128, 200))), f"{STATE}: .*not a safetensors document"),
-    "statistics missing": (lambda act: (act / STATE).unlink(), f"normalisation statistics missing .*{STATE} is missing"),
+    "statistics missing": (lambda act: (act / STATE).unlink(), f"{STATE} is missing beside config.json"),
     "statistics NaN": (tensors_of(STATE, filled("action.std", float("nan"))), f"{STATE}: tensor 'action.std' holds 4 numbers"),
-    "statistics short": (tensors_of(STATE, lambda t: {"action.std": t["action.std"][:3].clone()}), f"{PRE}: .*has 3 numbers .*'std' of 'action'"),
-    "statistics without one": (tensors_of(STATE, lambda t: {"action.std": None}), f"{PRE}: .*has nothing as 'std' of 'action', expected 4"),
-    "statistics of another action": (tensors_of(LAST, filled("action.mean", 7.0)), f"{POST}: its statistics of 'action' are not those of {PRE}"),
+    "statistics short": (tensors_of(LAST, lambda t: {"action.std": t["action.std"][:3].clone()}), f"{POST}: .*has 3 numbers .*'std' of 'action'"),
+    "statistics without one": (tensors_of(LAST, lambda t: {"action.std": None}), f"{POST}: .*has nothing as 'std' of 'action', expected 4"),
+    "an input's statistics without one": (
+        tensors_of(STATE, lambda t: {"observation.state.mean": None}), f"{PRE}: .*has nothing as 'mean' of 'observation.state', expected 18",
+    ),
     "an extra step": (
         lambda act: poison(act, act, registry_name="time_limit_processor", config={"max_episode_steps": 3}),
         rf"{PRE}: .*extra steps \['time_limit_processor'\]",
     ),
-    "a rename": (lambda act: edit_step(act, 0, config={"rename_map": {"a": "b"}}), f"{PRE}: .*renames .*'a': 'b'"),
+    "an extra step after ACT": (
+        lambda act: poison(act, act, POST, registry_name="time_limit_processor", config={"max_episode_steps": 3}),
+        rf"{POST}: .*extra steps \['time_limit_processor'\]",
+    ),
+    "a rename to a number": (lambda act: edit_step(act, 0, config={"rename_map": {"a": 3}}), f"{PRE}: .*rename_map .*'a': 3"),
+    "half precision": (lambda act: edit_step(act, 2, config={"device": "cpu", "float_dtype": "float16"}), f"{PRE}: .*into 'float16'"),
     "statistics in the config": (normalizer_of(stats={"action": {"mean": [0.0]}}), rf"{PRE}: .*further settings \['stats'\]"),
     "an eps that is none": (normalizer_of(eps="small"), f"{PRE}: .*has eps 'small'"),
     "a negative eps": (normalizer_of(eps=-1.0), f"{PRE}: .*has eps -1.0"),
-    "an unknown mode": (normalizer_of(norm_map={"STATE": "FANCY"}), f"{PRE}: 'normalizer_processor' treats 'observation.state' as FANCY"),
+    "an unknown mode": (normalizer_of(norm_map={"STATE": "FANCY"}), f"{PRE}: 'normalizer_processor' treats 'observation.state' as 'FANCY'"),
 }  # fmt: skip
 
 
@@ -236,7 +245,8 @@ def test_weights_of_another_precision_are_taken(tmp_path, dtype):
 def test_a_missing_postprocessor_is_no_harm(tmp_path):
     save_act(tmp_path, small_act_config(0))
     (tmp_path / POST).unlink()
-    assert load_act_checkpoint(str(tmp_path)).eps == 1e-8
+    read, saved = load_act_checkpoint(str(tmp_path)).processors.features["action"], load_file(tmp_path / STATE)
+    assert torch.equal(read.statistics["std"], saved["action.std"])
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):

@@ -223,6 +223,7 @@ def test_policy_path_starts_anew_and_keeps_act(ground, offline_run, tmp_path):
     train(
         f"--policy.path={checkpoint}", *dataset(ground, "others"), "--policy.push_to_hub=false", "--batch_size=1", "--num_workers=0",
         "--env_eval_freq=0", f"--output_dir={tmp_path / 'run'}", "--steps=4", "--policy.startup.critic_updates=100",
+        "--policy.clipped_share=1",
     )  # fmt: skip
     continued = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
     before = SerlSacPolicy.from_pretrained(checkpoint)

@@ -14,9 +14,9 @@ from .files import LARGEST_STATE, CheckpointFiles
 
 PREPROCESSOR, POSTPROCESSOR = f"{POLICY_PREPROCESSOR_DEFAULT_NAME}.json", f"{POLICY_POSTPROCESSOR_DEFAULT_NAME}.json"
 NORMALIZER, UNNORMALIZER = "normalizer_processor", "unnormalizer_processor"
-RENAMES = "rename_observations_processor"
+RENAMES, DEVICE = "rename_observations_processor", "device_processor"
 # They leave the numbers alone.
-NEUTRAL = (RENAMES, "to_batch_processor", "device_processor")
+NEUTRAL = (RENAMES, "to_batch_processor", DEVICE)
 # Registered steps of LeRobot that load a model by the name in their config, most of them with the Python code that comes with it
 # (trust_remote_code). A test looks through LeRobot's source for more.
 LOADS_MODELS = frozenset(

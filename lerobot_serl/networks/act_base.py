@@ -10,7 +10,7 @@ import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACT
-from lerobot.utils.constants import ACTION, OBS_IMAGES
+from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
@@ -36,22 +36,27 @@ class ActBase(nn.Module):
 
     Args:
         config: LeRobot's ACT configuration, features included. The VAE encoder, used only in ACT's own training, is left out.
+        modes: of features that are not normalised as the configuration says for their type.
+        sources: ACT's input -> the observation's name for it, where they differ.
 
     Raises:
         ValueError: a feature without a known normalisation mode.
     """
 
-    def __init__(self, config: ACTConfig) -> None:
+    def __init__(
+        self, config: ACTConfig, modes: Mapping[str, NormalizationMode] | None = None, sources: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
         assert config.input_features
         assert config.output_features
         self.config = config
         self.input_features: dict[str, PolicyFeature] = dict(config.input_features)
+        self.sources = {key: (sources or {}).get(key, key) for key in self.input_features}
         self.cameras = list(config.image_features)
         self.modes = {
             key: NormalizationMode(config.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY))
             for key, feature in {**config.input_features, **config.output_features}.items()
-        }
+        } | dict(modes or {})
         self.model = ACT(config)
         # Head and backbone are applied here, so that the decoder's features and the backbone's maps are at hand without a second pass.
         self.action_head, self.model.action_head = self.model.action_head, nn.Identity()
@@ -94,63 +99,78 @@ class ActBase(nn.Module):
             tensor.copy_(state[name])
 
     def set_statistics(self, statistics: Statistics, eps: float = 1e-8) -> None:
-        """Take over normalisation statistics, e.g. those saved with the ACT checkpoint.
+        """Take over the normalisation statistics of all features, e.g. a dataset's: feature key -> statistic name -> tensor.
+
+        Raises:
+            ValueError: as :meth:`set_normalisation`.
+        """
+        for key in self.modes:
+            self.set_normalisation(key, statistics.get(key, {}), eps)
+
+    def set_normalisation(self, key: str, statistics: Mapping[str, Tensor], eps: float = 1e-8) -> None:
+        """Take over how one feature is normalised.
 
         Args:
-            statistics: feature key -> statistic name -> tensor.
+            key: ACT's input, or the action.
+            statistics: statistic name -> tensor; not looked at if the feature's mode needs none.
             eps: as in LeRobot's normaliser, added to an input's standard deviation; a zero range becomes ``eps``.
 
         Raises:
-            ValueError: a statistic that a feature's mode needs is missing or not finite (key and statistic are named).
+            ValueError: a statistic that the feature's mode needs is missing or not finite (key and statistic are named).
         """
-        for key, mode in self.modes.items():
-            if mode is NormalizationMode.IDENTITY:
-                continue
-            low_name, high_name = STATISTICS_OF_MODE[mode]
-            available = statistics.get(key, {})
-            if low_name not in available or high_name not in available:
-                raise ValueError(
-                    f"Normalisation statistics '{low_name}' and '{high_name}' of '{key}' are missing (mode {mode.value}, found "
-                    f"{sorted(available)}). Give the ACT checkpoint directory that holds policy_preprocessor.json and its "
-                    "safetensors file, or a dataset with statistics."
-                )
-            offset, scale = self._buffers_of(key)
-            low = torch.as_tensor(available[low_name]).to(offset).reshape(offset.shape)
-            high = torch.as_tensor(available[high_name]).to(offset).reshape(offset.shape)
-            if not (low.isfinite().all() and high.isfinite().all()):
-                raise ValueError(f"Normalisation statistics of '{key}' contain NaN or infinite values; recompute them.")
-            offset.copy_(low)
-            if mode is NormalizationMode.MEAN_STD:
-                # LeRobot adds eps when it normalises an input, not when it un-normalises an action.
-                scale.copy_(high if key == ACTION else high + eps)
-            else:
-                scale.copy_(torch.where(high == low, torch.full_like(low, eps), high - low) / 2)
+        mode = self.modes[key]
+        if mode is NormalizationMode.IDENTITY:
+            return
+        low_name, high_name = STATISTICS_OF_MODE[mode]
+        if low_name not in statistics or high_name not in statistics:
+            raise ValueError(
+                f"Normalisation statistics '{low_name}' and '{high_name}' of '{key}' are missing (mode {mode.value}, found "
+                f"{sorted(statistics)}). Give the ACT checkpoint directory that holds policy_preprocessor.json and its "
+                "safetensors file, or a dataset with statistics."
+            )
+        offset, scale = self._buffers_of(key)
+        low = torch.as_tensor(statistics[low_name]).to(offset).reshape(offset.shape)
+        high = torch.as_tensor(statistics[high_name]).to(offset).reshape(offset.shape)
+        if not (low.isfinite().all() and high.isfinite().all()):
+            raise ValueError(f"Normalisation statistics of '{key}' contain NaN or infinite values; recompute them.")
+        offset.copy_(low)
+        if mode is NormalizationMode.MEAN_STD:
+            # LeRobot adds eps when it normalises an input, not when it un-normalises an action.
+            scale.copy_(high if key == ACTION else high + eps)
+        else:
+            scale.copy_(torch.where(high == low, torch.full_like(low, eps), high - low) / 2)
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
         """Raw feature -> what ACT was trained on."""
         offset, scale = self._buffers_of(key)
         return (value - offset) / scale - self._shift_of(key)
 
+    def unnormalize(self, action: Tensor) -> Tensor:
+        """The network's output -> raw actions."""
+        offset, scale = self._buffers_of(ACTION)
+        return (action + self._shift_of(ACTION)) * scale + offset
+
     @torch.no_grad()
     def forward(self, observation: Mapping[str, Tensor], steps: int) -> tuple[Tensor, Tensor]:
         """The reference chunk.
 
         Args:
-            observation: raw features ``(B, ...)``, images float in [0, 1].
+            observation: raw features ``(B, ...)`` by the names in ``sources``, images float in [0, 1].
             steps: how many steps of the chunk to return.
 
         Returns:
             raw actions ``(B, steps, D)`` and features ``(B, sum(feature_sizes))``: the mean decoder feature of those steps, then the mean
             of each camera's last feature map. (They say more exactly where things are than the encoder's tokens: docs/algorithm.md.)
         """
-        batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[key]) for key in self.input_features}
+        batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[source]) for key, source in self.sources.items()}
         maps = [self.backbone(batch[key])["feature_map"] for key in self.cameras]
         if maps:
             batch[OBS_IMAGES] = maps
+        batch.setdefault(OBS_STATE, next(iter(batch.values())))  # LeRobot asks it for its device, also where ACT has none
         decoded = self.model(batch)[0][:, :steps]
-        offset, scale = self._buffers_of(ACTION)
-        actions = (self.action_head(decoded) + self._shift_of(ACTION)) * scale + offset
-        return actions, torch.cat([decoded.mean(1), *[feature_map.mean((2, 3)) for feature_map in maps]], dim=-1)
+        return self.unnormalize(self.action_head(decoded)), torch.cat(
+            [decoded.mean(1), *[feature_map.mean((2, 3)) for feature_map in maps]], dim=-1
+        )
 
     def _shift_of(self, key: str) -> float:
         """Range modes map the lower end to -1: ``x -> (x - low) / (span / 2) - 1``."""

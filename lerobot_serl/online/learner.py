@@ -22,6 +22,7 @@ from ..replay.memory import BASE, ReplayMemory
 from ..replay.opening import open_dataset
 from ..replay.recording import Recording
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
+from .clipping import Clipping
 from .collection import Collection
 from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
@@ -96,8 +97,13 @@ class Learner:
         self.value_range = config.value_range
         self.demonstrations = ReplayMemory(max(sum(reader.lengths), 1) + config.buffer_capacity, config.horizon, config.discount)
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
+        clipping = Clipping(config.clipped_share)
         for recording in self._read_all(reader, "Demonstrations"):
-            self.demonstrations.add(annotate(agent, recording, config.annotation_batch_size))
+            episode = annotate(agent, recording, config.annotation_batch_size)
+            self.demonstrations.add(episode)
+            clipping.add(episode)
+        if config.action_margin > 0:  # without one, the demonstrations' own extremes lie on the border
+            clipping.report(dataset_meta.repo_id)
         self.n_takeovers = 0
         # Nobody waits for a source in this process.
         self.intake = Intake(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)

@@ -1,27 +1,24 @@
 """Reading a LeRobot ACT checkpoint: architecture, weights, and the statistics it was trained with. Nothing in it is run."""
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import draccus
 import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.utils.constants import ACTION
+from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from torch import Tensor
 
-from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, MissingFileError, directory_of, may_be_hub_id
-from ..checkpoint.processor_files import NEUTRAL, NORMALIZER, POSTPROCESSOR, PREPROCESSOR, RENAMES, UNNORMALIZER, SavedStep, read_steps
+from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, directory_of, may_be_hub_id
+from ..checkpoint.processor_files import PREPROCESSOR
 from ..checkpoint.tensor_file import UNUSED, require_fit
 from ..message_header import MessageError
-from ..networks.act_base import STATISTICS_OF_MODE, ActBase
+from ..networks.act_base import ActBase
+from .act_processors import ActProcessors, read_act_processors
 from .configuration_serl_sac import ActArchitecture
 
 FLAG = "policy.act_path"
 _NOT_USED = "model.vae_encoder"  # serves ACT's own training only
-EPS = 1e-8  # LeRobot's, where none is saved
-_SETTINGS = {"features", "norm_map", "eps"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +28,22 @@ class ActCheckpoint:
     Attributes:
         config: LeRobot's configuration.
         weights: names ``model.*``; they fit the configuration, and are finite.
-        statistics: feature key -> statistic -> tensor, as saved with the preprocessor.
-        eps: of the normaliser.
+        processors: that were saved with it.
+        files: where it is.
     """
 
     config: ACTConfig
     weights: dict[str, Tensor]
-    statistics: dict[str, dict[str, Tensor]]
-    eps: float
+    processors: ActProcessors
+    files: CheckpointFiles
+
+    @property
+    def feature_modes(self) -> dict[str, NormalizationMode]:
+        """Of the features that the processors treat otherwise than ``config`` says."""
+        features = {**(self.config.input_features or {}), **(self.config.output_features or {})}
+        said = {key: self.config.normalization_mapping.get(feature.type.value) for key, feature in features.items()}
+        modes = {key: self.processors.features[key].mode for key in features}
+        return {key: mode for key, mode in modes.items() if mode is not NormalizationMode(said[key] or NormalizationMode.IDENTITY)}
 
 
 def load_act_checkpoint(path: str) -> ActCheckpoint:
@@ -51,9 +56,14 @@ def load_act_checkpoint(path: str) -> ActCheckpoint:
     """
     files = _files(path)
     config = _config(files)
-    statistics, eps = _statistics(files, config)
+    processors = read_act_processors(files, config)
+    if processors is None:
+        raise ValueError(
+            f"{FLAG}={files.place!r}: normalisation statistics missing ({PREPROCESSOR}). Copy the whole checkpoint again. Checkpoints of LeRobot "
+            "before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."
+        )
     _require_fit(files, config)
-    return ActCheckpoint(config, files.tensors(WEIGHTS), statistics, eps)
+    return ActCheckpoint(config, files.tensors(WEIGHTS), processors, files)
 
 
 def _files(path: str) -> CheckpointFiles:
@@ -88,12 +98,18 @@ def _config(files: CheckpointFiles) -> ACTConfig:
         raise ValueError(f"{FLAG}={files.place!r}: the checkpoint is of type {str(kind)[:100]!r}, expected 'act'. {remedy}")
     try:
         config = draccus.decode(ACTConfig, document)
+        config.input_features = {key: feature for key, feature in (config.input_features or {}).items() if _is_used(key, feature)}
         config.validate_features()
         if config.action_feature is None:
             raise ValueError(f"no output feature named '{ACTION}'")
     except Exception as error:  # whatever it stumbles over
         raise files.error(CONFIG, f"not a configuration of LeRobot's ACT ({type(error).__name__}: {error})") from error
     return config
+
+
+def _is_used(key: str, feature: PolicyFeature) -> bool:
+    """LeRobot's ACT normalises every input, and looks at these only."""
+    return feature.type is FeatureType.VISUAL or (feature.type, key) in ((FeatureType.STATE, OBS_STATE), (FeatureType.ENV, OBS_ENV_STATE))
 
 
 def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
@@ -116,78 +132,3 @@ def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
         require_fit(claims, {**expected, **unused})
     except MessageError as error:
         raise files.error(WEIGHTS, str(error)) from error
-
-
-def _statistics(files: CheckpointFiles, config: ACTConfig) -> tuple[dict[str, dict[str, Tensor]], float]:
-    try:
-        step, last = _normalizer(files, PREPROCESSOR, NORMALIZER), _normalizer(files, POSTPROCESSOR, UNNORMALIZER)
-        missing = PREPROCESSOR if step is None else ""
-    except MissingFileError as error:
-        step, missing = None, str(error)
-    if step is None:
-        raise ValueError(
-            f"{FLAG}={files.place!r}: normalisation statistics missing ({missing}). Copy the whole checkpoint again. Checkpoints of LeRobot "
-            "before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."
-        )
-    assert config.input_features
-    assert config.output_features
-    _require_same_normalisation(files, PREPROCESSOR, step, config, {**config.input_features, **config.output_features})
-    if last is not None:
-        _require_same_normalisation(files, POSTPROCESSOR, last, config, config.output_features)
-        if wrong := [
-            name for name, value in last.state.items() if name.startswith(f"{ACTION}.") and not _equal(value, step.state.get(name))
-        ]:
-            raise files.error(POSTPROCESSOR, f"its statistics of '{ACTION}' are not those of {PREPROCESSOR}: {sorted(wrong)}")
-    statistics: dict[str, dict[str, Tensor]] = {}
-    for name, value in step.state.items():
-        key, _, statistic = name.rpartition(".")
-        statistics.setdefault(key, {})[statistic] = value.float()
-    return statistics, float(step.config.get("eps", EPS))
-
-
-def _normalizer(files: CheckpointFiles, name: str, kind: str) -> SavedStep | None:
-    """The one step of a pipeline that changes numbers; None if there is no such file."""
-    steps = read_steps(files, name)
-    if steps is None:
-        return None
-    found = [step for step in steps if step.name == kind]
-    others = [step.name for step in steps if step.name not in (kind, *NEUTRAL)]
-    renames = [step.config["rename_map"] for step in steps if step.name == RENAMES and step.config.get("rename_map")]
-    if others or renames or len(found) != 1:
-        raise files.error(
-            name, f"{len(found)} steps '{kind}', extra steps {others} and renames {renames}; expected LeRobot's standard ACT "
-            "processors (one normaliser, nothing else that changes numbers or names)",
-        )  # fmt: skip
-    unknown, eps = sorted(found[0].config.keys() - _SETTINGS), found[0].config.get("eps", EPS)
-    if unknown or type(eps) not in (int, float) or not 0 <= eps <= 1:
-        raise files.error(name, f"'{kind}' has eps {eps!r} and further settings {unknown}, expected an eps from 0 to 1 and nothing else")
-    return found[0]
-
-
-def _require_same_normalisation(
-    files: CheckpointFiles, name: str, step: SavedStep, config: ACTConfig, features: Mapping[str, PolicyFeature]
-) -> None:
-    """The processor normalises as ``config.json`` says, and has the statistics for it."""
-    for key, feature in features.items():
-        wanted = NormalizationMode(config.normalization_mapping.get(feature.type.value, NormalizationMode.IDENTITY))
-        saved = _mode(step, key)
-        if saved != wanted.value:
-            raise files.error(name, f"'{step.name}' treats '{key}' as {saved}, {CONFIG} says {wanted.value}")
-        n_numbers = feature.shape[0] if feature.type is FeatureType.VISUAL else math.prod(feature.shape)
-        for statistic in STATISTICS_OF_MODE.get(wanted, ()):
-            value = step.state.get(f"{key}.{statistic}")
-            if value is None or value.numel() != n_numbers or not value.is_floating_point():
-                words = "nothing" if value is None else f"{value.numel()} numbers of {value.dtype}"
-                raise files.error(name, f"the state of '{step.name}' has {words} as '{statistic}' of '{key}', expected {n_numbers} floats")
-
-
-def _mode(step: SavedStep, key: str) -> str:
-    features, modes = step.config.get("features"), step.config.get("norm_map")
-    feature = features.get(key) if isinstance(features, dict) else None
-    if not isinstance(feature, dict) or not isinstance(modes, dict):
-        return NormalizationMode.IDENTITY.value
-    return str(modes.get(str(feature.get("type")), NormalizationMode.IDENTITY.value))
-
-
-def _equal(one: Tensor, other: Tensor | None) -> bool:
-    return other is not None and torch.equal(one.float(), other.float())

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +17,6 @@ from ..networks.features import ObservationFeatures
 from ..networks.image_encoder import ImageEncoder
 from ..replay.transition import Batch
 from .configuration_serl_sac import SerlSacConfig
-
-if TYPE_CHECKING:
-    from lerobot.policies.act.configuration_act import ACTConfig
 
 # Tensors that acting does not need; they are not sent to actor processes.
 LEARNER_ONLY = ("critic_target.", "raw_temperature")
@@ -58,7 +54,7 @@ class EditAgent(nn.Module):
         assert config.action_feature is not None
         self.config = config
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.act = ActBase(_act_config(config))
+        self.act = _act_base(config)
         use_state, use_act = _feature_choice(config)
         states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
         self.features = ObservationFeatures(states if use_state else {}, self.act.feature_sizes if use_act else ())
@@ -319,8 +315,12 @@ class EditAgent(nn.Module):
         return Proposal(chunk, index.clamp_max(SAMPLE))
 
 
-def _act_config(config: SerlSacConfig) -> "ACTConfig":
-    return config.act.to_act_config(input_features=config.input_features, output_features=config.output_features, device=config.device)
+def _act_base(config: SerlSacConfig) -> ActBase:
+    """ACT under its own names for its inputs."""
+    names, observations = config.act_rename_map, config.input_features or {}
+    inputs = {names.get(key, key): feature for key, feature in observations.items()}
+    act_config = config.act.to_act_config(input_features=inputs, output_features=config.output_features, device=config.device)
+    return ActBase(act_config, config.act.feature_modes, {names.get(key, key): key for key in observations})
 
 
 def _feature_choice(config: SerlSacConfig) -> tuple[bool, bool]:

@@ -76,3 +76,18 @@ def require_features(kind: str, features: "Mapping[str, PolicyFeature] | None") 
             1 <= len(shape) <= MOST_DIMENSIONS and counts and math.prod(shape) <= largest,
             f"{kind}.{name}", shape, f"1 to {MOST_DIMENSIONS} sizes of at least 1, at most {largest} numbers", remedy,
         )  # fmt: skip
+
+
+def require_renames(renames: Mapping[str, str]) -> None:
+    """Raise unless the names of ``policy.act_rename_map`` are names, and each of ACT's stands there once.
+
+    Raises:
+        ValueError: naming the entry.
+    """
+    name, remedy = "policy.act_rename_map", """Give '{"the robot's name": "ACT's name"}'."""
+    require(len(renames) <= MOST_FEATURES, name, f"{len(renames)} entries", f"at most {MOST_FEATURES}", remedy)
+    for entry in renames.items():
+        printable = all(isinstance(word, str) and 0 < len(word) <= LONGEST_NAME and word.isprintable() for word in entry)
+        require(printable, name, entry, "two names of printable letters", remedy)
+    twice = sorted({inner for inner in renames.values() if list(renames.values()).count(inner) > 1})
+    require(not twice, name, twice, "each of ACT's names once", remedy)

@@ -10,7 +10,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 
 from ..setting_error import checks_settings
-from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features
+from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features, require_renames
 from .optimizer import PerNetworkAdamConfig
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .validation import require, require_not_negative, require_positive
@@ -41,6 +41,8 @@ class ActArchitecture:
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("VISUAL", "STATE", "ACTION"), NormalizationMode.MEAN_STD)
     )
+    # Feature -> mode, where ACT's saved processors do something else than the mapping says of its type; filled in from them.
+    feature_modes: dict[str, NormalizationMode] = field(default_factory=dict)
 
     @checks_settings
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class ActArchitecture:
     @classmethod
     def of(cls, config: "ACTConfig") -> "ActArchitecture":
         """The architecture of an ACT checkpoint's configuration."""
-        values = {item.name: getattr(config, item.name) for item in fields(cls)}
+        values = {item.name: getattr(config, item.name) for item in fields(cls) if item.name != "feature_modes"}
         mapping = {str(getattr(k, "value", k)): NormalizationMode(v) for k, v in config.normalization_mapping.items()}
         # LeRobot declares the dilation switch as int; JSON of a checkpoint may hold 0 or false.
         dilation = bool(config.replace_final_stride_with_dilation)
@@ -72,7 +74,7 @@ class ActArchitecture:
         """LeRobot's configuration of the same network, without the VAE encoder (used only in ACT's own training)."""
         from lerobot.policies.act.configuration_act import ACTConfig  # imports every policy of LeRobot
 
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "feature_modes"}
         return ACTConfig(**values, **features, n_action_steps=1, use_vae=False, push_to_hub=False)
 
 
@@ -86,6 +88,12 @@ class SerlSacConfig(PreTrainedConfig):
     act_path: str | None = None
     # Where the embedded ACT came from; filled in at creation, for information.
     act_source: str | None = None
+    # The dataset's and robot's name of a feature -> ACT's name of it, where they differ: '{"observation.images.top": "observation.images.front"}'.
+    # What ACT's own saved processors rename is filled in. It is kept in checkpoints: they take observations by the robot's names.
+    act_rename_map: dict[str, str] = field(default_factory=dict)
+    # Largest difference between the policy at its beginning and ACT as its owner runs it, in shares of each action entry's range. It is
+    # measured when the policy is created from act_path; beyond it is an error. A larger one accepts another policy than the owner's.
+    act_tolerance: float = 1e-4
     # Architecture of the embedded ACT. Set it only to train from scratch, without act_path.
     act: ActArchitecture = field(default_factory=ActArchitecture)
 
@@ -111,6 +119,9 @@ class SerlSacConfig(PreTrainedConfig):
     annotation_batch_size: int = 64
     # Widening of the demonstrations' action range, as a fraction of half the range, to the action box.
     action_margin: float = 0.2
+    # Largest share of ACT's plans and of the demonstrations' actions that the box may cut off; it happens to a checkpoint whose box was made with
+    # another dataset.
+    clipped_share: float = 0.01
     # Smallest half range of an action dimension, as a fraction of the largest.
     action_range_floor: float = 0.02
     # Observation features of actor and critics: "state", "act" (frozen ACT's decoder and backbone), "both", or "auto": state vectors, and ACT's
@@ -145,7 +156,9 @@ class SerlSacConfig(PreTrainedConfig):
         super().__post_init__()
         require_positive(self, "policy.", "horizon", "batch_size", "utd", "policy_delay", "buffer_capacity")
         require_positive(self, "policy.", "annotation_batch_size", "metrics_period_s")
-        require_not_negative(self, "policy.", "action_margin", "action_range_floor")
+        require_not_negative(self, "policy.", "action_margin", "action_range_floor", "act_tolerance")
+        require(0 <= self.clipped_share <= 1, "policy.clipped_share", self.clipped_share, "a share from 0 to 1")
+        require_renames(self.act_rename_map)
         require(
             self.horizon <= self.act.chunk_size or self.act_path is not None,
             "policy.horizon",
@@ -224,6 +237,9 @@ class SerlSacConfig(PreTrainedConfig):
             "input_features", list(self.input_features or {}), "at least one camera or 'observation.environment_state'",
             "ACT needs one of them.",
         )  # fmt: skip
+        names = sorted(self.act_rename_map.keys() - (self.input_features or {}).keys())
+        remedy = "It is chosen when the policy is created from ACT; LeRobot's --rename_map renames afterwards."
+        require(not names, "policy.act_rename_map", names, f"names of {list(self.input_features or {})}", remedy)
         require(self.features != "cnn" or bool(self.image_features), "policy.features", self.features, "cameras", "Use 'auto'.")
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from huggingface_hub import ModelCard
-from lerobot.configs import parser
+from lerobot.configs import FeatureType, parser
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
@@ -17,10 +17,13 @@ from ..networks.act_base import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
 from ..online.progress import Progress
 from ..online.train_loop import TrainLoop
-from .act_checkpoint import ActCheckpoint, load_act_checkpoint
+from ..replay.opening import open_dataset
+from ..replay.vectors import checked_statistics
+from .act_checkpoint import ActCheckpoint
+from .adoption import adopt_act, begin_as_act, set_box
 from .agent import EditAgent, Metrics
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
-from .configuration_serl_sac import ActArchitecture, SerlSacConfig
+from .configuration_serl_sac import SerlSacConfig
 from .optimizer import GroupControl
 from .own_checkpoint import require_harmless_files, require_sound_weights
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
@@ -64,7 +67,8 @@ class SerlSacPolicy(PreTrainedPolicy):
         super().__init__(config)
         self.config: SerlSacConfig = config
         self._dataset_meta = dataset_meta
-        checkpoint = self._adopt_act(config) if config.act_path else None
+        source = dataset_meta.repo_id if dataset_meta else "the environment"
+        checkpoint = adopt_act(config, source) if config.act_path else None
         config.validate_features()
         require(
             config.horizon <= config.act.chunk_size,
@@ -200,61 +204,24 @@ class SerlSacPolicy(PreTrainedPolicy):
             card.text += f"\n\n## Evidence\n\n{evidence_text(self._learner.best_policy)}\n"
         return card
 
-    def _adopt_act(self, config: SerlSacConfig) -> ActCheckpoint:
-        """Take architecture and features over from the ACT checkpoint, after comparing them with the dataset's."""
-        assert config.act_path is not None
-        require(
-            config.pretrained_path is None,
-            "policy.act_path", config.act_path, "nothing when training goes on from a serl_sac checkpoint",
-            "The checkpoint already contains ACT: remove --policy.act_path.",
-        )  # fmt: skip
-        checkpoint = load_act_checkpoint(config.act_path)
-        for name in ("input_features", "output_features"):
-            theirs, ours = getattr(checkpoint.config, name), getattr(config, name) or {}
-            wrong = [
-                f"'{key}': ACT has {feature.type.value}{tuple(feature.shape)}, the dataset "
-                + (f"{ours[key].type.value}{tuple(ours[key].shape)}" if key in ours else "lacks it")
-                for key, feature in theirs.items()
-                if ours and (key not in ours or tuple(ours[key].shape) != tuple(feature.shape))
-            ]
-            if wrong:
-                source = self._dataset_meta.repo_id if self._dataset_meta else "the environment"
-                raise ValueError(
-                    f"policy.act_path={config.act_path!r} does not fit {source}: {'; '.join(wrong)}. "
-                    "Use the dataset that ACT was trained on, or one with the same features."
-                )
-            setattr(config, name, theirs)
-        config.act = ActArchitecture.of(checkpoint.config)
-        config.act_source, config.act_path = config.act_path, None
-        return checkpoint
-
     def _initialise(self, checkpoint: ActCheckpoint | None, dataset_stats: Statistics | None) -> None:
         """Fill in what a saved checkpoint would contain: ACT's weights and statistics, the action box."""
-        own = _as_tensors(dataset_stats) or (checkpoint.statistics if checkpoint else {})
+        statistics, dataset = _as_tensors(dataset_stats), None
+        if self._dataset_meta is not None:
+            dataset = open_dataset(self._dataset_meta.repo_id, self._dataset_meta.root)
+            vectors = [key for key, feature in (self.config.input_features or {}).items() if feature.type is not FeatureType.VISUAL]
+            statistics = checked_statistics(statistics, dataset, [ACTION, *vectors])
         if checkpoint is not None:
-            self.agent.act.load_act_weights(checkpoint.weights)
-            self.agent.act.set_statistics(checkpoint.statistics, checkpoint.eps)
-        else:
-            logging.warning(
-                "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
-                "a trained ACT; consider --policy.actor.edit_scale=2, so that the edits reach the whole action range."
-            )
-            self.config.act_source = FRESH_ACT
-            if own:
-                self.agent.act.set_statistics(own)
-        if not own:
+            begin_as_act(self, checkpoint, statistics, dataset)
             return
-        require(
-            {"min", "max"} <= own.get(ACTION, {}).keys(),
-            "dataset_stats['action']", sorted(own.get(ACTION, {})), "the statistics 'min' and 'max'", "Recompute the dataset's statistics.",
-        )  # fmt: skip
-        self.agent.box.set_from_range(
-            own[ACTION]["min"].flatten(),
-            own[ACTION]["max"].flatten(),
-            self.config.action_margin,
-            self.config.action_range_floor,
+        logging.warning(
+            "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
+            "a trained ACT; consider --policy.actor.edit_scale=2, so that the edits reach the whole action range."
         )
-        self.agent.features.set_statistics(own)
+        self.config.act_source = FRESH_ACT
+        if statistics:
+            self.agent.act.set_statistics(statistics)
+            set_box(self.agent, statistics)
 
     def _make_learner(self, batch: dict[str, Tensor]) -> "Learner":
         from ..online.learner import Learner

@@ -1,0 +1,57 @@
+"""ACT as its owner runs it: LeRobot's policy class, loaded by LeRobot, between the processors that were saved with it."""
+
+import contextlib
+import io
+from collections.abc import Mapping
+
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.factory import make_pre_post_processors
+from torch import Tensor
+
+from ..checkpoint.files import CONFIG
+from ..checkpoint.processor_files import DEVICE
+from .act_checkpoint import ActCheckpoint
+
+
+class Owner:
+    """Only for checkpoints that :func:`.load_act_checkpoint` has read: LeRobot's loader runs what their files name.
+
+    Args:
+        checkpoint: where ACT is.
+        device: to run on.
+
+    Raises:
+        ValueError, OSError, RuntimeError: LeRobot does not load it.
+    """
+
+    def __init__(self, checkpoint: ActCheckpoint, device: str) -> None:
+        place = str(checkpoint.files.require(CONFIG).parent)  # of the Hub's files those that were looked at, in its cache
+        with contextlib.redirect_stdout(io.StringIO()):  # LeRobot prints that it loads
+            config = PreTrainedConfig.from_pretrained(place)
+            if type(config) is not ACTConfig:
+                raise ValueError(f"LeRobot reads {place} as {type(config).__name__}")
+            config.device, config.pretrained_backbone_weights = device, None  # the checkpoint has the backbone's weights
+            self.policy = ACTPolicy.from_pretrained(place, config=config).eval()
+            here = {DEVICE: {"device": device}}
+            self.before, self.after = make_pre_post_processors(
+                config,
+                pretrained_path=place,
+                preprocessor_overrides=here if DEVICE in checkpoint.processors.before else {},
+                postprocessor_overrides={DEVICE: {"device": "cpu"}} if DEVICE in checkpoint.processors.after else {},
+            )
+
+        self._names = {inner: outer for outer, inner in checkpoint.processors.renames.items()}
+
+    def prepared(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the network gets of raw inputs ``(B, ...)`` by ACT's names for them."""
+        prepared: dict[str, Tensor] = self.before({self._names.get(key, key): value for key, value in inputs.items()})
+        return prepared
+
+    @torch.no_grad()
+    def plan(self, inputs: Mapping[str, Tensor], steps: int) -> Tensor:
+        """The raw actions ``(B, steps, D)`` that ACT plans, on the CPU."""
+        planned: Tensor = self.after(self.policy.predict_action_chunk(self.prepared(inputs))[:, :steps])
+        return planned.float().cpu()

@@ -1,0 +1,94 @@
+"""At its beginning the policy is ACT as its owner runs it: measured on the dataset, and an error where it is not."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from torch import Tensor
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from ..networks.act_base import ActBase
+from ..replay.opening import explained
+from .owner import Owner
+
+MOST_OBSERVATIONS = 200
+# A full-size ACT with two cameras takes a second for an observation on one core: the last batch begins before this.
+LONGEST_S = 10.0
+_BATCH = 5
+
+
+@dataclass(frozen=True, eq=False)
+class StepZero:
+    """What ACT plans for observations of a dataset.
+
+    Attributes:
+        plan: ``(N, h, D)`` raw actions of our ACT.
+        owners: the same of the owner's; None where LeRobot does not load it.
+        first: some of the observations, raw, ``(B, ...)``.
+    """
+
+    plan: Tensor
+    owners: Tensor | None
+    first: Mapping[str, Tensor]
+
+    def difference(self, executed: Tensor, span: Tensor) -> Tensor:
+        """``(D,)`` the largest difference of ``executed``, of the first or all observations, from the owner's plan, in shares of ``span``."""
+        wanted = self.plan if self.owners is None else self.owners
+        return ((executed - wanted[: len(executed)]).abs() / span).amax((0, 1))
+
+
+def observe(act: ActBase, owner: Owner | None, dataset: LeRobotDataset, steps: int) -> StepZero:
+    """Show both some observations, drawn from all of the dataset.
+
+    Args:
+        act: ours, on the device of its owner's.
+        steps: of each plan.
+    """
+    device = next(act.buffers()).device
+    plans: list[Tensor] = []
+    owners: list[Tensor] = []
+    first: Mapping[str, Tensor] = {}
+    started_s = time.monotonic()
+    for batch in _batches(dataset, list(act.sources.values())):
+        here = {key: value.to(device) for key, value in batch.items()}
+        plans.append(act(here, steps)[0].cpu())
+        if owner is not None:
+            owners.append(owner.plan({key: here[source] for key, source in act.sources.items()}, steps))
+        first = first or batch
+        if time.monotonic() - started_s > LONGEST_S:
+            break
+    return StepZero(torch.cat(plans), torch.cat(owners) if owner is not None else None, first)
+
+
+def reason(act: ActBase, owner: Owner, step_zero: StepZero) -> str:
+    """Where ours and the owner's part, in words: the first input that is prepared otherwise, else the action, else the network."""
+    device = next(act.buffers()).device
+    inputs = {key: step_zero.first[source].to(device) for key, source in act.sources.items()}
+    prepared = owner.prepared(inputs)
+    for key, value in inputs.items():
+        if key not in prepared or _off(act.normalize(key, value), prepared[key]):
+            return f"the pre-processor gives ACT another '{key}' than serl_sac does"
+    normalised = owner.policy.predict_action_chunk(prepared)
+    if _off(act.unnormalize(normalised), owner.after(normalised).to(device)):
+        return "the post-processor makes other actions of ACT's output than serl_sac does"
+    return "the network's output differs"
+
+
+def _off(ours: Tensor, theirs: Tensor) -> bool:
+    return not torch.allclose(ours.float(), theirs.float(), rtol=1e-4, atol=1e-4 * max(float(theirs.abs().max()), 1e-12))
+
+
+def _batches(dataset: LeRobotDataset, keys: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Raw observations, as LeRobot gives them, in an order that has no order: whatever is looked at is a sample of all."""
+    indices = np.random.default_rng(0).permutation(len(dataset))[:MOST_OBSERVATIONS]
+    with tqdm(total=len(indices), desc="Step 0: serl_sac beside ACT", unit="observation", delay=3, leave=False) as bar:
+        for start in range(0, len(indices), _BATCH):
+            chosen = indices[start : start + _BATCH]
+            with explained(dataset.root):
+                frames = [dataset[int(index)] for index in chosen]
+            yield {key: default_collate([frame[key] for frame in frames]).float() for key in keys}
+            bar.update(len(chosen))

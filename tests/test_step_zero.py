@@ -1,0 +1,189 @@
+"""At step 0 the policy is what the owner of ACT runs, whatever the saved processors say; or it is refused in a sentence."""
+
+import json
+import logging
+import re
+
+import pytest
+import torch
+from lerobot.configs import PreTrainedConfig
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.policies.act.modeling_act import ACTPolicy
+from lerobot.policies.factory import make_pre_post_processors
+from owned_act import ACTION, REPO, STATE, adopted, own_act, own_dataset
+from poisoned_checkpoints import edit_step
+from safetensors.torch import load_file, save_file
+
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+
+PRE, POST = "policy_preprocessor.json", "policy_postprocessor.json"
+FRONT = "observation.images.front"
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory):
+    """Datasets: plain, with a camera, of a fifth of the range, with columns that ACT does not use."""
+    root = tmp_path_factory.mktemp("own")
+    own_dataset(root / "plain")
+    own_dataset(root / "camera", ("front",))
+    own_dataset(root / "few", scale=0.2)
+    own_dataset(root / "more", velocity=4, effort=4)
+    return root
+
+
+def largest_difference(policy, act, root):
+    """Between the policy and the owner's ACT, each after a reset, over all frames of the dataset, in shares of each action's range."""
+    owner = ACTPolicy.from_pretrained(act).eval()
+    before, after = make_pre_post_processors(owner.config, pretrained_path=str(act))
+    dataset, off = LeRobotDataset(REPO, root=root), 0.0
+    actions = torch.stack([dataset[i][ACTION] for i in range(len(dataset))])
+    span = actions.amax(0) - actions.amin(0)
+    for index in range(0, len(dataset), 7):
+        frame = {key: value for key, value in dataset[index].items() if key.startswith("observation.")}
+        owner.reset()
+        policy.reset()
+        wanted = after(owner.select_action(before(dict(frame))))
+        got = policy.select_action({key: value.unsqueeze(0) for key, value in frame.items()})
+        off = max(off, float(((wanted - got).abs() / span).max()))
+    return off
+
+
+def statistics_of(act, file, change):
+    path = next(act.glob(f"{file.removesuffix('.json')}_step_*.safetensors"))
+    tensors = load_file(path)
+    save_file({key: change(key, value) for key, value in tensors.items()}, path)
+
+
+def to_radians(act):
+    statistics_of(act, POST, lambda key, value: value * torch.pi / 180 if key.startswith("action.") else value)
+
+
+def other_mapping(act):
+    config = json.loads((act / "config.json").read_text())
+    config["normalization_mapping"]["STATE"] = "MIN_MAX"
+    (act / "config.json").write_text(json.dumps(config))
+
+
+def normalizer(**changes):
+    def edit(act):
+        config = json.loads((act / PRE).read_text())["steps"][3]["config"]
+        edit_step(act, 3, config={**config, **changes})
+
+    return edit
+
+
+def without_statistics(act):
+    path = next(act.glob("policy_preprocessor_step_*.safetensors"))
+    save_file({key: value for key, value in load_file(path).items() if not key.startswith(f"{STATE}.")}, path)
+
+
+def no_features_after(act):
+    config = json.loads((act / POST).read_text())["steps"][0]["config"]
+    edit_step(act, 0, POST, config={**config, "features": {}})
+
+
+PROCESSORS = {
+    "the post-processor has statistics of its own": to_radians,
+    "config.json says another mode": other_mapping,
+    "the pre-processor leaves inputs alone": normalizer(normalize_observation_keys=["observation.environment_state"]),
+    "modes of the pre-processor only": normalizer(norm_map={"STATE": "MIN_MAX", "ENV": "QUANTILES", "ACTION": "MEAN_STD"}),
+    "a type without a mode": normalizer(norm_map={"STATE": "MEAN_STD"}),
+    "a large eps": normalizer(eps=0.5),
+    "an input without statistics": without_statistics,
+    "the action is not among the features": no_features_after,
+}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_the_saved_processors_decide(tmp_path, roots, name, caplog):
+    own_act(act := tmp_path / "act", root := roots / "plain", gain=3.0)
+    plain = adopted(act, root)
+    PROCESSORS[name](act)
+    with caplog.at_level(logging.INFO):
+        policy = adopted(act, root)
+    assert largest_difference(policy, act, root) < 1e-5
+    assert re.search(r"Step 0 is ACT: on 60 observations of owner/pick .* by at most \d\.\de-\d\d of", caplog.text)
+    if name not in ("the action is not among the features", "config.json says another mode"):  # LeRobot does not look at these
+        assert largest_difference(plain, act, root) > 0.01
+    policy.save_pretrained(tmp_path / "serl")
+    assert largest_difference(SerlSacPolicy.from_pretrained(tmp_path / "serl"), act, root) < 1e-5
+
+
+def test_a_plain_checkpoint_needs_no_modes_of_its_own(tmp_path, roots):
+    own_act(tmp_path / "act", roots / "camera")
+    policy = adopted(tmp_path / "act", roots / "camera")
+    assert policy.config.act.feature_modes == {}
+    assert policy.config.act_rename_map == {}
+    assert largest_difference(policy, tmp_path / "act", roots / "camera") < 1e-5
+
+
+def test_the_box_contains_what_act_does(tmp_path, roots):
+    own_act(tmp_path / "act", roots / "plain", gain=20.0)
+    policy = adopted(tmp_path / "act", roots / "few")
+    assert largest_difference(policy, tmp_path / "act", roots / "few") < 1e-4
+    numbers = torch.stack([frame for frame in LeRobotDataset(REPO, root=roots / "plain").hf_dataset[ACTION]])
+    low, high = policy.agent.box.unnormalize(torch.tensor(-1.0)), policy.agent.box.unnormalize(torch.tensor(1.0))
+    assert (low < numbers.amin(0)).all(), "ACT's own demonstrations"
+    assert (high > numbers.amax(0)).all()
+
+
+def test_a_box_that_clips_act_is_refused(tmp_path, roots, monkeypatch):
+    own_act(tmp_path / "act", roots / "plain", gain=20.0)
+    monkeypatch.setattr("lerobot_serl.policy.adoption._range_of", lambda action: None)
+    monkeypatch.setattr("lerobot_serl.networks.action_space.ActionBox.set_from_range", half_the_box)
+    with pytest.raises(ValueError, match=r"differs from ACT as its owner runs it by [\d.]+ of the range of action entry \d \('\w+.pos'\)"):
+        adopted(tmp_path / "act", roots / "plain")
+
+
+def half_the_box(box, minimum, maximum, margin, floor):
+    box.middle.copy_((maximum + minimum) / 2)
+    box.half_width.copy_((maximum - minimum) / 4)
+
+
+def test_ranges_come_from_the_numbers_and_not_from_stats_json(tmp_path, roots, caplog):
+    own_dataset(root := tmp_path / "stale")
+    path = root / "meta" / "stats.json"
+    statistics = json.loads(path.read_text())
+    own_act(tmp_path / "act", root, gain=3.0)
+    fresh = adopted(tmp_path / "act", root).agent
+    for name in ("min", "max"):
+        statistics[ACTION][name] = [0.3 * value for value in statistics[ACTION][name]]
+    statistics[STATE]["mean"] = [value + 40 for value in statistics[STATE]["mean"]]
+    path.write_text(json.dumps(statistics))
+    with caplog.at_level(logging.WARNING):
+        agent = adopted(tmp_path / "act", root).agent
+    assert "meta/stats.json of owner/pick does not fit its 'action': its 'min' of entry 0 is" in caplog.text
+    assert "does not fit its 'observation.state': its 'mean' of entry 0 is" in caplog.text
+    torch.testing.assert_close(agent.box.half_width, fresh.box.half_width)
+    torch.testing.assert_close(agent.features.mean, fresh.features.mean)
+
+
+def test_columns_that_act_does_not_use_are_not_needed(tmp_path, roots):
+    own_act(act := tmp_path / "act", roots / "more")
+    policy = adopted(act, roots / "plain")
+    assert list(policy.config.input_features) == [STATE, "observation.environment_state"]
+    assert largest_difference(policy, act, roots / "plain") < 1e-5
+
+
+@pytest.mark.parametrize("tolerance", [1e-4, 3.0])
+def test_another_policy_than_the_owners_is_refused_unless_it_is_accepted(tmp_path, roots, monkeypatch, tolerance):
+    own_act(act := tmp_path / "act", roots / "plain", gain=3.0)
+    monkeypatch.setattr("lerobot_serl.networks.act_base.ActBase._shift_of", lambda self, key: 1.0)
+    if tolerance == 3.0:
+        policy = adopted(act, roots / "plain", act_tolerance=tolerance)
+        policy.save_pretrained(tmp_path / "serl")
+        assert PreTrainedConfig.from_pretrained(tmp_path / "serl").act_tolerance == 3.0
+    else:
+        words = (
+            r"by [\d.]+ of the range .*expected at most 0.0001: the pre-processor gives ACT another 'observation.state' .*act_tolerance=\d"
+        )
+        with pytest.raises(ValueError, match=words):
+            adopted(act, roots / "plain")
+
+
+def test_what_lerobot_does_not_run_is_not_measured_and_says_so(tmp_path, roots, caplog):
+    own_act(act := tmp_path / "act", roots / "plain")
+    (act / POST).unlink()
+    with caplog.at_level(logging.INFO):
+        adopted(act, roots / "plain")
+    assert f"Step 0 is not measured, since LeRobot itself does not run {act} (" in caplog.text
