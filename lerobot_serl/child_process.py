@@ -1,7 +1,11 @@
 """How this package starts other Python processes."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+# Set in the processes that this package starts.
+STARTED = "LEROBOT_SERL_STARTED"
 
 
 def module_command(module: str, *arguments: str) -> Sequence[str]:
@@ -11,3 +15,8 @@ def module_command(module: str, *arguments: str) -> Sequence[str]:
     Python's own.
     """
     return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def child_environment() -> Mapping[str, str]:
+    """Of such a process: this one's, and that we started it."""
+    return {**os.environ, STARTED: "1"}

@@ -80,12 +80,12 @@ def test_a_signal_after_the_decision_to_save_waits_for_the_next_update(tmp_path,
     """It ended without a checkpoint: the signal had come after LeRobot was told to save, or not to, and before that was noted."""
     run, signals = Run(tmp_path), [signal.SIGTERM]
 
-    def last_step(loop):
+    def steps_left(loop):
         if signals:
             signal.raise_signal(signals.pop())
-        return False
+        return 9
 
-    monkeypatch.setattr(TrainLoop, "last_step", property(last_step))
+    monkeypatch.setattr(TrainLoop, "steps_left", property(steps_left))
     with pytest.raises(SystemExit):
         run.train({}, step=3)
     assert [step for step, _ in run.saved] == [5]

@@ -75,9 +75,9 @@ class RunJournal:
         """Time for which an update was held up by an episode that came in."""
         self._longest_intake_s = max(self._longest_intake_s, seconds)
 
-    def write_if_due(self, gauges: Mapping[str, float]) -> None:
-        """Write a row of averages and the momentary ``gauges``, if the period is over."""
-        if not self.due:
+    def write_if_due(self, gauges: Mapping[str, float], last: bool = False) -> None:
+        """Write a row of averages and the momentary ``gauges``, if the period is over, or the run."""
+        if not (self.due or last):
             return
         now, updates = time.perf_counter(), int(self._progress.updates.item())
         row = {name: total / self._counts[name] for name, total in self._sums.items()} | dict(gauges)

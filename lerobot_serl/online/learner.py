@@ -206,7 +206,7 @@ class Learner:
     def _write_metrics(self) -> None:
         counters = {name: int(getattr(self.progress, name).item()) for name in ("skipped_updates", "alarms", "rollbacks")}
         sizes = {"buffer_steps": len(self.online), "demo_steps": len(self.demonstrations)}
-        self.journal.write_if_due({**sizes, "lead_steps": self.progress.lead_steps, **counters})
+        self.journal.write_if_due({**sizes, "lead_steps": self.progress.lead_steps, **counters}, last=self.stopping.last_step)
 
     def _sample(self) -> Batch:
         size = self.config.batch_size

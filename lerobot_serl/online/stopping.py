@@ -43,6 +43,11 @@ class Stopping:
         """Whether the stop was asked for by SIGTERM: whoever restarts a service or a machine sends it. Ctrl-C ends the session."""
         return self._code == 128 + signal.SIGTERM
 
+    @property
+    def last_step(self) -> bool:
+        """Whether LeRobot makes no more steps after the one in progress."""
+        return self._loop is not None and self._loop.steps_left <= 1
+
     def ask(self, reason: str) -> None:
         """Stop with an error.
 
@@ -58,7 +63,7 @@ class Stopping:
             self._loop.stepped()
             if asked:
                 self._loop.save_after_this_step()
-            if self._loop.last_step:
+            if self._loop.steps_left <= 0:
                 self._release()  # the loop ends, and saves, by itself
         self._saved = asked
 

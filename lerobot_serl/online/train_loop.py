@@ -1,6 +1,7 @@
 """LeRobot's training loop, as a policy inside it sees it."""
 
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -32,14 +33,16 @@ class TrainLoop:
 
     @classmethod
     def find(cls) -> Self | None:
-        """The loop that this call comes from; None outside ``lerobot-train``."""
-        frame = sys._getframe()
-        while frame is not None:
-            config, step = frame.f_locals.get("cfg"), frame.f_locals.get("step")
-            if isinstance(config, TrainPipelineConfig) and isinstance(step, int):
-                return cls(config, step)
-            frame = frame.f_back  # type: ignore[assignment]
+        """The loop that this call comes from; None outside ``lerobot-train``, and before it makes steps."""
+        for found in _callers():
+            if isinstance(step := found.get("step"), int):
+                return cls(found["cfg"], step)
         return None
+
+    @staticmethod
+    def command() -> TrainPipelineConfig | None:
+        """What ``lerobot-train``, which this call comes from, was asked for; None outside it."""
+        return next((found["cfg"] for found in _callers()), None)
 
     @property
     def output_dir(self) -> Path:
@@ -52,9 +55,9 @@ class TrainLoop:
         self._config.save_pretrained(directory)
 
     @property
-    def last_step(self) -> bool:
-        """Whether LeRobot makes no more steps."""
-        return self._step >= self._config.steps
+    def steps_left(self) -> int:
+        """Steps that LeRobot has not made yet."""
+        return self._config.steps - self._step
 
     @property
     def saves(self) -> bool:
@@ -87,3 +90,12 @@ class TrainLoop:
     @property
     def _checkpoint(self) -> Path:
         return get_step_checkpoint_dir(self.output_dir, self._config.steps, self._step)
+
+
+def _callers() -> Iterator[Mapping[str, Any]]:
+    """The local variables of callers that have LeRobot's configuration of a training run, the nearest first."""
+    frame = sys._getframe()
+    while frame is not None:
+        if isinstance(frame.f_locals.get("cfg"), TrainPipelineConfig):
+            yield frame.f_locals
+        frame = frame.f_back  # type: ignore[assignment]

@@ -15,7 +15,7 @@ from ..networks.act_base import Statistics
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig
 from .owner import Owner
-from .step_zero import StepZero, observe, reason
+from .step_zero import StepZero, exactly, observe, reason
 from .validation import require
 
 if TYPE_CHECKING:
@@ -110,11 +110,12 @@ def begin_as_act(policy: "SerlSacPolicy", checkpoint: ActCheckpoint, statistics:
         set_box(agent, statistics, _range_of(own[ACTION]))
         return
     policy.to(config.device)
-    owner = _owner(checkpoint, str(config.device))
-    step_zero = observe(agent.act, owner, dataset, config.horizon)
-    plan = step_zero.plan if step_zero.owners is None else step_zero.owners
-    set_box(agent, statistics, _range_of(own[ACTION]), (plan.amin((0, 1)), plan.amax((0, 1))))
-    _require_act(policy, owner, step_zero, dataset)
+    with exactly():
+        owner = _owner(checkpoint, str(config.device))
+        step_zero = observe(agent.act, owner, dataset, config.horizon)
+        plan = step_zero.plan if step_zero.owners is None else step_zero.owners
+        set_box(agent, statistics, _range_of(own[ACTION]), (plan.amin((0, 1)), plan.amax((0, 1))))
+        _require_act(policy, owner, step_zero, dataset)
 
 
 def set_box(agent: "EditAgent", statistics: Statistics, *more: tuple[Tensor, Tensor] | None) -> None:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from huggingface_hub import ModelCard
-from lerobot.configs import FeatureType, parser
+from lerobot.configs import FeatureType
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from ..networks.act_base import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
+from ..online.disk import checkpoint_bytes, require_room
 from ..online.progress import Progress
 from ..online.train_loop import TrainLoop
 from ..replay.opening import open_dataset
@@ -28,6 +29,7 @@ from .optimizer import GroupControl
 from .own_checkpoint import require_harmless_files, require_sound_weights
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
 from .processor_serl_sac import make_serl_sac_pre_post_processors
+from .train_command import check_train_command
 from .validation import require
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class SerlSacPolicy(PreTrainedPolicy):
         super().__init__(config)
         self.config: SerlSacConfig = config
         self._dataset_meta = dataset_meta
+        if dataset_meta is not None and (command := TrainLoop.command()) is not None:
+            check_train_command(command, bool(config.image_features), config.batch_size)
         source = dataset_meta.repo_id if dataset_meta else "the environment"
         checkpoint = adopt_act(config, source) if config.act_path else None
         config.validate_features()
@@ -156,7 +160,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         The first call in training builds the replay memory and, online, starts the server.
         """
         if self._learner is None:
-            self._learner = self._make_learner(batch)
+            self._learner = self._make_learner()
         return self._learner.loss()
 
     def update(self) -> None:
@@ -172,11 +176,16 @@ class SerlSacPolicy(PreTrainedPolicy):
         elif save_directory.name != MODEL:
             self._save_best(save_directory, learner.best_policy)
         else:
+            require_room(save_directory, self._checkpoint_bytes)
             mark_unfinished(save_directory.parent)
             super()._save_pretrained(save_directory, state_dict=state_dict)
             learner.save(save_directory)
             best = learner.best_policy
             write_best(save_directory.parent, best, lambda directory: self._save_best(directory, best, whole=True))
+
+    @property
+    def _checkpoint_bytes(self) -> int:
+        return checkpoint_bytes(self.state_dict().values(), (p for p in self.parameters() if p.requires_grad))
 
     def _save_best(self, directory: Path, best: "BestPolicy", whole: bool = False) -> None:
         """The weights that the evidence favours, in a policy that acts as ACT if they are not known to be better.
@@ -223,28 +232,13 @@ class SerlSacPolicy(PreTrainedPolicy):
             self.agent.act.set_statistics(statistics)
             set_box(self.agent, statistics)
 
-    def _make_learner(self, batch: dict[str, Tensor]) -> "Learner":
+    def _make_learner(self) -> "Learner":
         from ..online.learner import Learner
 
         if self._dataset_meta is None:
             raise RuntimeError("serl_sac learns inside lerobot-train, which passes the dataset: policy was created without one.")
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise RuntimeError("serl_sac learns in one process; start lerobot-train without several accelerate processes.")
-        require(
-            parser.parse_arg("dataset.episodes") is None,
-            "dataset.episodes", parser.parse_arg("dataset.episodes"), "nothing: LeRobot does not tell the policy which episodes it chose",
-            "Make a dataset of those episodes with lerobot-edit-dataset --operation.type=split.",
-        )  # fmt: skip
-        require(
-            parser.parse_arg("eval_steps") in (None, "0"),
-            "eval_steps", parser.parse_arg("eval_steps"), "0: reinforcement learning has no loss on held-out frames", "Remove --eval_steps.",
-        )  # fmt: skip
-        size = len(next(value for value in batch.values() if isinstance(value, Tensor)))
-        if size > 1:
-            logging.warning(
-                f"--batch_size={size} only costs time: reinforcement learning draws its own batches of --policy.batch_size="
-                f"{self.config.batch_size} from the replay memory. Use --batch_size=1 --num_workers=0."
-            )
+        if (loop := TrainLoop.find()) is not None and loop.saves:
+            require_room(loop.output_dir, self._checkpoint_bytes)
         return Learner(self.agent, self.config, self.progress, self._dataset_meta, self._controls)
 
 

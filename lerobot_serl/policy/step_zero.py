@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,18 @@ MOST_OBSERVATIONS = 200
 # A full-size ACT with two cameras takes a second for an observation on one core: the last batch begins before this.
 LONGEST_S = 10.0
 _BATCH = 5
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Both sides compute the same sums while this is on: a GPU otherwise rounds products to ten bits, and times several ways to do them."""
+    rounds = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = rounds
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from ..child_process import module_command
+from ..child_process import child_environment, module_command
 from ..transport import WAITS_FOR_THE_ROBOT
 from .live_view import live_line
 from .recipe import Recipe
@@ -113,6 +113,7 @@ def _start(name: str, command: Sequence[str], log_dir: Path) -> _Child:
             stdout=handle,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            env=child_environment(),
         )
     return _Child(name, process, log)
 

@@ -24,6 +24,7 @@ from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.one_line import shorten_torchcodec
 from lerobot_serl.secure_channel import require_address
 from lerobot_serl.setting_error import checks_settings
 from lerobot_serl.stock_hardware import register_stock_hardware
@@ -181,6 +182,7 @@ def main() -> None:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # the terminal has gone; nohup means to go on
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     register_stock_hardware()
+    shorten_torchcodec()
     register_third_party_plugins()
     sys.exit(run())
 

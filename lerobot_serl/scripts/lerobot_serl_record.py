@@ -19,6 +19,7 @@ from lerobot.utils.import_utils import register_third_party_plugins
 from lerobot.utils.utils import init_logging
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.one_line import shorten_torchcodec
 from lerobot_serl.setting_error import checks_settings
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def record(cfg: RecordExpertConfig) -> None:
 def main() -> None:
     """Entry point of `lerobot-serl-record`; exits with status 1 and one line where the flags cannot be met."""
     init_logging()
+    shorten_torchcodec()
     register_third_party_plugins()
     try:
         record()

@@ -1,0 +1,74 @@
+"""Flags of ``lerobot-train`` that people try first and that mean nothing to ``serl_sac``: a sentence before LeRobot's own text."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS = ("lerobot-train", "lerobot_train.py")
+_OF_ACT = ("chunk_size", "n_action_steps", "n_obs_steps", "temporal_ensemble_coeff", "vision_backbone", "dim_model", "use_vae")
+# Of the fields of serl_sac that ACT does not have, those that stand in commands.
+_OURS = (
+    "horizon",
+    "act_path",
+    "batch_size",
+    "discount",
+    "features",
+    "utd",
+    "actor.",
+    "critic.",
+    "online.",
+    "startup.",
+    "guard.",
+    "act_alone",
+)
+_LARGEST_JSON = 1024 * 1024
+
+
+def hints(argv: Sequence[str]) -> list[str]:
+    """What to say about a command line.
+
+    Args:
+        argv: the program's name, and its arguments.
+    """
+    if not argv or Path(argv[0]).name not in COMMANDS:
+        return []
+    given = _given(argv[1:])
+    ours = given.get("policy.type") == "serl_sac"
+    said = []
+    for name in _OF_ACT:
+        if ours and f"policy.{name}" in given:
+            said.append(
+                f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path. How many steps of a chunk are executed before the "
+                "policy looks again is --policy.horizon."
+            )
+    path = given.get("policy.path")
+    meant = ours or any(name.startswith(f"policy.{own}") for name in given for own in _OURS)
+    if path is not None and meant and _type_at(path) == "act":
+        said.append(
+            f"--policy.path={path} is an ACT, which lerobot-train would train on by imitation. To improve it with serl_sac: "
+            f"--policy.type=serl_sac --policy.act_path={path}"
+        )
+    return said
+
+
+def _given(arguments: Sequence[str]) -> dict[str, str]:
+    """Flag -> value, of ``--flag=value`` and ``--flag value``."""
+    given = {}
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            given[name] = value if equals else following
+    return given
+
+
+def _type_at(place: str) -> str | None:
+    """The policy's type in a local checkpoint's ``config.json``; None: there is none that can be read."""
+    path = Path(place).expanduser() / "config.json"
+    try:
+        if path.stat().st_size > _LARGEST_JSON:
+            return None
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = document.get("type") if isinstance(document, dict) else None
+    return kind if isinstance(kind, str) else None

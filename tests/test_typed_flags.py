@@ -1,0 +1,45 @@
+"""What people type first is answered before LeRobot's own text."""
+
+import json
+
+import pytest
+
+from lerobot_serl.typed_flags import hints
+
+
+@pytest.fixture
+def act(tmp_path):
+    (tmp_path / "act").mkdir()
+    (tmp_path / "act" / "config.json").write_text(json.dumps({"type": "act"}))
+    return tmp_path / "act"
+
+
+@pytest.mark.parametrize("flags", [
+    ["--policy.type=serl_sac", "--policy.path={act}"], ["--policy.path={act}", "--policy.horizon=5"],
+    ["--policy.path", "{act}", "--policy.online.repo_id", "you/on"],
+])  # fmt: skip
+def test_the_path_of_an_act_is_answered_with_the_flags_that_are_meant(act, flags):
+    (hint,) = hints(["/usr/bin/lerobot-train", *(flag.format(act=act) for flag in flags)])
+    assert hint.endswith(f"--policy.type=serl_sac --policy.act_path={act}")
+
+
+@pytest.mark.parametrize("name", ["n_action_steps", "chunk_size", "temporal_ensemble_coeff"])
+def test_what_comes_with_act_is_said(name):
+    (hint,) = hints(["lerobot-train", "--policy.type=serl_sac", f"--policy.{name}=50"])
+    assert hint.startswith(f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path.")
+    assert "--policy.horizon" in hint
+
+
+@pytest.mark.parametrize("argv", [
+    [], ["lerobot-eval", "--policy.type=serl_sac", "--policy.n_action_steps=5"], ["lerobot-train", "--policy.type=act", "--policy.chunk_size=5"],
+    ["lerobot-train", "--policy.path={act}", "--steps=5"], ["lerobot-train", "--policy.path={act}/none", "--policy.horizon=5"],
+    ["lerobot-train", "--policy.type=serl_sac", "--policy.act_path={act}", "--policy.horizon=5"], ["lerobot-train", "--policy.path"],
+])  # fmt: skip
+def test_nothing_is_said_of_what_is_right_or_somebody_elses(act, argv):
+    assert hints([argument.format(act=act) for argument in argv]) == []
+
+
+@pytest.mark.parametrize("text", ["[", "[]", '{"type": 3}', "{}", ""])
+def test_a_damaged_config_is_lerobots_affair(act, text):
+    (act / "config.json").write_text(text)
+    assert hints(["lerobot-train", f"--policy.path={act}", "--policy.horizon=5"]) == []
