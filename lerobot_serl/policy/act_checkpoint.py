@@ -1,22 +1,28 @@
 """Reading a LeRobot ACT checkpoint: architecture, weights, and the statistics it was trained with. Nothing in it is run."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import draccus
 import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, MissingFileError, directory_of, may_be_hub_id
+from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, MissingFileError
+from ..checkpoint.place import locate, may_be_hub_id, way_on
 from ..checkpoint.processor_files import NEUTRAL, NORMALIZER, POSTPROCESSOR, PREPROCESSOR, RENAMES, UNNORMALIZER, SavedStep, read_steps
 from ..checkpoint.tensor_file import UNUSED, require_fit
-from ..message_header import MessageError
+from ..message_header import MessageError, TensorClaim
 from ..networks.act_base import STATISTICS_OF_MODE, ActBase
+from .act_config import read_act_config
+from .act_weights import ActWeights
+from .adapter import AdaptedWeights, is_adapter
 from .configuration_serl_sac import ActArchitecture
+from .old_statistics import EPS as OLD_EPS
+from .old_statistics import old_statistics
 
 FLAG = "policy.act_path"
 _NOT_USED = "model.vae_encoder"  # serves ACT's own training only
@@ -42,7 +48,7 @@ class ActCheckpoint:
 
 
 def load_act_checkpoint(path: str) -> ActCheckpoint:
-    """Read a local directory or a Hub id.
+    """Read a local place (:func:`~lerobot_serl.checkpoint.place.locate`) or a Hub id, of any version of LeRobot.
 
     Raises:
         FileNotFoundError: no checkpoint there, or not a whole one.
@@ -50,21 +56,24 @@ def load_act_checkpoint(path: str) -> ActCheckpoint:
             normalisation that LeRobot's ACT uses.
     """
     files = _files(path)
-    config = _config(files)
+    config = read_act_config(files)
     statistics, eps = _statistics(files, config)
-    _require_fit(files, config)
-    return ActCheckpoint(config, files.tensors(WEIGHTS), statistics, eps)
+    weights = AdaptedWeights(files) if is_adapter(files, config.use_peft) else ActWeights(files)
+    _require_fit(files, config, weights.claims)
+    return ActCheckpoint(config, weights.tensors(), statistics, eps)
 
 
 def _files(path: str) -> CheckpointFiles:
     """Looks for the checkpoint; a run's or a checkpoint's directory is accepted too."""
-    directory = directory_of(path)
+    located = locate(path)
+    directory = None if located is None else located.directory
     remedy = f"Copy the checkpoint again, or train ACT again; `lerobot-serl-doctor {directory or path}` looks at all of its files."
     files = CheckpointFiles(path, directory, FLAG, remedy)
+    if located is not None and located.words:
+        logging.warning(f"{FLAG}={path!r}: {located.words}.")
     if directory is None and not may_be_hub_id(path):
         raise FileNotFoundError(
-            f"{FLAG}={path!r}: no {CONFIG} in this directory or in pretrained_model/ below it. "
-            "Expected a LeRobot ACT checkpoint, for example outputs/train/act/checkpoints/last/pretrained_model."
+            f"{FLAG}={path!r}: no {CONFIG} in this directory, in pretrained_model/ or in a checkpoint below it. {way_on(path)}"
         )
     try:
         found, words = files.find(CONFIG) is not None, f"no {CONFIG}"
@@ -80,25 +89,8 @@ def _files(path: str) -> CheckpointFiles:
     return files
 
 
-def _config(files: CheckpointFiles) -> ACTConfig:
-    document = files.json(CONFIG)
-    kind = document.pop("type", None)
-    if kind != "act":
-        remedy = "Use --policy.path= to train on from a serl_sac checkpoint." if kind == "serl_sac" else "Train ACT first."
-        raise ValueError(f"{FLAG}={files.place!r}: the checkpoint is of type {str(kind)[:100]!r}, expected 'act'. {remedy}")
-    try:
-        config = draccus.decode(ACTConfig, document)
-        config.validate_features()
-        if config.action_feature is None:
-            raise ValueError(f"no output feature named '{ACTION}'")
-    except Exception as error:  # whatever it stumbles over
-        raise files.error(CONFIG, f"not a configuration of LeRobot's ACT ({type(error).__name__}: {error})") from error
-    return config
-
-
-def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
+def _require_fit(files: CheckpointFiles, config: ACTConfig, claims: Mapping[str, TensorClaim]) -> None:
     """Compare the weights' names, shapes and dtypes with the network that ``config.json`` describes, before any of it takes memory."""
-    claims = files.claims(WEIGHTS)
     if config.n_encoder_layers + config.n_decoder_layers > len(claims):
         raise files.error(CONFIG, f"describes more layers than {WEIGHTS} has tensors, {len(claims)}")
     try:
@@ -119,6 +111,8 @@ def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
 
 
 def _statistics(files: CheckpointFiles, config: ACTConfig) -> tuple[dict[str, dict[str, Tensor]], float]:
+    if (old := old_statistics(files, config)) is not None:
+        return old, OLD_EPS
     try:
         step, last = _normalizer(files, PREPROCESSOR, NORMALIZER), _normalizer(files, POSTPROCESSOR, UNNORMALIZER)
         missing = PREPROCESSOR if step is None else ""
@@ -126,8 +120,8 @@ def _statistics(files: CheckpointFiles, config: ACTConfig) -> tuple[dict[str, di
         step, missing = None, str(error)
     if step is None:
         raise ValueError(
-            f"{FLAG}={files.place!r}: normalisation statistics missing ({missing}). Copy the whole checkpoint again. Checkpoints of LeRobot "
-            "before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."
+            f"{FLAG}={files.place!r}: normalisation statistics missing ({missing}), and none lie in {WEIGHTS}, where LeRobot before 0.4 kept "
+            "them. Copy the whole checkpoint again."
         )
     assert config.input_features
     assert config.output_features
