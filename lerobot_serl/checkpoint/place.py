@@ -10,6 +10,7 @@ from .files import ADAPTER_WEIGHTS, CONFIG, WEIGHTS
 MODEL, CHECKPOINTS, LAST, TRAINING_STATE = "pretrained_model", "checkpoints", "last", "training_state"
 _MOST_NAMED = 3
 _MOST_LOOKED_AT = 1000
+_EXPECTED = "Expected a LeRobot ACT checkpoint, for example outputs/train/act/checkpoints/last/pretrained_model."
 _FILES = (".json", ".safetensors")
 
 
@@ -67,14 +68,13 @@ def way_on(place: str | Path) -> str:
     if "://" in text:
         return f"That is an address: give the Hub id, such as '{'/'.join(text.rstrip('/').split('/')[3:5]) or 'you/act'}'."
     if not os.path.exists(root):
-        above = next((directory for directory in root.parents if directory.exists()), None)
-        near = None if above is None or above in (Path(), Path("/")) else locate(above)
-        words = f"{root} does not exist" if near is None else f"{root} does not exist, but {near.directory} does"
-        return f"{words}; a checkpoint inside a Hub repository has to be downloaded first."
+        above = next((directory for directory in root.parents if directory.exists()), Path())
+        near = None if above in (Path(), Path("/")) else locate(above)
+        return f"{root} does not exist. {_EXPECTED}" if near is None else f"{root} does not exist, but {near.directory} does."
     models = list(_models_below(root))
     if models:
         return f"Below it are {', '.join(str(model) for model in models)}: choose one."
-    return "Expected a LeRobot ACT checkpoint, for example outputs/train/act/checkpoints/last/pretrained_model."
+    return _EXPECTED
 
 
 def _expanded(place: str | Path) -> Path:

@@ -19,11 +19,11 @@ from lerobot.configs.rewards import RewardModelConfig
 from lerobot.processor import ProcessorStep
 from lerobot.utils.import_utils import register_third_party_plugins
 
+from ..checkpoint.act_weights import holds_old_statistics
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
+from ..checkpoint.oldest_config import is_oldest
 from ..checkpoint.processor_files import LOADS_MODELS, POSTPROCESSOR, PREPROCESSOR, SavedStep, origin_of, read_steps
 from ..message_header import TensorClaim
-from ..policy.act_config import is_oldest
-from ..policy.old_statistics import holds_old_statistics
 from .finding import MOST_NAMED, CannotCheckError, Finding, note, ok, problem
 
 PATTERNS = ["*.json", "*.safetensors"]

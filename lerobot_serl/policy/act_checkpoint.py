@@ -11,6 +11,7 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
+from ..checkpoint.act_weights import ActWeights
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, MissingFileError
 from ..checkpoint.place import locate, may_be_hub_id, way_on
 from ..checkpoint.processor_files import NEUTRAL, NORMALIZER, POSTPROCESSOR, PREPROCESSOR, RENAMES, UNNORMALIZER, SavedStep, read_steps
@@ -18,7 +19,6 @@ from ..checkpoint.tensor_file import UNUSED, require_fit
 from ..message_header import MessageError, TensorClaim
 from ..networks.act_base import STATISTICS_OF_MODE, ActBase
 from .act_config import read_act_config
-from .act_weights import ActWeights
 from .adapter import AdaptedWeights, is_adapter
 from .configuration_serl_sac import ActArchitecture
 from .old_statistics import EPS as OLD_EPS

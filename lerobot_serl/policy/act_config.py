@@ -1,21 +1,19 @@
 """``config.json`` of a LeRobot ACT checkpoint of any version, as LeRobot's configuration of today. Nothing that it names is imported."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import draccus
 import lerobot
-from lerobot.configs import FeatureType
 from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
+from lerobot.utils.constants import ACTION
 
 from ..checkpoint.files import CONFIG, CheckpointFiles
+from ..checkpoint.oldest_config import is_oldest, translated
+from ..message_header import MessageError
+from ..words import printable
 
-# What LeRobot before 0.1 (January 2025) wrote, in the place of features, their types and one mode for each type.
-_SHAPES, _MODES = ("input_shapes", "output_shapes"), ("input_normalization_modes", "output_normalization_modes")
-_CAMERA = "observation.image"
 _LONGEST_VALUE = 60
 
 
@@ -30,7 +28,10 @@ def read_act_config(files: CheckpointFiles) -> ACTConfig:
     """
     document = files.json(CONFIG)
     if is_oldest(document):
-        document = {"type": "act", **_translated(files, document)}
+        try:
+            document = {"type": "act", **translated(document)}
+        except MessageError as error:
+            raise files.error(CONFIG, str(error)) from error
     kind = document.pop("type", None)
     if kind != "act":
         raise ValueError(f"{files.flag}={files.place!r}: {_of_another_type(kind)}")
@@ -43,11 +44,6 @@ def read_act_config(files: CheckpointFiles) -> ACTConfig:
     except Exception as error:  # whatever it stumbles over
         raise files.error(CONFIG, f"not a configuration of LeRobot's ACT ({type(error).__name__}: {error})") from error
     return config
-
-
-def is_oldest(document: Mapping[str, Any]) -> bool:
-    """Whether LeRobot before 0.1 wrote it, of ACT: without a type, with shapes and normalisation modes by key."""
-    return "type" not in document and "chunk_size" in document and all(isinstance(document.get(name), dict) for name in (*_SHAPES, *_MODES))
 
 
 def execution_note(config: ACTConfig, horizon: int) -> str | None:
@@ -90,35 +86,4 @@ def _leave_out_unknown(files: CheckpointFiles, document: dict[str, Any]) -> None
             f"{'this field' if len(on) == 1 else 'these fields'}; update LeRobot, or set to null what does not change how ACT acts",
         )
     if unknown:
-        logging.warning(f"{files.place}: {CONFIG} has fields that {where}; they are off, and ignored: {', '.join(unknown)}.")
-
-
-def _translated(files: CheckpointFiles, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document of LeRobot before 0.1, in today's terms. Inputs that ACT did not use in spite of their shapes are left out."""
-    others = {name: value for name, value in document.items() if name not in (*_SHAPES, *_MODES)}
-    modes, mapping = {**document[_MODES[0]], **document[_MODES[1]]}, dict[str, str]()
-    translated: list[dict[str, Any]] = []
-    for shapes in (document[name] for name in _SHAPES):
-        translated.append({})
-        for key, shape in shapes.items():
-            if (kind := _type_of(key)) is None:
-                continue
-            mode = str(modes.get(key, "identity")).upper()
-            if mapping.setdefault(kind.value, mode) != mode:
-                raise files.error(
-                    CONFIG, f"of LeRobot before 0.1: '{key}' is normalised as {mode}, others of its kind as {mapping[kind.value]}"
-                )
-            translated[-1][key] = {"type": kind.value, "shape": shape}
-    if OBS_ENV_STATE not in translated[0] and not any(key.startswith(_CAMERA) for key in translated[0]):
-        raise files.error(
-            CONFIG,
-            f"of LeRobot before 0.1 (no 'type', shapes in '{_SHAPES[0]}'), and names neither a camera nor '{OBS_ENV_STATE}' there, which ACT "
-            "needs; give the checkpoint as it was saved",
-        )
-    return {**others, "input_features": translated[0], "output_features": translated[1], "normalization_mapping": mapping}
-
-
-def _type_of(key: str) -> FeatureType | None:
-    if key.startswith(_CAMERA):
-        return FeatureType.VISUAL
-    return {OBS_STATE: FeatureType.STATE, OBS_ENV_STATE: FeatureType.ENV, ACTION: FeatureType.ACTION}.get(key)
+        logging.warning(f"{files.place}: {CONFIG} has fields that {where}; they are off, and ignored: {printable(', '.join(unknown))}.")

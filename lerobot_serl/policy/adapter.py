@@ -7,13 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ..checkpoint.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS, CheckpointFiles
+from ..checkpoint.act_weights import ActWeights, plain_name
+from ..checkpoint.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS, CheckpointFiles, MissingFileError
 from ..checkpoint.place import directory_of, may_be_hub_id
 from ..message_header import TensorClaim
-from .act_weights import ActWeights, plain_name
 
 _PREFIX = "base_model.model."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+# PyTorch's attention takes the weight of this module and never calls it, so what LoRA adds there has no effect, in training neither.
+_NEVER_CALLED = "attn.out_proj"
 _OFF: tuple[object, ...] = (None, False, 0, "", [], {})
 # Settings of LoRA under which the merged weight is another than W + B A * scale, or the weights underneath are not the base's.
 _CHANGE_THE_SUM = (
@@ -65,7 +67,7 @@ class AdaptedWeights:
         """
         tensors, own = self._base.tensors(), self.files.tensors(ADAPTER_WEIGHTS)
         for plain, name in self._names.items():
-            if plain.endswith(_UP):
+            if plain.endswith((_UP, f"{_NEVER_CALLED}{_DOWN}")):
                 continue
             if not plain.endswith(_DOWN):
                 tensors[plain] = own[name]
@@ -106,6 +108,8 @@ def _rank_and_scale(files: CheckpointFiles, settings: Mapping[str, Any]) -> tupl
     changing = [f"{name}={str(settings[name])[:60]!r}" for name in _CHANGE_THE_SUM if settings.get(name) not in _OFF]
     if settings.get("init_lora_weights", True) not in _PLAIN_STARTS:
         changing.append(f"init_lora_weights={str(settings['init_lora_weights'])[:60]!r}")
+    if settings.get("bias", "none") != "none":
+        changing.append(f"bias={str(settings['bias'])[:60]!r}")
     if kind != "LORA" or changing:
         what = f"an adapter of type {str(kind)[:60]!r}" if kind != "LORA" else f"LoRA with {', '.join(changing)}"
         raise files.error(ADAPTER_CONFIG, f"{what}, expected plain LoRA, which is merged here. {_MERGE}")
@@ -123,10 +127,11 @@ def _base(files: CheckpointFiles, settings: Mapping[str, Any]) -> ActWeights:
     words = f"its base checkpoint {name[:200]!r}, which {ADAPTER_CONFIG} names, "
     if directory is None and not may_be_hub_id(name):
         raise files.error(ADAPTER_CONFIG, f"{words}is not here: put it there, or write where it is. {_MERGE}")
-    logging.info(f"{files.place}: {words}is read from {directory or 'the Hub'}, and the adapter merged into it.")
+    logging.info(f"{files.place}: {words}is read {'from the Hub' if directory is None else 'here'}, and the adapter merged into it.")
     base = CheckpointFiles(name, directory, f"{files.flag}={files.place!r}: base_model_name_or_path", files.remedy, {"revision": revision})
     try:
         return ActWeights(base)
     except OSError as error:
-        flaw = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        missing = isinstance(error, MissingFileError)
+        flaw = f"no {WEIGHTS} there" if missing else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         raise files.error(ADAPTER_CONFIG, f"{words}is neither here nor to be had from the Hub ({flaw}). {_MERGE}") from error

@@ -10,24 +10,12 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from torch import Tensor
 
+from ..checkpoint.act_weights import ActWeights, holds_old_statistics
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointFiles
-from ..checkpoint.processor_files import POSTPROCESSOR, PREPROCESSOR
 from ..networks.act_base import STATISTICS_OF_MODE
-from .act_weights import ActWeights
 
 EPS = 1e-8  # LeRobot's at that time
 _INPUTS, _OUTPUTS, _TARGETS = "normalize_inputs", "unnormalize_outputs", "normalize_targets"
-
-
-def holds_old_statistics(files: CheckpointFiles) -> bool:
-    """Whether the statistics of a checkpoint lie in its weights. Where it has processors, these are what LeRobot runs.
-
-    Raises:
-        CheckpointError: the weights are damaged.
-    """
-    if any(files.find(name) is not None for name in (PREPROCESSOR, POSTPROCESSOR)) or files.find(WEIGHTS) is None:
-        return False
-    return bool(ActWeights(files).statistics)
 
 
 def old_statistics(files: CheckpointFiles, config: ACTConfig) -> dict[str, dict[str, Tensor]] | None:

@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
-from ..checkpoint.files import WEIGHTS, CheckpointFiles
 from ..message_header import TensorClaim
+from .files import WEIGHTS, CheckpointFiles
+from .processor_files import POSTPROCESSOR, PREPROCESSOR
 
 # torch.compile, DistributedDataParallel, FSDP and activation checkpointing put a module of this name around another.
 _WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -61,3 +62,14 @@ def plain_name(name: str) -> str:
     """The name that a tensor has in LeRobot's ACT of today."""
     plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
     return _RENAMED.get(plain, plain)
+
+
+def holds_old_statistics(files: CheckpointFiles) -> bool:
+    """Whether the statistics of a checkpoint lie in its weights. Where it has processors, these are what LeRobot runs.
+
+    Raises:
+        CheckpointError: the weights are damaged.
+    """
+    if any(files.find(name) is not None for name in (PREPROCESSOR, POSTPROCESSOR)) or files.find(WEIGHTS) is None:
+        return False
+    return bool(ActWeights(files).statistics)
