@@ -108,5 +108,5 @@ def _children(directory: Path) -> list[Path]:
     try:
         with os.scandir(directory) as entries:
             return [Path(entry.path) for _, entry in zip(range(_MOST_LOOKED_AT), entries, strict=False) if entry.is_dir()]
-    except OSError:  # no directory, or one that may not be read
+    except (OSError, ValueError):  # no directory, one that may not be read, or no name of any
         return []
