@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 from act_checkpoints import save_act, small_act_config
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from odd_checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, edit_config, save_adapter
+from poisoned_checkpoints import STARTS, witnessed
 from safetensors.torch import load_file, save_file
 
 from lerobot_serl.policy.act_checkpoint import load_act_checkpoint
@@ -111,3 +114,42 @@ def test_what_cannot_be_merged_is_refused_in_one_sentence(base, tmp_path, name):
     assert "\n" not in str(caught.value)
     if "expected plain LoRA" in str(caught.value) or "base checkpoint" in str(caught.value):
         assert "model.merge_and_unload().save_pretrained(DIR)" in str(caught.value)
+
+
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats(allow_nan=False) | st.sampled_from(["LORA", "os.system", "\x1b"])
+)
+JSON = LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.text(max_size=4), LEAVES, max_size=2)
+PLACES = st.sampled_from(
+    ["BASE", "LORA", "../base", "~", "", "/", "\0", "x" * 5000, "someone/act", "\x1b[2J", "https://huggingface.co/a/b"]
+)
+
+
+def test_a_hundred_random_settings_run_nothing(tmp_path):
+    base, lora = tmp_path / "base", tmp_path / "lora"
+    save_act(base, small_act_config(0))
+    save_adapter(base, lora, {LINEAR: 4})
+    whole = json.loads((lora / ADAPTER_CONFIG).read_text())
+    counts = {"taken": 0, "refused": 0}
+    names = st.sampled_from([*whole, "trainable_token_indices", "auto_mapping"])
+
+    @settings(max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(names, JSON, max_size=2), st.just("BASE") | PLACES)
+    def examine(changes, place):
+        place = {"BASE": str(base), "LORA": str(lora)}.get(place, place)
+        (lora / ADAPTER_CONFIG).write_text(json.dumps({**whole, "base_model_name_or_path": place, **changes}))
+        refusal = None
+        with witnessed() as seen:
+            try:
+                load_act_checkpoint(str(lora))
+            except (ValueError, FileNotFoundError) as error:
+                refusal = str(error)
+        assert not [event for event in seen if event[0] in STARTS]
+        assert not [path for event, path in seen if event == "open" and path.endswith((".pkl", ".bin", ".pt"))]
+        counts["taken" if refusal is None else "refused"] += 1
+        if refusal is not None:
+            assert refusal.startswith(f"policy.act_path={str(lora)!r}: ")
+            assert refusal.isprintable()
+
+    examine()
+    assert min(counts.values()) > 15, counts
