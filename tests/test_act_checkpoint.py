@@ -75,11 +75,13 @@ def test_the_checkpoint_may_disappear_once_it_is_embedded(tmp_path):
     assert SerlSacPolicy.from_pretrained(tmp_path / "serl").config.act_source == str(tmp_path / "act")
 
 
-def test_a_checkpoint_without_any_processors_is_told_how_to_migrate(tmp_path):
+def test_a_checkpoint_without_any_statistics_is_told_where_they_should_be(tmp_path):
     save_act(tmp_path, small_act_config(0))
     for path in tmp_path.glob("policy_*"):
         path.unlink()
-    with pytest.raises(ValueError, match="migrate_policy_normalization"):
+    with pytest.raises(
+        ValueError, match=r"missing \(policy_preprocessor.json\), and none lie in model.safetensors, where LeRobot before 0.4 kept"
+    ):
         load_act_checkpoint(str(tmp_path))
 
 

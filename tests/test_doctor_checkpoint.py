@@ -13,10 +13,12 @@ from broken_datasets import doctor, tree
 from lerobot.processor import DeviceProcessorStep, ProcessorStepRegistry
 from lerobot.rewards.classifier.configuration_classifier import RewardClassifierConfig
 from lerobot.rewards.classifier.processor_classifier import make_classifier_processor
+from odd_checkpoints import edit_config, make_oldest, rename_tensors, save_adapter, save_old_act
 from poisoned_checkpoints import STARTS, edit_step, poison, witnessed
 from safetensors.torch import load_file, save_file
 
 from lerobot_serl import SerlSacConfig
+from lerobot_serl.policy.act_checkpoint import load_act_checkpoint
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.processor_serl_sac import make_serl_sac_pre_post_processors
 
@@ -187,3 +189,72 @@ def test_what_cannot_be_checked(act, tmp_path, capsys, monkeypatch):
     os.mkdir(tmp_path / "data")
     status, said = doctor("data", capsys=capsys)
     assert (status, "expected the directory of a LeRobotDataset" in said.err) == (2, True)
+
+
+ODD = {
+    "statistics in the weights": lambda act: save_old_act(act, *old_statistics_of(small_act_config(0))),
+    "before 0.1": lambda act: (save_old_act(act, *old_statistics_of(small_act_config(0))), make_oldest(act)),
+    "compiled": lambda act: rename_tensors(act, lambda name: f"_orig_mod.{name}"),
+    "a newer configuration": lambda act: edit_config(act, lambda document: document.update(rtc_config=None)),
+}
+
+
+def old_statistics_of(config):
+    statistics = statistics_for(config)
+    return config, statistics, statistics, statistics
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_what_act_path_takes_is_not_called_damaged(act, kind, capsys):
+    if "before" in kind or "statistics" in kind:
+        for path in act.glob("policy_*"):
+            path.unlink()
+    ODD[kind](act)
+    load_act_checkpoint(str(act))
+    status, said = doctor(act, capsys=capsys)
+    assert status == 0, said.out
+    assert "ok      config.json: a policy of type 'act'" in said.out
+    assert ("model.safetensors holds the normalisation statistics, as LeRobot before 0.4 wrote them" in said.out) == (
+        kind not in ("compiled", "a newer configuration")
+    )
+
+
+def test_an_adapter_is_sound_if_its_base_is_there(sources, tmp_path, capsys):
+    base = shutil.copytree(sources / "act", tmp_path / "base")
+    save_adapter(base, tmp_path / "lora", {"model.encoder.layers.0.linear1": 4})
+    status, said = doctor(tmp_path / "lora", capsys=capsys)
+    assert status == 0, said.out
+    assert "adapter_model.safetensors: 2 tensors" in said.out
+    shutil.rmtree(base)
+    status, said = doctor(tmp_path / "lora", capsys=capsys)
+    assert status == 1
+    assert "which adapter_config.json names, is not here" in said.out
+
+
+def test_old_statistics_that_were_never_filled_are_a_problem(act, capsys):
+    for path in act.glob("policy_*"):
+        path.unlink()
+    save_old_act(act, *old_statistics_of(small_act_config(0)))
+    tensors = load_file(act / WEIGHTS)
+    tensors["normalize_inputs.buffer_observation_state.mean"].fill_(torch.inf)
+    save_file(tensors, act / WEIGHTS)
+    status, said = doctor(act, capsys=capsys)
+    assert status == 1
+    assert "problem" in said.out
+    assert "'normalize_inputs.buffer_observation_state.mean'" in said.out
+
+
+@pytest.mark.parametrize("place", ["config.json", "model.safetensors"])
+def test_a_file_of_the_checkpoint_may_be_given(act, place, capsys):
+    status, said = doctor(act / place, capsys=capsys)
+    assert status == 0, said.err
+
+
+def test_which_checkpoint_of_a_run_without_last_was_looked_at_is_said(sources, tmp_path, capsys):
+    for step in ("000100", "000200"):
+        shutil.copytree(sources / "act", tmp_path / "run" / "checkpoints" / step / "pretrained_model")
+    status, said = doctor(tmp_path / "run", capsys=capsys)
+    assert status == 0, said.err
+    assert (
+        f"note    {tmp_path}/run/checkpoints has no 'last': its newest checkpoint is taken, {tmp_path}/run/checkpoints/000200" in said.out
+    )

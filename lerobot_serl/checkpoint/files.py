@@ -13,9 +13,10 @@ from torch import Tensor
 
 from ..message_header import MessageError, TensorClaim, strict_json
 from ..words import printable
-from .tensor_file import claims_of, claims_of_finite, load_finite
+from .tensor_file import claims_of, claims_of_finite, load_finite, load_one
 
 CONFIG, WEIGHTS = CONFIG_NAME, SAFETENSORS_SINGLE_FILE
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # of PEFT
 LARGEST_JSON = 1024 * 1024
 LARGEST_STATE = 64 * 1024 * 1024
 _LONGEST_WORDS = 600
@@ -27,20 +28,6 @@ class CheckpointError(ValueError):
 
 class MissingFileError(FileNotFoundError, CheckpointError):
     """A file of a checkpoint is not there; the message names place, file and remedy."""
-
-
-def directory_of(place: str | Path) -> Path | None:
-    """The directory that holds the model of a checkpoint; a checkpoint's directory and a run's are accepted too. None: no such place."""
-    root = Path(place).expanduser()
-    for candidate in (root, root / "pretrained_model", root / "checkpoints" / "last" / "pretrained_model"):
-        if any(os.path.lexists(candidate / name) for name in (CONFIG, WEIGHTS)):
-            return candidate
-    return None
-
-
-def may_be_hub_id(place: str | Path) -> bool:
-    """``owner/name``, and nothing of that name is here."""
-    return str(place).count("/") == 1 and not str(place).startswith((".", "/", "~")) and not Path(place).exists()
 
 
 @dataclass(frozen=True)
@@ -132,6 +119,14 @@ class CheckpointFiles:
             CheckpointError, OSError: as :meth:`check_tensors`.
         """
         return self._read(name, largest, lambda path: load_finite(path, features))
+
+    def tensor(self, name: str, tensor: str) -> Tensor:
+        """One tensor of a safetensors file, whatever numbers it holds.
+
+        Raises:
+            CheckpointError, OSError: as :meth:`claims`; there is no such tensor.
+        """
+        return self._read(name, None, lambda path: load_one(path, tensor))
 
     def _read[T](self, name: str, largest: int | None, reader: Callable[[Path], T]) -> T:
         path = self.require(name)

@@ -44,6 +44,21 @@ def load_finite(path: Path, features: Collection[str] | None = None) -> dict[str
     return tensors
 
 
+def load_one(path: Path, name: str) -> Tensor:
+    """One tensor, whatever numbers it holds.
+
+    Raises:
+        MessageError: see :func:`claims_of`; or there is no tensor of that name.
+    """
+    claims_of(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
+    except SafetensorError as error:
+        raise MessageError(str(error)) from error
+    return tensor
+
+
 def claims_of_finite(path: Path) -> dict[str, TensorClaim]:
     """As :func:`claims_of`, after a look at every number, one tensor at a time.
 

@@ -19,7 +19,9 @@ from lerobot.configs.rewards import RewardModelConfig
 from lerobot.processor import ProcessorStep
 from lerobot.utils.import_utils import register_third_party_plugins
 
+from ..checkpoint.act_weights import holds_old_statistics
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
+from ..checkpoint.oldest_config import is_oldest
 from ..checkpoint.processor_files import LOADS_MODELS, POSTPROCESSOR, PREPROCESSOR, SavedStep, origin_of, read_steps
 from ..message_header import TensorClaim
 from .finding import MOST_NAMED, CannotCheckError, Finding, note, ok, problem
@@ -58,7 +60,7 @@ def examine_checkpoint(directory: Path) -> tuple[str | None, list[Finding]]:
     register_third_party_plugins()
     files = CheckpointFiles(str(directory), directory, "checkpoint", "Copy the checkpoint again, from somebody you trust.")
     kind, findings = _configuration(files)
-    findings += _processors(files, kind)
+    findings += _old_statistics() if kind == "act" and _has_old_statistics(files) else _processors(files, kind)
     findings += _weights(files)
     findings += _further_files([path.name + ("/" if path.is_dir() else "") for path in sorted(directory.iterdir())])
     return kind, findings
@@ -69,7 +71,7 @@ def _configuration(files: CheckpointFiles) -> tuple[str | None, list[Finding]]:
         document = files.json(CONFIG)
     except CheckpointError as error:
         return None, [problem(str(error))]
-    kind = document.get("type")
+    kind = "act" if is_oldest(document) else document.get("type")
     policies, rewards = PreTrainedConfig.get_known_choices(), RewardModelConfig.get_known_choices()
     if not isinstance(kind, str) or kind not in {**policies, **rewards}:
         return None, [problem(f"{CONFIG} names the type {str(kind)[:100]!r}, which neither LeRobot nor an installed plugin has")]
@@ -88,6 +90,18 @@ def _configuration(files: CheckpointFiles) -> tuple[str | None, list[Finding]]:
 
 
 _CODE = "LeRobot loads it too, in some types with the Python code that lies beside it"
+
+
+def _has_old_statistics(files: CheckpointFiles) -> bool:
+    try:
+        return holds_old_statistics(files)
+    except CheckpointError:  # the weights are looked at below
+        return False
+
+
+def _old_statistics() -> list[Finding]:
+    words = f"{WEIGHTS} holds the normalisation statistics, as LeRobot before 0.4 wrote them"
+    return [ok(f"{words}; --policy.act_path takes them from there, LeRobot's own loader of today does not")]
 
 
 def _processors(files: CheckpointFiles, kind: str | None) -> Iterator[Finding]:

@@ -1,21 +1,26 @@
 """Reading a LeRobot ACT checkpoint: architecture, weights, and the statistics it was trained with. Nothing in it is run."""
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import draccus
 import torch
-from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
+from lerobot.configs import NormalizationMode
 from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 from torch import Tensor
 
-from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles, directory_of, may_be_hub_id
+from ..checkpoint.act_weights import ActWeights
+from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
+from ..checkpoint.place import locate, may_be_hub_id, way_on
 from ..checkpoint.processor_files import PREPROCESSOR
 from ..checkpoint.tensor_file import UNUSED, require_fit
-from ..message_header import MessageError
+from ..message_header import MessageError, TensorClaim
 from ..networks.act_base import ActBase
+from .act_config import read_act_config
 from .act_processors import ActProcessors, read_act_processors
+from .adapter import AdaptedWeights, is_adapter
 from .configuration_serl_sac import ActArchitecture
+from .old_statistics import old_processors
 
 FLAG = "policy.act_path"
 _NOT_USED = "model.vae_encoder"  # serves ACT's own training only
@@ -47,7 +52,7 @@ class ActCheckpoint:
 
 
 def load_act_checkpoint(path: str) -> ActCheckpoint:
-    """Read a local directory or a Hub id.
+    """Read a local place (:func:`~lerobot_serl.checkpoint.place.locate`) or a Hub id, of any version of LeRobot.
 
     Raises:
         FileNotFoundError: no checkpoint there, or not a whole one.
@@ -55,26 +60,29 @@ def load_act_checkpoint(path: str) -> ActCheckpoint:
             normalisation that LeRobot's ACT uses.
     """
     files = _files(path)
-    config = _config(files)
-    processors = read_act_processors(files, config)
+    config = read_act_config(files)
+    processors = read_act_processors(files, config) or old_processors(files, config)
     if processors is None:
         raise ValueError(
-            f"{FLAG}={files.place!r}: normalisation statistics missing ({PREPROCESSOR}). Copy the whole checkpoint again. Checkpoints of LeRobot "
-            "before 0.4 keep them elsewhere: migrate them with LeRobot's migrate_policy_normalization."
+            f"{FLAG}={files.place!r}: normalisation statistics missing ({PREPROCESSOR}), and none lie in {WEIGHTS}, where LeRobot before 0.4 kept "
+            "them. Copy the whole checkpoint again."
         )
-    _require_fit(files, config)
-    return ActCheckpoint(config, files.tensors(WEIGHTS), processors, files)
+    weights = AdaptedWeights(files) if is_adapter(files, config.use_peft) else ActWeights(files)
+    _require_fit(files, config, weights.claims)
+    return ActCheckpoint(config, weights.tensors(), processors, files)
 
 
 def _files(path: str) -> CheckpointFiles:
     """Looks for the checkpoint; a run's or a checkpoint's directory is accepted too."""
-    directory = directory_of(path)
+    located = locate(path)
+    directory = None if located is None else located.directory
     remedy = f"Copy the checkpoint again, or train ACT again; `lerobot-serl-doctor {directory or path}` looks at all of its files."
     files = CheckpointFiles(path, directory, FLAG, remedy)
+    if located is not None and located.words:
+        logging.warning(f"{FLAG}={path!r}: {located.words}.")
     if directory is None and not may_be_hub_id(path):
         raise FileNotFoundError(
-            f"{FLAG}={path!r}: no {CONFIG} in this directory or in pretrained_model/ below it. "
-            "Expected a LeRobot ACT checkpoint, for example outputs/train/act/checkpoints/last/pretrained_model."
+            f"{FLAG}={path!r}: no {CONFIG} in this directory, in pretrained_model/ or in a checkpoint below it. {way_on(path)}"
         )
     try:
         found, words = files.find(CONFIG) is not None, f"no {CONFIG}"
@@ -90,31 +98,8 @@ def _files(path: str) -> CheckpointFiles:
     return files
 
 
-def _config(files: CheckpointFiles) -> ACTConfig:
-    document = files.json(CONFIG)
-    kind = document.pop("type", None)
-    if kind != "act":
-        remedy = "Use --policy.path= to train on from a serl_sac checkpoint." if kind == "serl_sac" else "Train ACT first."
-        raise ValueError(f"{FLAG}={files.place!r}: the checkpoint is of type {str(kind)[:100]!r}, expected 'act'. {remedy}")
-    try:
-        config = draccus.decode(ACTConfig, document)
-        config.input_features = {key: feature for key, feature in (config.input_features or {}).items() if _is_used(key, feature)}
-        config.validate_features()
-        if config.action_feature is None:
-            raise ValueError(f"no output feature named '{ACTION}'")
-    except Exception as error:  # whatever it stumbles over
-        raise files.error(CONFIG, f"not a configuration of LeRobot's ACT ({type(error).__name__}: {error})") from error
-    return config
-
-
-def _is_used(key: str, feature: PolicyFeature) -> bool:
-    """LeRobot's ACT normalises every input, and looks at these only."""
-    return feature.type is FeatureType.VISUAL or (feature.type, key) in ((FeatureType.STATE, OBS_STATE), (FeatureType.ENV, OBS_ENV_STATE))
-
-
-def _require_fit(files: CheckpointFiles, config: ACTConfig) -> None:
+def _require_fit(files: CheckpointFiles, config: ACTConfig, claims: Mapping[str, TensorClaim]) -> None:
     """Compare the weights' names, shapes and dtypes with the network that ``config.json`` describes, before any of it takes memory."""
-    claims = files.claims(WEIGHTS)
     if config.n_encoder_layers + config.n_decoder_layers > len(claims):
         raise files.error(CONFIG, f"describes more layers than {WEIGHTS} has tensors, {len(claims)}")
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..networks.act_base import Statistics
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
+from .act_config import execution_note
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig
 from .owner import Owner
 from .step_zero import StepZero, exactly, observe, reason
@@ -53,6 +54,8 @@ def adopt_act(config: SerlSacConfig, source: str) -> ActCheckpoint:
     config.act = ActArchitecture.of(checkpoint.config)
     config.act.feature_modes = checkpoint.feature_modes
     config.act_source, config.act_path = config.act_path, None
+    if (note := execution_note(checkpoint.config, config.horizon)) is not None:
+        logging.warning(note)
     return checkpoint
 
 

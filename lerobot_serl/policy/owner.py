@@ -35,6 +35,9 @@ class Owner:
                 raise ValueError(f"LeRobot reads {place} as {type(config).__name__}")
             config.device, config.pretrained_backbone_weights = device, None  # the checkpoint has the backbone's weights
             self.policy = ACTPolicy.from_pretrained(place, config=config).eval()
+            # LeRobot leaves random what it does not find under its own names.
+            if other := [name for name, tensor in self.policy.state_dict().items() if not _same(tensor, checkpoint.weights.get(name))]:
+                raise ValueError(f"it finds no tensors for {len(other)} of its own, the first of them {other[0]}")
             here = {DEVICE: {"device": device}}
             self.before, self.after = make_pre_post_processors(
                 config,
@@ -55,3 +58,7 @@ class Owner:
         """The raw actions ``(B, steps, D)`` that ACT plans, on the CPU."""
         planned: Tensor = self.after(self.policy.predict_action_chunk(self.prepared(inputs))[:, :steps])
         return planned.float().cpu()
+
+
+def _same(theirs: Tensor, ours: Tensor | None) -> bool:
+    return ours is not None and torch.equal(theirs.cpu(), ours.to(theirs.dtype))

@@ -98,7 +98,7 @@ def is_checkpoint(path: Path, revision: str | None) -> bool:
     Raises:
         CannotCheckError: the path is no dataset's, and no Hub id.
     """
-    from lerobot_serl.checkpoint.files import directory_of, may_be_hub_id
+    from lerobot_serl.checkpoint.place import directory_of, may_be_hub_id
     from lerobot_serl.doctor.repair import check_path, interrupted
     from lerobot_serl.doctor.surroundings import Surroundings
 
@@ -118,14 +118,18 @@ def run_checkpoint(path: Path, revision: str | None, wanted: bool) -> int:
     Raises:
         CannotCheckError: see there.
     """
-    from lerobot_serl.checkpoint.files import directory_of
+    from lerobot_serl.checkpoint.place import locate
     from lerobot_serl.doctor.checkpoint import examine_checkpoint, fetch
-    from lerobot_serl.doctor.finding import problem
+    from lerobot_serl.doctor.finding import note, problem
 
     if wanted:
         raise CannotCheckError("--repair is for datasets. A damaged checkpoint cannot be repaired: copy it again, or take an earlier one.")
-    directory, findings = (directory_of(path), []) if path.exists() else fetch(str(path), revision)
-    assert directory is not None
+    if path.exists():
+        located = locate(path)
+        assert located is not None
+        directory, findings = located.directory, [note(located.words)] if located.words else []
+    else:
+        directory, findings = fetch(str(path), revision)
     kind, found = examine_checkpoint(directory)
     findings += found
     if not has_problems(findings) and (flaw := _flaw_in_use(directory, kind)):
