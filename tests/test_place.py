@@ -113,6 +113,7 @@ def test_what_is_no_model_is_none(tmp_path):
         "\0",
     ):
         assert locate(place) is None, place
+        assert way_on(f"{place}/below").endswith("last/pretrained_model.")
 
 
 WAYS = {

@@ -68,7 +68,7 @@ def way_on(place: str | Path) -> str:
     if "://" in text:
         return f"That is an address: give the Hub id, such as '{'/'.join(text.rstrip('/').split('/')[3:5]) or 'you/act'}'."
     if not os.path.exists(root):
-        above = next((directory for directory in root.parents if directory.exists()), Path())
+        above = next((directory for directory in root.parents if os.path.exists(directory)), Path())
         near = None if above in (Path(), Path("/")) else locate(above)
         return f"{root} does not exist. {_EXPECTED}" if near is None else f"{root} does not exist, but {near.directory} does."
     models = list(_models_below(root))
