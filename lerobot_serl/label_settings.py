@@ -22,7 +22,7 @@ REWARDS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class LabelSettings:
     """``--policy.labels.*``: how rewards and ends of the demonstrations are understood. Practice is always read as it was recorded."""
 

@@ -9,7 +9,7 @@ from test_labels import columns
 from lerobot_serl.label_settings import AS_RECORDED, ENDS, REWARDS, LabelSettings
 from lerobot_serl.replay.label_rule import decide_rule, success_level, words
 from lerobot_serl.replay.label_table import LabelTable
-from lerobot_serl.replay.labels import REWARD, label_episode
+from lerobot_serl.replay.labels import REWARD, label_episodes
 
 SECOND = {"reward": [0, 0, 0], "success": [0] * 3, "done": [0, 0, 1], "terminated": [0] * 3, "truncated": [0] * 3}
 
@@ -21,7 +21,7 @@ def decide(first, second=None, how=None):
     data = columns(**{name: [*first[name], *second[name]] for name in first})
     spans = [(0, frames[0]), (frames[0], sum(frames))]
     rule = decide_rule(data, spans, "me/data", how or LabelSettings())
-    labels = [label_episode(rule, {name: column[start:stop] for name, column in data.items()}, stop - start) for start, stop in spans]
+    labels = label_episodes(rule, data, spans)
     ends = "".join("T" if one.terminated else "t" if one.truncated else "-" for one in labels)
     return (rule.ends, rule.reward), [one.reward.tolist() for one in labels], ends, rule
 
@@ -242,9 +242,8 @@ def test_no_reward_is_lost_without_a_word(lengths, reward, success, done, termin
     if refusal is not None:
         assert "me/data" in refusal
         return
-    labelled = []
-    for start, stop in spans:
-        labels = label_episode(rule, {name: column[start:stop] for name, column in data.items()}, stop - start)
+    labelled = label_episodes(rule, data, spans)
+    for (start, stop), labels in zip(spans, labelled, strict=True):
         assert labels.steps >= 1
         assert not (labels.terminated and labels.truncated)
         assert labels.terminated or len(labels.reward) == stop - start
@@ -253,8 +252,7 @@ def test_no_reward_is_lost_without_a_word(lengths, reward, success, done, termin
         else:
             assert not labels.reward[:-1].any()
             assert labels.reward[-1] in ((0, 1) if labels.terminated else (0,))
-        labelled.append((start, stop, labels))
-    table = LabelTable.of("me/data", rule, data, labelled)
+    table = LabelTable.of("me/data", rule, data, spans, labelled)
     left = (table.used, table.after, table.last)
     assert table.recorded.frames == sum(part.frames for part in left) == 12
     assert table.recorded.count == sum(part.count for part in left)

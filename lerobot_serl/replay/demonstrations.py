@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,15 @@ from torch import Tensor
 
 from ..label_settings import AUTO, LabelSettings
 from .facts import DemonstrationFacts, gather_facts
-from .label_rule import FLAG, UNLABELLED, decide_rule
+from .label_rule import FLAG, decide_rule
 from .label_table import LabelTable
 from .labels import (
     INTERVENTION,
     LABEL_COLUMNS,
     REWARD,
     LabelRule,
-    Labels,
     label_columns,
-    label_episode,
+    label_episodes,
     pays_once_at_its_end,
     unread_labels,
 )
@@ -75,8 +74,9 @@ class EpisodeReader:
             self._columns[key] = self._columns[key].reshape(-1, *dataset.features[key]["shape"])
         self._labels = label_columns({key: self._columns[key] for key in labels}, dataset.repo_id)
         self.spans = list(_spans(self._columns[EPISODE_INDEX]))
-        self.rule: LabelRule = decide_rule(self._labels, [(span.start, span.stop) for span in self.spans], dataset.repo_id, settings)
-        self._labelled = {span: self._label(span) for span in self.spans}
+        bounds = [(span.start, span.stop) for span in self.spans]
+        self.rule: LabelRule = decide_rule(self._labels, bounds, dataset.repo_id, settings)
+        self._labelled = dict(zip(self.spans, label_episodes(self.rule, self._labels, bounds), strict=True))
         if plausible is None:
             self._refuse_flaws()
             self._refuse_worthless(settings)
@@ -118,12 +118,10 @@ class EpisodeReader:
     @property
     def label_table(self) -> LabelTable:
         """What became of rewards and ends, for people."""
-        labelled = [(span.start, span.stop, labels) for span, labels in self._labelled.items()]
-        rule = self.rule
-        if UNLABELLED in rule.remarks:
-            remedy = f"Leave failures out: {delete_episodes_command(self._dataset, 'NUMBERS')}"
-            rule = replace(rule, remarks=(*rule.remarks, remedy))
-        return LabelTable.of(self._dataset.repo_id, rule, self._labels, labelled, unread_labels(self._dataset.features))
+        name, command = self._dataset.repo_id, delete_episodes_command(self._dataset.repo_id, self._dataset.root, "NUMBERS")
+        bounds = [(span.start, span.stop) for span in self._labelled]
+        unread = unread_labels(self._dataset.features)
+        return LabelTable.of(name, self.rule, self._labels, bounds, list(self._labelled.values()), unread, command)
 
     def read(self, index: int) -> Recording:
         """Decode one episode.
@@ -162,10 +160,6 @@ class EpisodeReader:
         places = [meta.get_data_file_path(episode), *(meta.get_video_file_path(episode, key) for key in meta.video_keys)]
         return [self._dataset.root / place for place in places]
 
-    def _label(self, span: _Span) -> Labels:
-        columns = {key: value[span.start : span.stop] for key, value in self._labels.items()}
-        return label_episode(self.rule, columns, span.stop - span.start)
-
     def _flaw(self, span: _Span, plausible: Plausible) -> str | None:
         columns = {key: value[span.start : span.stop] for key, value in self._columns.items() if value.dtype.kind == "f" and key != REWARD}
         labels = self._labelled[span]
@@ -177,7 +171,7 @@ class EpisodeReader:
             if span.stop - span.start < 2 and not recorded_end:
                 raise ValueError(
                     f"Dataset {self._dataset.repo_id}: episode {span.episode} has {span.stop - span.start} frame; expected at least two. "
-                    f"Remove it: {delete_episodes_command(self._dataset, str(span.episode))}"
+                    f"Remove it: {delete_episodes_command(self._dataset.repo_id, self._dataset.root, str(span.episode))}"
                 )
             if (flaw := self._flaw(span, Plausible())) is not None:
                 raise ValueError(

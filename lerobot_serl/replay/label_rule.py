@@ -7,7 +7,7 @@ import numpy as np
 from ..label_settings import AUTO, ENDS, REWARDS, LabelSettings
 from .labels import DONE, REWARD, SUCCESS, TERMINATED, TRUNCATED, LabelRule
 
-NEEDED = {"terminated": (TERMINATED,), "success": (SUCCESS,), "reward": (REWARD,), "done": (DONE, TRUNCATED)}
+_NEEDED = {"terminated": (TERMINATED,), "success": (SUCCESS,), "reward": (REWARD,), "done": (DONE, TRUNCATED)}
 FLAG = "--policy.labels"
 UNLABELLED = "NO LABELS: every episode counts as a success, ALSO FAILURES if some were kept."
 _SUCCESSES = f"If every episode is a success: {FLAG}.ends=last {FLAG}.reward=success"
@@ -39,7 +39,7 @@ def decide_rule(
     reward = settings.reward
     if reward == "auto":  # all is 0 in a practice of failures, too
         reward = "recorded" if REWARD in said or (REWARD in columns and ends == "terminated" and SUCCESS not in said) else "success"
-    needed = NEEDED.get(ends, ())
+    needed = _NEEDED.get(ends, ())
     if needed and not any(name in columns for name in needed):
         raise _missing(f"ends={ends!r}", " or ".join(needed), columns, dataset)
     if reward == "recorded" and REWARD not in columns:
@@ -55,7 +55,11 @@ def decide_rule(
             "Practice has to pay on the same scale (--reward.source=environment). A robot pays 1 for a success and 0 else: "
             f"{FLAG}.reward=success makes the demonstrations do so too."
         )
-    return LabelRule(ends, reward, settings.shift, np.inf if level is None else level, SUCCESS in said, tuple(remarks))
+    others = [name for name in ENDS if name not in ("auto", ends) and (name not in _NEEDED or said & {*_NEEDED[name]})]
+    if level is None and "reward" in others:
+        others.remove("reward")
+    highest = np.inf if level is None else level
+    return LabelRule(ends, reward, settings.shift, highest, SUCCESS in said, tuple(others), tuple(remarks))
 
 
 def success_level(reward: np.ndarray, spans: Sequence[tuple[int, int]]) -> float | None:

@@ -6,8 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from ..label_settings import ENDS, REWARDS
-from .label_rule import FLAG, words
+from .label_rule import FLAG, UNLABELLED, words
 from .labels import REWARD, LabelRule, Labels
 
 LEAST_SHARE = 0.95
@@ -39,7 +38,7 @@ class LabelTable:
     learnt: the transitions with the rewards that are learnt from.
     after, last: what is left out: frames after a termination, and last frames that only serve to bootstrap from.
     terminated, truncated, data_end: episodes that end so.
-    unread: columns that may be labels, and are not read.
+    notes: what else a person should know, one sentence or two each.
     """
 
     dataset: str
@@ -52,7 +51,7 @@ class LabelTable:
     terminated: int
     truncated: int
     data_end: int
-    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -60,32 +59,42 @@ class LabelTable:
         dataset: str,
         rule: LabelRule,
         columns: Mapping[str, np.ndarray],
-        labelled: Sequence[tuple[int, int, Labels]],
+        spans: Sequence[tuple[int, int]],
+        labelled: Sequence[Labels],
         unread: Sequence[str] = (),
+        delete_command: str = "",
     ) -> Self:
         """The table of a dataset.
 
         Args:
             columns: from :func:`.label_columns`, each ``(N,)``, over all frames.
-            labelled: first frame of each episode, the one after its last, and its labels.
+            spans: first frame of each episode, and the one after its last.
+            labelled: its labels.
+            unread: columns that may be labels, and are not read.
+            delete_command: what leaves episodes out of the dataset.
         """
-        frames = max((stop for _, stop, _ in labelled), default=0)
+        frames = max((stop for _, stop in spans), default=0)
         reward = columns.get(REWARD, np.zeros(frames, np.float32))
-        pieces = {"recorded": [], "used": [], "after": [], "last": []}
-        for start, stop, labels in labelled:
+        pieces: dict[str, list[np.ndarray]] = {"recorded": [], "used": [], "after": [], "last": []}
+        for (start, stop), labels in zip(spans, labelled, strict=True):
             end, kept = start + labels.steps, start + len(labels.reward)
             for name, (first, beyond) in zip(pieces, ((start, stop), (start, end), (kept, stop), (end, kept)), strict=True):
                 pieces[name].append(reward[first:beyond])
-        ends = [(labels.terminated, labels.truncated) for _, _, labels in labelled]
+        notes = [*rule.remarks]
+        if UNLABELLED in notes and delete_command:
+            notes.append(f"Leave failures out: {delete_command}")
+        if unread:
+            notes.append(f"not read, and no part of the reward: {', '.join(unread)}")
+        ends = [(labels.terminated, labels.truncated) for labels in labelled]
         return cls(
             dataset,
             rule,
             **{name: Rewards.of(np.concatenate(parts)) for name, parts in pieces.items()},
-            learnt=Rewards.of(np.concatenate([labels.reward[: labels.steps] for _, _, labels in labelled])),
+            learnt=Rewards.of(np.concatenate([labels.reward[: labels.steps] for labels in labelled])),
             terminated=ends.count((True, False)),
             truncated=ends.count((False, True)),
             data_end=ends.count((False, False)),
-            unread=tuple(unread),
+            notes=tuple(notes),
         )
 
     @property
@@ -102,15 +111,14 @@ class LabelTable:
             ("reward, not 0", str(self.recorded.count) if has_reward else "-", f"{self.learnt.count} frames"),
         ]
         ends, reward = words(self.rule)
+        other = "success" if self.rule.reward == "recorded" else "recorded"
         rows = [
             ("episodes", f"{self.terminated} terminate, {self.truncated} are truncated, {self.data_end} end with the data"),
-            ("ends", f"{ends} ({FLAG}.ends={self.rule.ends}; or {_others(ENDS, self.rule.ends)})"),
-            ("reward", f"{reward} ({FLAG}.reward={self.rule.reward}; or {_others(REWARDS, self.rule.reward)}, {FLAG}.shift=NUMBER)"),
+            ("ends", f"{ends} ({FLAG}.ends={self.rule.ends}; otherwise: {'|'.join(self.rule.others)})"),
+            ("reward", f"{reward} ({FLAG}.reward={self.rule.reward}; otherwise: {other}; and {FLAG}.shift=NUMBER)"),
             *(("left out", text) for text in self._left_out()),
-            *(("note", text) for text in self.rule.remarks),
+            *(("note", text) for text in self.notes),
         ]
-        if self.unread:
-            rows.append(("note", f"not read, and no part of the reward: {', '.join(self.unread)}"))
         first = f"Labels of {self.dataset}: {self.terminated + self.truncated + self.data_end} episodes"
         return [
             first,
@@ -125,7 +133,7 @@ class LabelTable:
         shares = {"frames": self.used.frames / max(self.recorded.frames, 1)}
         if self.rule.reward == "recorded" and self.recorded.size:
             shares["recorded reward"] = self.used.size / self.recorded.size
-        lost = [f"{share:.0%} of the {name}" for name, share in shares.items() if share < LEAST_SHARE]
+        lost = [f"{share:.1%} of the {name}" for name, share in shares.items() if share < LEAST_SHARE]
         if not self.learnt.count:
             lost.append("no reward")
         if not lost:
@@ -133,17 +141,17 @@ class LabelTable:
         why = f": {'; '.join(left)}" if (left := self._left_out()) else ""
         return (
             f"Of dataset {self.dataset}, {' and '.join(lost)} {'are' if len(lost) > 1 else 'is'} learnt from{why}. "
-            f"{words(self.rule)[0].capitalize()}; {FLAG}.ends={_others(ENDS, self.rule.ends)} says otherwise."
+            f"{words(self.rule)[0].capitalize()}; {FLAG}.ends={'|'.join(self.rule.others)} says otherwise."
         )
 
     def _left_out(self) -> list[str]:
         reasons = {
             "after": "after a termination: the task was over, and a success that is held pays once",
-            "last": "last ones of episodes that do not terminate: only to bootstrap from",
+            "last": "at the end of episodes that do not terminate: only to bootstrap from",
         }
         found = {reason: getattr(self, name) for name, reason in reasons.items()}
-        return [f"{rewards.frames} frames with reward {rewards.total:.6g}, {reason}" for reason, rewards in found.items() if rewards.frames]
-
-
-def _others(choices: Mapping[str, str], chosen: str) -> str:
-    return "|".join(name for name in choices if name not in ("auto", chosen))
+        return [
+            f"{rewards.frames} frame{'s' if rewards.frames > 1 else ''} (reward {rewards.total:.6g}) {reason}"
+            for reason, rewards in found.items()
+            if rewards.frames
+        ]

@@ -1,7 +1,7 @@
 """Reward and end of an episode, from its label columns and a dataset's rule (label_rule.py decides it)."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ class LabelRule:
         shift: added to every reward.
         level: rewards above it are successes; only for ends "reward".
         judged: ``next.success`` says which terminations are successes, for reward "success".
+        others: choices of ends that the dataset's columns bear as well.
         remarks: what a person should know about the choice, one sentence or two each.
     """
 
@@ -33,6 +34,7 @@ class LabelRule:
     shift: float = 0.0
     level: float = np.inf
     judged: bool = False
+    others: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
@@ -85,6 +87,11 @@ def unread_labels(names: Iterable[str]) -> list[str]:
 def pays_once_at_its_end(reward: np.ndarray, terminated: bool) -> bool:
     """Whether an episode's rewards ``(T,)`` are 0 or 1, and only a termination pays: then values lie in [0, 1]."""
     return bool(np.isin(reward, (0, 1)).all()) and not reward[:-1].any() and (terminated or not reward.any())
+
+
+def label_episodes(rule: LabelRule, columns: Mapping[str, np.ndarray], spans: Sequence[tuple[int, int]]) -> list[Labels]:
+    """Labels of all episodes of a dataset, whose label columns are ``(N,)``, each from a first frame to the one after its last."""
+    return [label_episode(rule, {name: column[start:stop] for name, column in columns.items()}, stop - start) for start, stop in spans]
 
 
 def label_episode(rule: LabelRule, columns: Mapping[str, np.ndarray], frames: int) -> Labels:

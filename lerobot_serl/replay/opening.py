@@ -40,18 +40,16 @@ def open_dataset(repo_id: str, root: Path) -> LeRobotDataset:
         return LeRobotDataset(repo_id, root=root)
 
 
-def delete_episodes_command(dataset: LeRobotDataset, numbers: str) -> str:
+def delete_episodes_command(repo_id: str, root: Path, numbers: str) -> str:
     """What leaves episodes out of a dataset, in its own place; LeRobot keeps the old one beside it as NAME_old.
 
     Args:
         numbers: of the episodes, with commas between them.
     """
     # A copy of the Hub's is not edited: without --root, LeRobot puts the edited dataset where it looks first.
-    from_hub = Path(dataset.root).resolve().is_relative_to(HF_LEROBOT_HUB_CACHE.resolve())
-    root = "" if from_hub else f" --root={shlex.quote(str(dataset.root))}"
-    return (
-        f'lerobot-edit-dataset --repo_id={dataset.repo_id}{root} --operation.type=delete_episodes --operation.episode_indices="[{numbers}]"'
-    )
+    from_hub = root.resolve().is_relative_to(HF_LEROBOT_HUB_CACHE.resolve())
+    place = "" if from_hub else f" --root={shlex.quote(str(root))}"
+    return f'lerobot-edit-dataset --repo_id={repo_id}{place} --operation.type=delete_episodes --operation.episode_indices="[{numbers}]"'
 
 
 @contextmanager
