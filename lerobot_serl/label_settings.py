@@ -38,7 +38,7 @@ class LabelSettings:
     def __post_init__(self) -> None:
         for name, allowed in (("ends", ENDS), ("reward", REWARDS)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"policy.labels.{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}.")
+                raise ValueError(f"policy.labels.{name}={getattr(self, name)!r}: expected one of {', '.join(allowed)}. See docs/data.md.")
         if not math.isfinite(self.shift):
             raise ValueError(f"policy.labels.shift={self.shift!r}: expected a finite number.")
 

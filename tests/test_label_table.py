@@ -1,5 +1,6 @@
 """What a person reads of a dataset's labels: real LeRobotDatasets of the kinds that are about."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -144,15 +145,13 @@ def test_the_command_that_leaves_episodes_out_runs(make_dataset, tmp_path):
         EpisodeReader(LeRobotDataset("test/tiny", root=root), [STATE])
     command = shlex.split(str(caught.value).rpartition("Remove it: ")[2])
     assert command[0] == "lerobot-edit-dataset"
-    done = subprocess.run(
-        [sys.executable, "-m", "lerobot.scripts.lerobot_edit_dataset", *command[1:]],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    edit = [sys.executable, "-m", "lerobot.scripts.lerobot_edit_dataset", *command[1:]]
+    home = {**os.environ, "HF_LEROBOT_HOME": str(tmp_path / "home")}
+    done = subprocess.run(edit, env=home, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     reader = EpisodeReader(LeRobotDataset("test/tiny", root=root), [STATE])
     assert reader.lengths == [3, 3]
+    assert (tmp_path / "my data_old" / "meta" / "info.json").is_file()
+    assert not (tmp_path / "home").exists()
     assert "ALSO FAILURES" in "\n".join(reader.label_table.lines())
     assert f"--root={shlex.quote(str(root))}" in "\n".join(reader.label_table.lines())

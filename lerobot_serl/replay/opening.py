@@ -44,11 +44,12 @@ def delete_episodes_command(repo_id: str, root: Path, numbers: str) -> str:
     """What leaves episodes out of a dataset, in its own place; LeRobot keeps the old one beside it as NAME_old.
 
     Args:
+        root: LeRobot writes to its cache unless it is told twice.
         numbers: of the episodes, with commas between them.
     """
     # A copy of the Hub's is not edited: without --root, LeRobot puts the edited dataset where it looks first.
-    from_hub = root.resolve().is_relative_to(HF_LEROBOT_HUB_CACHE.resolve())
-    place = "" if from_hub else f" --root={shlex.quote(str(root))}"
+    from_hub, quoted = root.resolve().is_relative_to(HF_LEROBOT_HUB_CACHE.resolve()), shlex.quote(str(root))
+    place = "" if from_hub else f" --root={quoted} --new_root={quoted}"
     return f'lerobot-edit-dataset --repo_id={repo_id}{place} --operation.type=delete_episodes --operation.episode_indices="[{numbers}]"'
 
 
