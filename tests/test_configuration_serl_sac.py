@@ -46,6 +46,12 @@ def parse(*flags):
         ("--actor.anchor=inf", r"policy.actor.anchor=inf: expected a number of at least 0"),
         ("--actor.edit_scale=[]", r"policy.actor.edit_scale=\(\): expected numbers from above 0 to 2, or nothing"),
         ("--temperature.target_entropy=nan", r"policy.temperature.target_entropy=nan: expected a finite number, or nothing"),
+        (
+            "--labels.ends=dnoe",
+            r"policy.labels.ends='dnoe': expected one of auto, terminated, success, reward, done, last, never. See docs/data.md",
+        ),
+        ("--labels.reward=1", r"policy.labels.reward='1': expected one of auto, recorded, success"),
+        ("--labels.shift=nan", r"policy.labels.shift=nan: expected a finite number"),
         ("--schema_version=2", r"policy.schema_version=2: expected 1. Upgrade"),
     ],
 )
@@ -55,7 +61,10 @@ def test_unusable_values_are_refused_with_name_expectation_and_remedy(flag, word
 
 
 def test_a_checkpoint_gives_the_settings_back(tmp_path):
-    config = parse("--horizon=7", "--critic.members=3", "--online.repo_id=me/x", "--act.dim_model=64", "--value_range=[0,1]")
+    config = parse(
+        "--horizon=7", "--critic.members=3", "--online.repo_id=me/x", "--act.dim_model=64", "--value_range=[0,1]", "--labels.ends=done"
+    )
+    assert config.labels.ends == "done"
     config.save_pretrained(tmp_path)
     assert PreTrainedConfig.from_pretrained(tmp_path) == config
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from conftest import ACTION, ENV_STATE, STATE, frames_of
 
+from lerobot_serl.label_settings import AS_RECORDED
 from lerobot_serl.replay.demonstrations import EpisodeReader
-from lerobot_serl.replay.labels import LabelRule
 
 KEYS = [STATE, ENV_STATE]
 
@@ -17,7 +17,7 @@ def flags(frames, *at):
 
 def test_labelled_episodes(demonstrations):
     reader = EpisodeReader(demonstrations, KEYS)
-    assert reader.rule is LabelRule.REWARD_AND_SUCCESS
+    assert reader.rule.name == "ends=success, reward=recorded"
     assert len(reader) == 3
     assert reader.lengths == [5, 4, 6]
     assert reader.binary_rewards
@@ -51,7 +51,7 @@ def test_an_episode_is_cut_after_its_first_success(make_dataset):
         ]
     )
     reader = EpisodeReader(dataset, KEYS)
-    assert reader.rule is LabelRule.SUCCESS
+    assert reader.rule.name == "ends=success, reward=success"
     assert reader.lengths == [3, 4, 3]
     first, second, third = (reader.read(i) for i in range(3))
     assert first.observation[STATE][:, 0].tolist() == [100, 101, 102]
@@ -65,7 +65,7 @@ def test_an_episode_is_cut_after_its_first_success(make_dataset):
 
 def test_unlabelled_data_count_as_success(make_dataset):
     reader = EpisodeReader(make_dataset([frames_of(3, 1), frames_of(2, 2)]), KEYS)
-    assert reader.rule is LabelRule.UNLABELLED
+    assert reader.rule.name == "ends=last, reward=success"
     assert [reader.read(i).reward.tolist() for i in range(2)] == [[0, 0, 1], [0, 1]]
     assert reader.binary_rewards
 
@@ -84,8 +84,8 @@ def test_unlabelled_data_count_as_success(make_dataset):
 def test_binary_rewards(make_dataset, reward, terminated, binary):
     """Only a termination that pays 1 bounds the values by 0 and 1."""
     ends = dict(next_terminated=flags(3, 2) if terminated else flags(3), next_truncated=flags(3) if terminated else flags(3, 2))
-    reader = EpisodeReader(make_dataset([frames_of(3, 1, next_reward=reward, **ends)]), KEYS)
-    assert reader.rule is LabelRule.RECORDED
+    reader = EpisodeReader(make_dataset([frames_of(3, 1, next_reward=reward, **ends)]), KEYS, settings=AS_RECORDED)
+    assert reader.rule.name == "ends=terminated, reward=recorded"
     assert reader.binary_rewards is binary
 
 

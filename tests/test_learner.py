@@ -23,6 +23,7 @@ from test_hub import client
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.label_settings import LabelSettings
 from lerobot_serl.networks.image_encoder import LATENT_SIZE
 from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
@@ -332,6 +333,44 @@ def test_the_demonstrations_decide_how_far_edits_reach(demonstrations, tmp_path,
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), scale))
     torch.testing.assert_close(agent.edit_scale, 0.1 * agent.edit_reach)
     assert f"actor.edit_scale=auto: {scale:g} of half the action's range" in caplog.text
+
+
+def test_labels_are_printed_as_one_table_and_a_flag_decides_them(demonstrations, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+
+    def learner_of(**labels):
+        caplog.clear()
+        config = small_config(metrics_dir=str(tmp_path), labels=LabelSettings(**labels))
+        return Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+
+    learner = learner_of()
+    (table,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Labels of test/tiny: 3 episodes")]
+    for words in ("15  14, as transitions", "2 terminate, 1 are truncated, 0 end with the data", "--policy.labels.ends=success"):
+        assert words in table
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING and "learnt" in record.getMessage()]
+    assert "93.3% of the frames is learnt from: 1 frame (reward 0) at the end of episodes that do not terminate" in warning
+    assert len(learner.demonstrations) == 14
+    assert learner.config.value_range == (0.0, 1.0)
+    assert learner.config.discount == round(0.4 ** (1 / 5), 5)
+    learner = learner_of(ends="never")
+    assert len(learner.demonstrations) == 12
+    assert learner.config.value_range is None
+    assert learner.config.online.takeover_is_failure is False
+    assert "0.0% of the recorded reward" in caplog.text
+
+
+def test_practice_is_read_as_recorded_whatever_the_flag_says_of_demonstrations(demonstrations, tmp_path):
+    features = online_features(demonstrations.features, use_videos=False)
+    store = EpisodeStore("test/online", str(tmp_path / "online"), demonstrations.fps, features, use_videos=False)
+    store.append([("a", make_recording(6, "terminated", intervention=torch.zeros(6, dtype=torch.bool)))])
+    source = TwoEpisodes()
+    source.left, source.existing = [], store.open
+    config = small_config(metrics_dir=str(tmp_path), labels=LabelSettings(ends="never", reward="success", shift=-1.0))
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()}, source)
+    assert len(learner.online) == 6
+    last = learner.online.sample(200, torch.Generator().manual_seed(0))
+    assert set(last.reward[last.discount == 0].gt(0).tolist()) == {True}
+    assert (last.reward >= 0).all()
 
 
 def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):

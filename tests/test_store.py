@@ -11,7 +11,6 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_serl.replay import store as store_module
 from lerobot_serl.replay.demonstrations import EpisodeReader
-from lerobot_serl.replay.labels import LabelRule
 from lerobot_serl.replay.recording import Decider
 from lerobot_serl.replay.store import EpisodeStore, online_features
 
@@ -30,7 +29,7 @@ def named(*recordings):
 
 def read_all(root, keys=KEYS):
     reader = EpisodeReader(LeRobotDataset("test/online", root=root), keys)
-    assert reader.rule is LabelRule.RECORDED
+    assert (reader.rule.ends, reader.rule.reward) == ("terminated", "recorded")
     return [reader.read(index) for index in range(len(reader))]
 
 

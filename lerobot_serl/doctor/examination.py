@@ -13,6 +13,7 @@ from .description import Description, read_description
 from .episode import Episode, numeric_features, read_episodes
 from .finding import Finding, has_problems, named, note, ok, problem
 from .footage import Footage
+from .labels import label_notes
 from .meta_tables import EpisodeRows, read_tasks, tasks_from_rows
 from .outliers import find_outliers
 from .progress import bar
@@ -93,6 +94,7 @@ def examine(root: Path) -> Examination:
     found.findings += [note(text) for text in [*_unused_videos(found), *_left_pictures(found)]]
     if found.sound:
         found.findings.append(ok(f"{len(found.kept)} episodes, {found.frames} frames: every one is there and fits its neighbours"))
+        found.findings += label_notes(root, found.description.info.features)
     return found
 
 

@@ -13,6 +13,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from torch import Tensor
 from tqdm import tqdm
 
+from ..label_settings import AS_RECORDED
 from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.optimizer import GroupControl
@@ -87,8 +88,8 @@ class Learner:
         self.generator.set_state(progress.generator_state.cpu())
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
-        reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys)
-        self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader, dataset_meta.repo_id))
+        reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys, settings=config.labels)
+        self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader))
         self.collection = source
         if config.online.enabled and source is None:
             self.collection = Collection(agent, config, progress, dataset_meta, self._plausible, lambda: self.stopping.is_for_a_restart)
@@ -278,7 +279,7 @@ class Learner:
     def _start_collection(self, collection: EpisodeSource, keys: list[str], facts: DemonstrationFacts) -> None:
         dataset = collection.existing()
         if dataset is not None:
-            for recording in self._read_all(EpisodeReader(dataset, keys, self._plausible), "Online episodes"):
+            for recording in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
                 self.remember(annotate(self.agent, recording, self.config.annotation_batch_size))
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, facts=facts)
@@ -288,10 +289,13 @@ class Learner:
             self.stopping.end_if_asked()
             yield reader.read(index)
 
-    def _decide(self, reader: EpisodeReader, dataset: str) -> bool:
+    def _decide(self, reader: EpisodeReader) -> bool:
         """Fill in what the data decide, and say so; returns whether rewards of other kinds than the demonstrations' would now be wrong."""
         config, lengths = self.config, reader.lengths
-        logging.info(f"Demonstrations {dataset}: {len(lengths)} episodes, {sum(lengths)} frames. Labels: {reader.rule.value}.")
+        table = reader.label_table
+        logging.info("\n".join(table.lines()))
+        if table.warning is not None:
+            logging.warning(table.warning)
         if config.discount is None:
             median = statistics.median(lengths)
             config.discount = round(VALUE_AT_START ** (1.0 / median), 5)

@@ -12,6 +12,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.utils.device_utils import is_torch_device_available
 
+from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features, require_renames
 from .optimizer import PerNetworkAdamConfig
@@ -140,6 +141,7 @@ class SerlSacConfig(PreTrainedConfig):
     # Seconds between two rows of metrics.
     metrics_period_s: float = 5.0
 
+    labels: LabelSettings = field(default_factory=LabelSettings)
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     corrector: CorrectorConfig = field(default_factory=CorrectorConfig)

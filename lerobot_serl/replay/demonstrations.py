@@ -11,9 +11,21 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE
 from torch import Tensor
 
+from ..label_settings import AUTO, LabelSettings
 from .facts import DemonstrationFacts, gather_facts
-from .labels import INTERVENTION, LABEL_COLUMNS, REWARD, LabelRule, Labels, choose_rule, label_episode, pays_once_at_its_end
-from .opening import explained
+from .label_rule import FLAG, decide_rule
+from .label_table import LabelTable
+from .labels import (
+    INTERVENTION,
+    LABEL_COLUMNS,
+    REWARD,
+    LabelRule,
+    label_columns,
+    label_episodes,
+    pays_once_at_its_end,
+    unread_labels,
+)
+from .opening import delete_episodes_command, explained
 from .plausible import Plausible
 from .recording import Recording
 
@@ -37,13 +49,20 @@ class EpisodeReader:
         observation_keys: features to read.
         plausible: episodes that make no sense by this are left out, with a word: one bad episode must not keep a run from its data. None: they
             are refused, as the demonstrations' must be.
+        settings: how rewards and ends are understood.
 
     Raises:
         ValueError: an episode of one frame (unless it was recorded as terminated there: that is a transition), a number that is not finite or
-            absurdly large (episode, frame and key are named), or labels without any success.
+            absurdly large (episode, frame and key are named), or labels that do not tell a success from a failure.
     """
 
-    def __init__(self, dataset: LeRobotDataset, observation_keys: Sequence[str], plausible: Plausible | None = None) -> None:
+    def __init__(
+        self,
+        dataset: LeRobotDataset,
+        observation_keys: Sequence[str],
+        plausible: Plausible | None = None,
+        settings: LabelSettings = AUTO,
+    ) -> None:
         self._dataset = dataset
         self._images = [key for key in observation_keys if key in dataset.meta.camera_keys]
         self._vectors = [key for key in observation_keys if key not in self._images]
@@ -53,11 +72,14 @@ class EpisodeReader:
         self._columns = {key: _stacked(value) for key, value in table.items()}
         for key in (ACTION, *self._vectors):  # LeRobot stores features of shape (1,) as plain numbers
             self._columns[key] = self._columns[key].reshape(-1, *dataset.features[key]["shape"])
-        self._labels = {key: self._columns[key].reshape(len(self._columns[key])) for key in labels}
+        self._labels = label_columns({key: self._columns[key] for key in labels}, dataset.repo_id)
         self.spans = list(_spans(self._columns[EPISODE_INDEX]))
-        self.rule: LabelRule = choose_rule(self._labels, dataset.repo_id)
+        bounds = [(span.start, span.stop) for span in self.spans]
+        self.rule: LabelRule = decide_rule(self._labels, bounds, dataset.repo_id, settings)
+        self._labelled = dict(zip(self.spans, label_episodes(self.rule, self._labels, bounds), strict=True))
         if plausible is None:
             self._refuse_flaws()
+            self._refuse_worthless(settings)
         else:
             self._leave_out_flaws(plausible)
 
@@ -67,7 +89,7 @@ class EpisodeReader:
     @property
     def lengths(self) -> list[int]:
         """Frames of each episode after labelling."""
-        return [len(self._labelled(span).reward) for span in self.spans]
+        return [len(self._labelled[span].reward) for span in self.spans]
 
     @property
     def facts(self) -> DemonstrationFacts:
@@ -78,7 +100,7 @@ class EpisodeReader:
     def plausible(self, reach: float, pays_once: bool) -> Plausible:
         """Bounds around these episodes, for others of the same robot and task; arguments as :meth:`Plausible.around`."""
         columns = {key: value for key, value in self._columns.items() if key == ACTION or key in self._vectors}
-        columns[REWARD] = np.concatenate([self._labelled(span).reward for span in self.spans])
+        columns[REWARD] = np.concatenate([self._labelled[span].reward for span in self.spans])
         return Plausible.around({key: (value.min(axis=0), value.max(axis=0)) for key, value in columns.items()}, reach, pays_once)
 
     @property
@@ -91,7 +113,15 @@ class EpisodeReader:
     @property
     def binary_rewards(self) -> bool:
         """Whether every reward is 0 or 1 and only a termination pays."""
-        return all(pays_once_at_its_end(labels.reward, labels.terminated) for labels in map(self._labelled, self.spans))
+        return all(pays_once_at_its_end(labels.reward, labels.terminated) for labels in (self._labelled[span] for span in self.spans))
+
+    @property
+    def label_table(self) -> LabelTable:
+        """What became of rewards and ends, for people."""
+        name, command = self._dataset.repo_id, delete_episodes_command(self._dataset.repo_id, self._dataset.root, "NUMBERS")
+        bounds = [(span.start, span.stop) for span in self._labelled]
+        unread = unread_labels(self._dataset.features)
+        return LabelTable.of(name, self.rule, self._labels, bounds, list(self._labelled.values()), unread, command)
 
     def read(self, index: int) -> Recording:
         """Decode one episode.
@@ -100,7 +130,7 @@ class EpisodeReader:
             ValueError: a video, or a picture, is damaged; its file is named.
         """
         span = self.spans[index]
-        labels = self._labelled(span)
+        labels = self._labelled[span]
         stop = span.start + len(labels.reward)
         observation: dict[str, Tensor] = {key: torch.from_numpy(self._columns[key][span.start : stop]).float() for key in self._vectors}
         observation |= self._decode(span, stop)
@@ -130,29 +160,34 @@ class EpisodeReader:
         places = [meta.get_data_file_path(episode), *(meta.get_video_file_path(episode, key) for key in meta.video_keys)]
         return [self._dataset.root / place for place in places]
 
-    def _labelled(self, span: _Span) -> Labels:
-        columns = {key: value[span.start : span.stop] for key, value in self._labels.items()}
-        return label_episode(self.rule, columns, span.stop - span.start)
-
     def _flaw(self, span: _Span, plausible: Plausible) -> str | None:
         columns = {key: value[span.start : span.stop] for key, value in self._columns.items() if value.dtype.kind == "f" and key != REWARD}
-        labels = self._labelled(span)
+        labels = self._labelled[span]
         return plausible.flaw({**columns, REWARD: labels.reward}, labels.terminated)
 
     def _refuse_flaws(self) -> None:
         for span in self.spans:
-            recorded_end = self.rule is LabelRule.RECORDED and self._labelled(span).terminated
+            recorded_end = self.rule.ends == "terminated" and self._labelled[span].terminated
             if span.stop - span.start < 2 and not recorded_end:
                 raise ValueError(
                     f"Dataset {self._dataset.repo_id}: episode {span.episode} has {span.stop - span.start} frame; expected at least two. "
-                    f"Remove it: lerobot-edit-dataset --repo_id={self._dataset.repo_id} --operation.type=delete_episodes "
-                    f'--operation.episode_indices="[{span.episode}]"'
+                    f"Remove it: {delete_episodes_command(self._dataset.repo_id, self._dataset.root, str(span.episode))}"
                 )
             if (flaw := self._flaw(span, Plausible())) is not None:
                 raise ValueError(
                     f"Dataset {self._dataset.repo_id}: episode {span.episode}, {flaw}. Learning from it would destroy the critics; leave it out: "
                     f"lerobot-serl-doctor {self._dataset.root} --repair"
                 )
+
+    def _refuse_worthless(self, settings: LabelSettings) -> None:
+        """Unless a person has said how the labels are to be read: then it is for the table to warn."""
+        table = self.label_table
+        if settings.ends == "auto" and table.worthless:
+            lines = "\n".join(table.lines())
+            raise ValueError(
+                f"Dataset {self._dataset.repo_id}: no reward is left in any transition, so the critics would learn that demonstrations are worth "
+                f"nothing. Expected an episode that terminates with a reward. Say with {FLAG}.ends which frames do.\n{lines}"
+            )
 
     def _leave_out_flaws(self, plausible: Plausible) -> None:
         flaws = {span: flaw for span in self.spans if (flaw := self._flaw(span, plausible)) is not None}

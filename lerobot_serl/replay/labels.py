@@ -1,60 +1,87 @@
-"""Reward and termination of demonstrations, from whatever columns a dataset has."""
+"""Reward and end of an episode, from its label columns and a dataset's rule (label_rule.py decides it)."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 REWARD, SUCCESS, DONE = "next.reward", "next.success", "next.done"
 TERMINATED, TRUNCATED, INTERVENTION = "next.terminated", "next.truncated", "is_intervention"
 DECIDED_BY = "next.decided_by"
-LABEL_COLUMNS = (REWARD, SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
+# Column -> what it is understood as. LeRobot's reinforcement learning writes flags of its own under another name.
+LABEL_COLUMNS = {name: name for name in (REWARD, SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)} | {
+    "complementary_info.is_intervention": INTERVENTION
+}
+_MAY_BE_LABEL = re.compile(r"^next\.|^complementary_info|reward|success|done|termina|truncat|penalty|interven", re.IGNORECASE)
 
 
-class LabelRule(Enum):
-    """How rewards and ends are read. The value is the sentence that is printed."""
+@dataclass(frozen=True)
+class LabelRule:
+    """How rewards and ends of a dataset are read.
 
-    RECORDED = "rewards and ends as recorded (next.reward, next.terminated, next.truncated)"
-    REWARD_AND_SUCCESS = "reward as recorded (next.reward); an episode terminates at its first next.success"
-    SUCCESS = "reward 1 at the first next.success of an episode, which terminates it; 0 elsewhere"
-    REWARD_AND_DONE = "reward as recorded (next.reward); an episode terminates where next.done comes with a reward above 0"
-    REWARD = "reward as recorded (next.reward); an episode terminates where the reward is above 0 for the first time"
-    UNLABELLED = "no labels found: every episode is taken as a success, with reward 1 and termination at its last frame"
+    Attributes:
+        ends, reward: names of :data:`.ENDS` and :data:`.REWARDS`, other than auto.
+        shift: added to every reward.
+        level: rewards above it are successes; only for ends "reward".
+        judged: ``next.success`` says which terminations are successes, for reward "success".
+        others: choices of ends that the dataset's columns bear as well.
+        remarks: what a person should know about the choice, one sentence or two each.
+    """
+
+    ends: str
+    reward: str
+    shift: float = 0.0
+    level: float = np.inf
+    judged: bool = False
+    others: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As flags say it."""
+        return f"ends={self.ends}, reward={self.reward}"
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Labels of one episode: ``reward (T',)`` float32 for its first ``T'`` frames (a success ends it), and how it ended."""
+    """Labels of one episode: ``reward (T',)`` float32 for its first ``T'`` frames (a termination ends it), and how it ended."""
 
     reward: np.ndarray
     terminated: bool
     truncated: bool
 
+    @property
+    def steps(self) -> int:
+        """Transitions: the last frame of an episode that did not terminate only serves as the observation to bootstrap from."""
+        return len(self.reward) if self.terminated else len(self.reward) - 1
 
-def choose_rule(columns: Mapping[str, np.ndarray], dataset: str) -> LabelRule:
-    """The rule for a dataset, from its label columns (each ``(N,)``, over all frames).
+
+def label_columns(table: Mapping[str, np.ndarray], dataset: str) -> dict[str, np.ndarray]:
+    """The label columns of a table ``(N, ...)``, by what they are understood as: rewards float32 ``(N,)``, all others bool ``(N,)``.
 
     Raises:
-        ValueError: there are labels, but no reward and no success anywhere; learning from them would teach that success is worthless.
+        ValueError: a column does not hold one number a frame.
     """
-    if TERMINATED in columns and REWARD in columns:
-        return LabelRule.RECORDED
-    rewarded = REWARD in columns and bool((columns[REWARD] > 0).any())
-    succeeded = SUCCESS in columns and bool(columns[SUCCESS].any())
-    if succeeded:
-        constant = REWARD not in columns or not columns[REWARD].any()
-        return LabelRule.SUCCESS if constant else LabelRule.REWARD_AND_SUCCESS
-    if rewarded:
-        return LabelRule.REWARD_AND_DONE if DONE in columns else LabelRule.REWARD
-    if REWARD in columns or SUCCESS in columns:
-        found = [name for name in (REWARD, SUCCESS) if name in columns]
-        raise ValueError(
-            f"Dataset {dataset}: {' and '.join(found)} contain no success in {len(columns[found[0]])} frames, so the critics would learn that "
-            "demonstrations are worth nothing. Expected at least one reward above 0 or one success. If the episodes are successes that were "
-            "never labelled, remove these columns (lerobot-edit-dataset) and each episode's last frame counts as success."
-        )
-    return LabelRule.UNLABELLED
+    columns: dict[str, np.ndarray] = {}
+    for name, meaning in LABEL_COLUMNS.items():
+        if name not in table or meaning in columns:
+            continue
+        values = np.asarray(table[name])
+        if values.size != len(values) or values.dtype.kind not in "biuf":
+            raise ValueError(
+                f"Dataset {dataset}: {name} has the shape {values.shape[1:]} and type {values.dtype} in each frame, expected one number or flag. "
+                "Remove the column, or write it anew (lerobot-edit-dataset, docs/data.md)."
+            )
+        flat = values.reshape(len(values))
+        columns[meaning] = flat.astype(np.float32) if meaning == REWARD else flat > 0
+    return columns
+
+
+def unread_labels(names: Iterable[str]) -> list[str]:
+    """Those of a dataset's features that look as if they were labels, and are not read."""
+    known = {*LABEL_COLUMNS, DECIDED_BY}
+    return [name for name in names if name not in known and not name.startswith(("observation.", "action")) and _MAY_BE_LABEL.search(name)]
 
 
 def pays_once_at_its_end(reward: np.ndarray, terminated: bool) -> bool:
@@ -62,22 +89,50 @@ def pays_once_at_its_end(reward: np.ndarray, terminated: bool) -> bool:
     return bool(np.isin(reward, (0, 1)).all()) and not reward[:-1].any() and (terminated or not reward.any())
 
 
+def label_episodes(rule: LabelRule, columns: Mapping[str, np.ndarray], spans: Sequence[tuple[int, int]]) -> list[Labels]:
+    """Labels of all episodes of a dataset, whose label columns are ``(N,)``, each from a first frame to the one after its last."""
+    return [label_episode(rule, {name: column[start:stop] for name, column in columns.items()}, stop - start) for start, stop in spans]
+
+
 def label_episode(rule: LabelRule, columns: Mapping[str, np.ndarray], frames: int) -> Labels:
-    """Labels of one episode, whose label columns are ``(T,)``."""
-    if rule is LabelRule.RECORDED:
-        truncated = bool(columns[TRUNCATED][-1]) if TRUNCATED in columns else False
-        return Labels(columns[REWARD].astype(np.float32), bool(columns[TERMINATED][-1]), truncated)
-    if rule is LabelRule.UNLABELLED:
-        last_only = np.zeros(frames, dtype=np.float32)
-        last_only[-1] = 1.0
-        return Labels(last_only, True, False)
-    if rule in (LabelRule.SUCCESS, LabelRule.REWARD_AND_SUCCESS):
-        ends = columns[SUCCESS].astype(bool)
-    elif rule is LabelRule.REWARD_AND_DONE:
-        ends = columns[DONE].astype(bool) & (columns[REWARD] > 0)
+    """Labels of one episode, whose label columns (:func:`label_columns`) are ``(T,)``."""
+    end = _termination(rule, columns, frames)
+    kept = frames if end is None else end + 1
+    if rule.reward == "recorded":
+        reward = columns[REWARD][:kept].copy()
     else:
-        ends = columns[REWARD] > 0
-    stop = int(np.argmax(ends)) + 1 if ends.any() else frames
-    reward = ends[:stop].astype(np.float32) if rule is LabelRule.SUCCESS else columns[REWARD][:stop].astype(np.float32)
-    done = DONE in columns and bool(columns[DONE][-1])
-    return Labels(reward, bool(ends.any()), not ends.any() and done)
+        reward = np.zeros(kept, dtype=np.float32)
+        reward[-1] = end is not None and (not rule.judged or columns[SUCCESS][:kept].any())
+    cut_off = any(name in columns and columns[name][-1] for name in (TRUNCATED, DONE))
+    return Labels(reward + np.float32(rule.shift), end is not None, end is None and cut_off)
+
+
+def _termination(rule: LabelRule, columns: Mapping[str, np.ndarray], frames: int) -> int | None:
+    """The frame that terminates an episode, if one does."""
+    match rule.ends:
+        case "never":
+            return None
+        case "last":
+            return frames - 1
+        case "reward":
+            return _begin_of_last_run(columns[REWARD] > rule.level)
+        case "done":
+            done = columns[DONE] if DONE in columns else np.arange(frames) == frames - 1
+            return _first(done & ~columns[TRUNCATED] if TRUNCATED in columns else done)
+        case _:
+            return _first(columns[{"terminated": TERMINATED, "success": SUCCESS}[rule.ends]])
+
+
+def _first(flags: np.ndarray) -> int | None:
+    """The first true flag; the last one where all are true: such a column speaks of the episode, not of its frames."""
+    if flags.all():
+        return len(flags) - 1
+    return int(np.argmax(flags)) if flags.any() else None
+
+
+def _begin_of_last_run(flags: np.ndarray) -> int | None:
+    """Where the flags become true for the last time: a success that is held is one; rewards before it are parts of the way."""
+    if flags.all():
+        return len(flags) - 1
+    rises = np.flatnonzero(flags & ~np.concatenate([[False], flags[:-1]]))
+    return int(rises[-1]) if len(rises) else None

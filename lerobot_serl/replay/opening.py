@@ -1,5 +1,6 @@
 """Opening a LeRobotDataset so that damage ends in a sentence: which file, what is wrong with it, and what can be done."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ import av
 from lerobot.datasets.dataset_metadata import CODEBASE_VERSION
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.datasets.utils import DEFAULT_DATA_PATH, DEFAULT_TASKS_PATH, DEFAULT_VIDEO_PATH
+from lerobot.utils.constants import HF_LEROBOT_HUB_CACHE
 
 from .inventory import dataset_of
 from .json_file import UnreadableError, read_json
@@ -36,6 +38,19 @@ def open_dataset(repo_id: str, root: Path) -> LeRobotDataset:
     """
     with explained(root):
         return LeRobotDataset(repo_id, root=root)
+
+
+def delete_episodes_command(repo_id: str, root: Path, numbers: str) -> str:
+    """What leaves episodes out of a dataset, in its own place; LeRobot keeps the old one beside it as NAME_old.
+
+    Args:
+        root: LeRobot writes to its cache unless it is told twice.
+        numbers: of the episodes, with commas between them.
+    """
+    # A copy of the Hub's is not edited: without --root, LeRobot puts the edited dataset where it looks first.
+    from_hub, quoted = root.resolve().is_relative_to(HF_LEROBOT_HUB_CACHE.resolve()), shlex.quote(str(root))
+    place = "" if from_hub else f" --root={quoted} --new_root={quoted}"
+    return f'lerobot-edit-dataset --repo_id={repo_id}{place} --operation.type=delete_episodes --operation.episode_indices="[{numbers}]"'
 
 
 @contextmanager
