@@ -5,6 +5,7 @@ from pathlib import Path
 
 import draccus
 import pytest
+import torch
 from draccus.utils import DecodingError
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 
@@ -176,3 +177,12 @@ def test_the_document_has_the_same_bounds():
         assert f"{most:,}" in row, row
     for most in (MOST_LAYERS, MOST_FEATURES, WIDEST_LAYER, LARGEST_VECTOR, LARGEST_IMAGE):
         assert f" {most:,}" in text
+
+
+def test_a_device_that_is_missing_is_said_with_what_it_costs(caplog):
+    assert not torch.backends.mps.is_available()
+    assert SerlSacConfig(device="mps", push_to_hub=False).device != "mps"
+    first, *later = (record.getMessage() for record in caplog.records)
+    assert first.startswith("policy.device='mps' is not available here: PyTorch")
+    assert "updates a second" in first
+    assert any(text.startswith("Device 'mps' is not available.") for text in later), "LeRobot's, after ours"

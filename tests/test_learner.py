@@ -103,6 +103,11 @@ def offline_run(ground):
     return ground / "offline" / "checkpoints"
 
 
+def test_a_run_of_a_few_seconds_has_a_row_at_its_end(ground, offline_run):
+    header, *rows = (ground / "offline" / "metrics" / "learner.csv").read_text().splitlines()
+    assert dict(zip(header.split(","), rows[-1].split(","), strict=True))["step"] == "20"
+
+
 def test_offline_training_moves_what_it_should(ground, offline_run):
     early, late = (load_file(offline_run / step / "pretrained_model" / "model.safetensors") for step in ("000010", "000020"))
     assert late["progress.updates"].item() == 20

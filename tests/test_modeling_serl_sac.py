@@ -1,5 +1,8 @@
 """The promise of the project: at step 0 the policy is ACT. And what else a LeRobot policy has to keep."""
 
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 from act_checkpoints import ACTION, STATE, random_observations, save_act, small_act_config, statistics_for
@@ -204,3 +207,14 @@ def test_nothing_starts_before_training(tmp_path):
     policy.update()
     with pytest.raises(RuntimeError, match="learns inside lerobot-train"):
         policy.forward({ACTION: torch.zeros(1, 4)})
+
+
+def test_a_disk_without_room_is_named_before_a_checkpoint_is_begun(tmp_path, monkeypatch):
+    save_act(tmp_path / "act", config := small_act_config(0))
+    policy = SerlSacPolicy(fresh(tmp_path / "act"), dataset_stats=statistics_for(config))
+    policy._learner = SimpleNamespace(watch=None)  # it is in training; nothing of the learner is asked
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000))
+    place = tmp_path / "checkpoints" / "000010" / "pretrained_model"
+    with pytest.raises(OSError, match=r"a checkpoint needs \d+\.\d MB, 0.0 MB are free there. No space left on device"):
+        policy.save_pretrained(place)
+    assert not [path for path in place.glob("*")]

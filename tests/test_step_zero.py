@@ -187,3 +187,15 @@ def test_what_lerobot_does_not_run_is_not_measured_and_says_so(tmp_path, roots, 
     with caplog.at_level(logging.INFO):
         adopted(act, roots / "plain")
     assert f"Step 0 is not measured, since LeRobot itself does not run {act} (" in caplog.text
+
+
+def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_with_random_ones(tmp_path, roots, caplog):
+    """LeRobot leaves random what it does not find; saved from a compiled model, all tensors have other names."""
+    own_act(act := tmp_path / "act", roots / "plain", gain=3.0)
+    plain = adopted(act, roots / "plain")
+    path = act / "model.safetensors"
+    save_file({name.replace("model.", "model._orig_mod.", 1): tensor for name, tensor in load_file(path).items()}, path)
+    with caplog.at_level(logging.INFO):
+        policy = adopted(act, roots / "plain")
+    assert "(ValueError: it finds no tensors for" in caplog.text
+    assert torch.equal(policy.agent.box.half_width, plain.agent.box.half_width)
