@@ -4,6 +4,8 @@ import json
 import logging
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from lerobot.configs import PreTrainedConfig
@@ -15,6 +17,7 @@ from poisoned_checkpoints import edit_step
 from safetensors.torch import load_file, save_file
 
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.replay.demonstrations import EpisodeReader
 
 PRE, POST = "policy_preprocessor.json", "policy_postprocessor.json"
 FRONT = "observation.images.front"
@@ -199,3 +202,22 @@ def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_wit
         policy = adopted(act, roots / "plain")
     assert "(ValueError: it finds no tensors for" in caplog.text
     assert torch.equal(policy.agent.box.half_width, plain.agent.box.half_width)
+
+
+@pytest.mark.parametrize("key", [STATE, ACTION])
+def test_a_frame_with_nan_is_left_to_the_reader_which_names_it(tmp_path, roots, key):
+    dataset = own_dataset(tmp_path / "nan")
+    path = next((tmp_path / "nan" / "data").rglob("*.parquet"))
+    table = pq.read_table(path)
+    vectors = table[key].to_pylist()
+    vectors[7] = [float("nan")] * 4
+    column = table.schema.get_field_index(key)
+    pq.write_table(table.set_column(column, table.schema.field(column), pa.array(vectors, table.schema.field(column).type)), path)
+    stats = json.loads((tmp_path / "nan" / "meta" / "stats.json").read_text())
+    stats[key] = {name: [float("nan")] * len(value) for name, value in stats[key].items()}  # as LeRobot computes them of such data
+    (tmp_path / "nan" / "meta" / "stats.json").write_text(json.dumps(stats))
+    own_act(tmp_path / "act", roots / "plain", gain=3.0)
+    policy = adopted(tmp_path / "act", dataset.root)
+    assert policy.agent.box.half_width.isfinite().all()
+    with pytest.raises(ValueError, match=rf"episode 0, frame 7, '{key}'\[0\] is nan"):
+        EpisodeReader(LeRobotDataset(REPO, root=dataset.root), [STATE])

@@ -22,23 +22,25 @@ def checked_statistics(said: Mapping[str, Mapping[str, Tensor]], dataset: LeRobo
     Args:
         said: feature -> statistic -> tensor.
         dataset: whose numbers count.
-        keys: vectors to look at. One that holds NaN or infinite numbers is left as it is: whoever reads the episodes names the frame.
+        keys: vectors to look at. Frames with NaN or infinite numbers do not count here: whoever reads the episodes names them.
     """
     checked = {key: dict(named) for key, named in said.items()}
     with explained(dataset.root):
         table = dataset.hf_dataset.select_columns(list(keys)).with_format("numpy")[:]
     for key in keys:
         numbers = np.stack(list(table[key])).reshape(len(dataset), -1).astype(np.float64)
-        if not np.isfinite(numbers).all():
+        sound = numbers[np.isfinite(numbers).all(1)]
+        if len(sound) == 0:
             continue
-        found = dict(zip(_NAMES, (numbers.min(0), numbers.max(0), numbers.mean(0), numbers.std(0)), strict=True))
+        found = dict(zip(_NAMES, (sound.min(0), sound.max(0), sound.mean(0), sound.std(0)), strict=True))
         if wrong := _wrong(checked.get(key, {}), found):
+            checked[key] = {**checked.get(key, {}), **{name: torch.from_numpy(value).float() for name, value in found.items()}}
+        if wrong and len(sound) == len(numbers):
             logging.warning(
                 f"meta/stats.json of {dataset.repo_id} does not fit its '{key}': {wrong}. The numbers themselves are used; LeRobot's "
                 f"lerobot-edit-dataset --repo_id={dataset.repo_id} --new_repo_id={dataset.repo_id} --root={dataset.root} --new_root={dataset.root} "
                 "--operation.type=recompute_stats --operation.overwrite=true writes it anew."
             )
-            checked[key] = {**checked.get(key, {}), **{name: torch.from_numpy(value).float() for name, value in found.items()}}
     return checked
 
 
