@@ -120,8 +120,10 @@ def test_a_plain_checkpoint_needs_no_modes_of_its_own(tmp_path, roots):
     assert largest_difference(policy, tmp_path / "act", roots / "camera") < 1e-5
 
 
-def test_the_box_contains_what_act_does(tmp_path, roots):
-    own_act(tmp_path / "act", roots / "plain", gain=20.0)
+@pytest.mark.parametrize("gain", [0.1, 20.0])
+def test_the_box_contains_what_act_does(tmp_path, roots, gain):
+    """What it was trained with, also where it plans little, and what it plans, also beyond that."""
+    own_act(tmp_path / "act", roots / "plain", gain=gain)
     policy = adopted(tmp_path / "act", roots / "few")
     assert largest_difference(policy, tmp_path / "act", roots / "few") < 1e-4
     numbers = torch.stack([frame for frame in LeRobotDataset(REPO, root=roots / "plain").hf_dataset[ACTION]])
