@@ -48,9 +48,13 @@ class CheckpointFiles:
     remedy: str
     download: Mapping[str, Any] = field(default_factory=dict)
 
-    def error(self, name: str, flaw: str) -> CheckpointError:
-        """What is wrong with the file of that name, in words that a terminal can print."""
-        return CheckpointError(self._message(f"{name}: {flaw}"))
+    def error(self, name: str, flaw: str, remedy: str | None = None) -> CheckpointError:
+        """What is wrong with the file of that name, in words that a terminal can print.
+
+        Args:
+            remedy: sentences; None: the file is damaged, and the checkpoint's own counts.
+        """
+        return CheckpointError(self._message(f"{name}: {flaw}", remedy))
 
     def find(self, name: str) -> Path | None:
         """A regular file of the checkpoint; None if there is none of that name.
@@ -140,10 +144,10 @@ class CheckpointFiles:
         except (MessageError, OSError) as error:
             raise self.error(name, str(error)) from error
 
-    def _message(self, flaw: str) -> str:
+    def _message(self, flaw: str, remedy: str | None = None) -> str:
         words = printable(flaw)
         words = words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
-        return f"{self.flag}={self.place!r}: {words}. {self.remedy}"
+        return f"{self.flag}={self.place!r}: {words}. {remedy or self.remedy}"
 
     def _downloaded(self, name: str) -> Path | None:
         try:
