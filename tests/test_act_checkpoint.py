@@ -39,6 +39,13 @@ def test_a_path_that_does_not_exist_is_named(tmp_path):
         load_act_checkpoint(str(tmp_path / "nowhere"))
 
 
+def test_a_hub_id_without_a_network_says_that_the_hub_was_not_asked():  # HF_HUB_OFFLINE
+    with pytest.raises(
+        FileNotFoundError, match=r"policy.act_path='someone/act': no LeRobot checkpoint found .*\(LocalEntryNotFoundError: "
+    ):
+        load_act_checkpoint("someone/act")
+
+
 def test_a_checkpoint_of_another_type_is_named(tmp_path):
     save_act(tmp_path, small_act_config(0))
     config = json.loads((tmp_path / "config.json").read_text())

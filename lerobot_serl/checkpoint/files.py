@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
 from ..message_header import MessageError, TensorClaim, strict_json
@@ -152,7 +152,9 @@ class CheckpointFiles:
     def _downloaded(self, name: str) -> Path | None:
         try:
             return Path(hf_hub_download(self.place, name, **self.download))
-        except EntryNotFoundError:
+        except EntryNotFoundError as error:
+            if name == CONFIG and isinstance(error, LocalEntryNotFoundError):  # every checkpoint has one: the Hub was not asked
+                raise
             return None
         except HFValidationError as error:
             raise FileNotFoundError(str(error)) from error
