@@ -43,6 +43,10 @@ def hints(argv: Sequence[str]) -> list[str]:
             )
     path = given.get("policy.path")
     meant = ours or any(name.startswith(f"policy.{own}") for name in given for own in _OURS)
+    if path is not None and ours and _type_at(path) == "serl_sac":
+        said.append(
+            f"--policy.path={path} is a serl_sac checkpoint, with its type and ACT in it: leave out --policy.type and --policy.act_path."
+        )
     if path is not None and meant and _type_at(path) == "act":
         said.append(
             f"--policy.path={path} is an ACT, which lerobot-train would train on by imitation. To improve it with serl_sac: "

@@ -1,6 +1,7 @@
 """An owner's dataset and ACT: small, with cameras, and moving over the whole of the dataset's range."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,19 @@ REPO = "owner/pick"
 JOINTS = ("pan.pos", "lift.pos", "elbow.pos", "gripper.pos")
 
 
+Edit = Callable[[dict[str, Any], int, int], object]
+
+
 def own_dataset(
-    root: Path, cameras: tuple[str, ...] = (), scale: float = 1.0, episodes: int = 3, frames: int = 20, **extra: int
+    root: Path,
+    cameras: tuple[str, ...] = (),
+    scale: float = 1.0,
+    episodes: int = 3,
+    frames: int = 20,
+    edit: Edit | None = None,
+    **extra: int,
 ) -> LeRobotDataset:
-    """Joints in degrees on sines; ``extra`` names further columns and their sizes."""
+    """Joints in degrees on sines; ``extra`` names further columns and their sizes; ``edit`` may change a frame of an episode."""
     features: dict[str, Any] = {
         ACTION: {"dtype": "float32", "shape": (4,), "names": list(JOINTS)},
         STATE: {"dtype": "float32", "shape": (4,), "names": list(JOINTS)},
@@ -37,13 +47,15 @@ def own_dataset(
         features[f"observation.images.{key}"] = {"dtype": "image", "shape": (32, 32, 3), "names": ["height", "width", "channels"]}
     dataset = LeRobotDataset.create(REPO, fps=10, features=features, root=root, use_videos=False)
     rng = np.random.default_rng(0)
-    for _ in range(episodes):
+    for episode in range(episodes):
         phase, reach = rng.uniform(0, 6, 4), rng.uniform(20, 60, 4)
         for t in range(frames):
             action = (scale * reach * np.sin(phase + 3 * t / frames)).astype(np.float32)
             frame: dict[str, Any] = {"task": "Pick up.", ACTION: action, STATE: action * 0.95}
             frame |= {key: np.sin(phase[0] + np.arange(size) + t / frames).astype(np.float32) for key, size in columns.items()}
             frame |= {key: rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) for key in features if key.startswith("observation.images.")}
+            if edit is not None:
+                edit(frame, episode, t)
             dataset.add_frame(frame)
         dataset.save_episode()
     dataset.finalize()

@@ -14,6 +14,7 @@ from poisoned_checkpoints import edit_step, poison
 from safetensors.torch import load_file, save_file
 
 from lerobot_serl.checkpoint.files import LARGEST_JSON
+from lerobot_serl.checkpoint.processor_files import ELSEWHERE
 from lerobot_serl.policy.act_checkpoint import load_act_checkpoint
 
 
@@ -36,6 +37,13 @@ def test_a_run_or_checkpoint_directory_is_accepted(tmp_path, layout):
 def test_a_path_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere.*no config.json.*Expected a LeRobot ACT checkpoint"):
         load_act_checkpoint(str(tmp_path / "nowhere"))
+
+
+def test_a_hub_id_without_a_network_says_that_the_hub_was_not_asked():  # HF_HUB_OFFLINE
+    with pytest.raises(
+        FileNotFoundError, match=r"policy.act_path='someone/act': no LeRobot checkpoint found .*\(LocalEntryNotFoundError: "
+    ):
+        load_act_checkpoint("someone/act")
 
 
 def test_a_checkpoint_of_another_type_is_named(tmp_path):
@@ -152,7 +160,6 @@ DAMAGES = {
     "config huge": (content_of("config.json", b" " * (LARGEST_JSON + 1)), f"config.json: {LARGEST_JSON + 1} bytes"),
     "config a list": (content_of("config.json", b"[]"), "config.json: JSON list"),
     "config twice": (content_of("config.json", b'{"type": "tdmpc", "type": "act"}'), "config.json: a key stands twice"),
-    "config unknown field": (config_of(brain=3), "config.json: not a configuration of LeRobot's ACT .*brain"),
     "config wrong kind": (config_of(dim_model="wide"), "config.json: not a configuration of LeRobot's ACT .*dim_model"),
     "config wrong value": (config_of(vision_backbone="os"), "config.json: not a configuration of LeRobot's ACT"),
     "config without features": (config_of(input_features={}, output_features={}), "config.json: not a configuration of LeRobot's ACT"),
@@ -197,16 +204,7 @@ DAMAGES = {
     "an input's statistics without one": (
         tensors_of(STATE, lambda t: {"observation.state.mean": None}), f"{PRE}: .*has nothing as 'mean' of 'observation.state', expected 18",
     ),
-    "an extra step": (
-        lambda act: poison(act, act, registry_name="time_limit_processor", config={"max_episode_steps": 3}),
-        rf"{PRE}: .*extra steps \['time_limit_processor'\]",
-    ),
-    "an extra step after ACT": (
-        lambda act: poison(act, act, POST, registry_name="time_limit_processor", config={"max_episode_steps": 3}),
-        rf"{POST}: .*extra steps \['time_limit_processor'\]",
-    ),
     "a rename to a number": (lambda act: edit_step(act, 0, config={"rename_map": {"a": 3}}), f"{PRE}: .*rename_map .*'a': 3"),
-    "half precision": (lambda act: edit_step(act, 2, config={"device": "cpu", "float_dtype": "float16"}), f"{PRE}: .*into 'float16'"),
     "statistics in the config": (normalizer_of(stats={"action": {"mean": [0.0]}}), rf"{PRE}: .*further settings \['stats'\]"),
     "an eps that is none": (normalizer_of(eps="small"), f"{PRE}: .*has eps 'small'"),
     "a negative eps": (normalizer_of(eps=-1.0), f"{PRE}: .*has eps -1.0"),
@@ -228,6 +226,40 @@ def test_every_damage_is_refused_with_file_and_remedy(tmp_path, name):
     assert "\n" not in text
     if "missing" not in name:
         assert f"`lerobot-serl-doctor {tmp_path / 'act'}`" in text
+
+
+UNWANTED = {
+    "an extra step": (
+        lambda act: poison(act, act, registry_name="time_limit_processor", config={"max_episode_steps": 3}),
+        rf"{PRE}: .*extra steps \['time_limit_processor'\]",
+    ),
+    "an extra step after ACT": (
+        lambda act: poison(act, act, POST, registry_name="time_limit_processor", config={"max_episode_steps": 3}),
+        rf"{POST}: .*extra steps \['time_limit_processor'\]",
+    ),
+    "a class of its owner's": (
+        lambda act: poison(act, act, POST, **{"class": "half_way.HalfWay", "config": {}}), rf"{POST}: step 0 names the class 'half_way.HalfWay'"
+    ),
+    "half precision": (lambda act: edit_step(act, 2, config={"device": "cpu", "float_dtype": "float16"}), f"{PRE}: .*into 'float16'"),
+    "renames after ACT": (
+        lambda act: poison(act, act, POST, registry_name="rename_observations_processor", config={"rename_map": {"a": "b"}}),
+        rf"{POST}: the renames .* stand elsewhere",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNWANTED)
+def test_what_is_whole_and_cannot_be_used_has_a_remedy_of_its_own(tmp_path, name):
+    save_act(tmp_path / "act", small_act_config(0))
+    change, words = UNWANTED[name]
+    change(tmp_path / "act")
+    with pytest.raises(ValueError, match=words) as caught:
+        load_act_checkpoint(str(tmp_path / "act"))
+    text = str(caught.value)
+    assert text.startswith(f"policy.act_path={str(tmp_path / 'act')!r}: ")
+    assert "\n" not in text
+    assert "again" not in text, "another copy or training would end in the same"
+    assert text.endswith((ELSEWHERE, f"Set its float_dtype to null in {PRE}.", "Save ACT without them, and give --policy.act_rename_map."))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -1,5 +1,6 @@
 """ACT under the robot's names for its inputs."""
 
+import json
 import re
 
 import pytest
@@ -73,6 +74,17 @@ def test_other_names_are_refused_with_the_flag_that_maps_them(roots):
     flag = re.search(r"--policy.act_rename_map='(.*)'$", str(caught.value))
     assert flag is not None
     assert flag[1] in (f'{{"{TOP}": "{FRONT}", "{SIDE}": "{WRIST}"}}', f'{{"{SIDE}": "{FRONT}", "{TOP}": "{WRIST}"}}')
+
+
+@pytest.mark.parametrize("asked", [{SIDE: WRIST}, {"observation.images.none": FRONT, SIDE: WRIST}])
+def test_the_flag_in_the_message_keeps_what_was_asked_for_and_works(roots, asked):
+    with pytest.raises(ValueError, match="does not fit") as caught:
+        adopted(roots / "act", roots / "robots", act_rename_map=asked)
+    flag = re.search(r"--policy.act_rename_map='(.*)'$", str(caught.value))
+    assert flag is not None
+    names = json.loads(flag[1])
+    assert names == {TOP: FRONT, SIDE: WRIST}
+    assert adopted(roots / "act", roots / "robots", act_rename_map=names).config.act_rename_map == names
 
 
 @pytest.mark.parametrize(

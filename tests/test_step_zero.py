@@ -4,20 +4,18 @@ import json
 import logging
 import re
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
+from odd_checkpoints import edit_config, rename_tensors
 from owned_act import ACTION, REPO, STATE, adopted, own_act, own_dataset
 from poisoned_checkpoints import edit_step
 from safetensors.torch import load_file, save_file
 
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
-from lerobot_serl.replay.demonstrations import EpisodeReader
 
 PRE, POST = "policy_preprocessor.json", "policy_postprocessor.json"
 FRONT = "observation.images.front"
@@ -186,6 +184,15 @@ def test_another_policy_than_the_owners_is_refused_unless_it_is_accepted(tmp_pat
             adopted(act, roots / "plain")
 
 
+@pytest.mark.parametrize(("key", "value"), [(STATE, float("nan")), (STATE, 1e30), (ACTION, float("inf"))])
+def test_a_number_of_which_act_makes_nan_is_named_with_its_frame(tmp_path, roots, key, value):
+    own_act(act := tmp_path / "act", roots / "plain")
+    own_dataset(tmp_path / "data", edit=lambda frame, episode, t: frame[key].put(2, value) if (episode, t) == (1, 7) else None)
+    words = rf"Dataset {REPO}: episode 1, frame 7, '{key}'\[2\] is .*lerobot-serl-doctor {tmp_path / 'data'} --repair"
+    with pytest.raises(ValueError, match=words):
+        adopted(act, tmp_path / "data")
+
+
 def test_what_lerobot_does_not_run_is_not_measured_and_says_so(tmp_path, roots, caplog):
     own_act(act := tmp_path / "act", roots / "plain")
     (act / POST).unlink()
@@ -206,20 +213,13 @@ def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_wit
     assert torch.equal(policy.agent.box.half_width, plain.agent.box.half_width)
 
 
-@pytest.mark.parametrize("key", [STATE, ACTION])
-def test_a_frame_with_nan_is_left_to_the_reader_which_names_it(tmp_path, roots, key):
-    dataset = own_dataset(tmp_path / "nan")
-    path = next((tmp_path / "nan" / "data").rglob("*.parquet"))
-    table = pq.read_table(path)
-    vectors = table[key].to_pylist()
-    vectors[7] = [float("nan")] * 4
-    column = table.schema.get_field_index(key)
-    pq.write_table(table.set_column(column, table.schema.field(column), pa.array(vectors, table.schema.field(column).type)), path)
-    stats = json.loads((tmp_path / "nan" / "meta" / "stats.json").read_text())
-    stats[key] = {name: [float("nan")] * len(value) for name, value in stats[key].items()}  # as LeRobot computes them of such data
-    (tmp_path / "nan" / "meta" / "stats.json").write_text(json.dumps(stats))
-    own_act(tmp_path / "act", roots / "plain", gain=3.0)
-    policy = adopted(tmp_path / "act", dataset.root)
-    assert policy.agent.box.half_width.isfinite().all()
-    with pytest.raises(ValueError, match=rf"episode 0, frame 7, '{key}'\[0\] is nan"):
-        EpisodeReader(LeRobotDataset(REPO, root=dataset.root), [STATE])
+def test_loading_the_owners_act_prints_nothing_that_is_not_so(tmp_path, roots, caplog):
+    """Neither the device that ACT was trained on, nor all names of a compiled model, which are known."""
+    own_act(act := tmp_path / "act", roots / "plain")
+    edit_config(act, lambda document: document.update(device="xpu"))
+    rename_tensors(act, lambda name: name.replace("model.", "model._orig_mod.", 1))
+    with caplog.at_level(logging.INFO):
+        adopted(act, roots / "plain")
+    assert f"LeRobot itself does not run {act} (ValueError: it finds no tensors for" in caplog.text
+    assert "key(s)" not in caplog.text
+    assert "not available" not in caplog.text

@@ -23,6 +23,13 @@ def test_the_path_of_an_act_is_answered_with_the_flags_that_are_meant(act, flags
     assert hint.endswith(f"--policy.type=serl_sac --policy.act_path={act}")
 
 
+def test_a_checkpoint_of_our_own_needs_no_type_and_no_act(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"type": "serl_sac"}))
+    (hint,) = hints(["lerobot-train", "--policy.type=serl_sac", f"--policy.path={tmp_path}", "--policy.act_path=act"])
+    assert hint.endswith("leave out --policy.type and --policy.act_path.")
+    assert hints(["lerobot-train", f"--policy.path={tmp_path}", "--policy.horizon=5"]) == []
+
+
 @pytest.mark.parametrize("name", ["n_action_steps", "chunk_size", "temporal_ensemble_coeff"])
 def test_what_comes_with_act_is_said(name):
     (hint,) = hints(["lerobot-train", "--policy.type=serl_sac", f"--policy.{name}=50"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import CONFIG_NAME, SAFETENSORS_SINGLE_FILE
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 
 from ..message_header import MessageError, TensorClaim, strict_json
@@ -48,9 +48,13 @@ class CheckpointFiles:
     remedy: str
     download: Mapping[str, Any] = field(default_factory=dict)
 
-    def error(self, name: str, flaw: str) -> CheckpointError:
-        """What is wrong with the file of that name, in words that a terminal can print."""
-        return CheckpointError(self._message(f"{name}: {flaw}"))
+    def error(self, name: str, flaw: str, remedy: str | None = None) -> CheckpointError:
+        """What is wrong with the file of that name, in words that a terminal can print.
+
+        Args:
+            remedy: sentences; None: the file is damaged, and the checkpoint's own counts.
+        """
+        return CheckpointError(self._message(f"{name}: {flaw}", remedy))
 
     def find(self, name: str) -> Path | None:
         """A regular file of the checkpoint; None if there is none of that name.
@@ -140,15 +144,17 @@ class CheckpointFiles:
         except (MessageError, OSError) as error:
             raise self.error(name, str(error)) from error
 
-    def _message(self, flaw: str) -> str:
+    def _message(self, flaw: str, remedy: str | None = None) -> str:
         words = printable(flaw)
         words = words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
-        return f"{self.flag}={self.place!r}: {words}. {self.remedy}"
+        return f"{self.flag}={self.place!r}: {words}. {remedy or self.remedy}"
 
     def _downloaded(self, name: str) -> Path | None:
         try:
             return Path(hf_hub_download(self.place, name, **self.download))
-        except EntryNotFoundError:
+        except EntryNotFoundError as error:
+            if name == CONFIG and isinstance(error, LocalEntryNotFoundError):  # every checkpoint has one: the Hub was not asked
+                raise
             return None
         except HFValidationError as error:
             raise FileNotFoundError(str(error)) from error

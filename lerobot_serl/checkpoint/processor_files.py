@@ -26,6 +26,7 @@ LOADS_MODELS = frozenset(
     }
 )  # fmt: skip
 MOST_STEPS = 64
+ELSEWHERE = "Let the robot's class or the teleoperator do what such a step does, if you want it, and save the checkpoint without it."
 _STATE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.safetensors")
 
 
@@ -88,7 +89,8 @@ def require_harmless(files: CheckpointFiles, names: Iterable[str], own: Collecti
             if step.name in own:
                 continue
             if step.name in LOADS_MODELS:
-                raise files.error(name, f"step {index}, '{step.name}', would load a model that its config names, and Python code with it")
+                flaw = f"step {index}, '{step.name}', would load a model that its config names, and Python code with it"
+                raise files.error(name, flaw, ELSEWHERE)
             if step.name not in (*NEUTRAL, NORMALIZER, UNNORMALIZER):
                 logging.warning(f"{files.place}: {name} runs a step of its own, '{step.name}' of {origin_of(step.name)}.")
 
@@ -99,14 +101,14 @@ def _step(files: CheckpointFiles, file: str, index: int, entry: Any, own: Collec
     by_class = entry.get("class")
     if "class" in entry and (by_class not in own if isinstance(by_class, str) else True):
         words = f"step {index} names the class {str(by_class)[:200]!r}, which LeRobot's loader would import and call"
-        raise files.error(file, f"{words}; only steps that are registered by name are read")
+        raise files.error(file, f"{words}; only steps that are registered by name are read", ELSEWHERE)
     kind = "class" if "class" in entry else "registry_name"
     name, config = entry.get(kind), entry.get("config", {})
     if not entry.keys() <= {kind, "config", "state_file"} or not isinstance(name, str) or not isinstance(config, dict):
         raise files.error(file, f"step {index} has the entries {sorted(entry)[:8]}, expected registry_name, config and perhaps state_file")
     if kind == "registry_name" and origin_of(name) is None:
         words = f"step {index} is {name[:200]!r}, a name that neither LeRobot nor an installed plugin has registered"
-        raise files.error(file, f"{words}; install the plugin that it comes from, if you trust it")
+        raise files.error(file, words, f"Install the plugin that it comes from, if you trust it. {ELSEWHERE}")
     return SavedStep(name, config, _state(files, file, index, entry["state_file"], config) if "state_file" in entry else {})
 
 

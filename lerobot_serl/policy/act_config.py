@@ -89,8 +89,8 @@ def _leave_out_unknown(files: CheckpointFiles, document: dict[str, Any]) -> None
         named = ", ".join(f"{name}={str(value)[:_LONGEST_VALUE]!r}" for name, value in on.items())
         raise files.error(
             CONFIG,
-            f"not a configuration of LeRobot's ACT that is known here: {named}: {where} "
-            f"{'this field' if len(on) == 1 else 'these fields'}; update LeRobot, or set to null what does not change how ACT acts",
+            f"not a configuration of LeRobot's ACT that is known here: {named}: {where} {'this field' if len(on) == 1 else 'these fields'}",
+            f"Update LeRobot, or set to null in {CONFIG} what does not change how ACT acts.",
         )
     if unknown:
         logging.warning(f"{files.place}: {CONFIG} has fields that {where}; they are off, and ignored: {printable(', '.join(unknown))}.")

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checkpoint.files import CheckpointFiles, MissingFileError
 from ..checkpoint.processor_files import (
     DEVICE,
+    ELSEWHERE,
     NEUTRAL,
     NORMALIZER,
     POSTPROCESSOR,
@@ -76,8 +77,7 @@ def read_act_processors(files: CheckpointFiles, config: ACTConfig) -> ActProcess
     features = {key: _of_input(files, first.normalizer, key, feature) for key, feature in (config.input_features or {}).items()}
     assert config.action_feature is not None
     # LeRobot looks for the action's mode and statistics only, not whether it stands among the features.
-    modes = last.normalizer.config.get("norm_map")
-    kind = modes.get(FeatureType.ACTION.value) if isinstance(modes, Mapping) else None
+    kind = last.normalizer.config["norm_map"].get(FeatureType.ACTION.value)
     features[ACTION] = _normalisation(files, name, last.normalizer, ACTION, config.action_feature, kind)
     return ActProcessors(features, first.renames, first.steps, () if after is None else after.steps)
 
@@ -101,19 +101,26 @@ def _pipeline(files: CheckpointFiles, name: str, kind: str) -> _Pipeline | None:
     if others or kinds.count(kind) != 1:
         raise files.error(
             name, f"{kinds.count(kind)} steps '{kind}' and the extra steps {others}; expected LeRobot's standard ACT processors (one normaliser, "
-            "nothing else that changes numbers), since serl_sac would not run an extra step. Let the robot's class or the teleoperator do that",
+            "nothing else that changes numbers), since serl_sac would not run an extra step", ELSEWHERE,
         )  # fmt: skip
     for step in steps:
         if step.name == DEVICE and (dtype := step.config.get("float_dtype")) not in (None, "float32", "float"):
-            raise files.error(name, f"'{DEVICE}' turns numbers into {str(dtype)[:100]!r}, expected float32, in which serl_sac runs ACT")
+            flaw = f"'{DEVICE}' turns numbers into {str(dtype)[:100]!r}, expected float32, in which serl_sac runs ACT"
+            raise files.error(name, flaw, f"Set its float_dtype to null in {name}.")
     at = kinds.index(kind)
     renames = [_renames(files, name, step) for step in steps if step.name == RENAMES and step.config.get("rename_map")]
     if len(renames) > 1 or (renames and (name != PREPROCESSOR or kinds.index(RENAMES) > at)):
-        raise files.error(name, f"the renames {renames} stand elsewhere than once, before the normaliser of {PREPROCESSOR}")
+        flaw = f"the renames {renames} stand elsewhere than once, before the normaliser of {PREPROCESSOR}"
+        raise files.error(name, flaw, "Save ACT without them, and give --policy.act_rename_map.")
     step = steps[at]
     unknown, eps = sorted(step.config.keys() - _SETTINGS), step.config.get("eps", EPS)
     if unknown or type(eps) not in (int, float) or not 0 <= eps <= 1:
         raise files.error(name, f"'{kind}' has eps {eps!r} and further settings {unknown}, expected an eps from 0 to 1 and nothing else")
+    for table in ("features", "norm_map"):
+        if not isinstance(entry := step.config.get(table), dict):
+            raise files.error(
+                name, f"'{kind}' has the {table} {str(entry)[:200]}, expected a table, without which LeRobot runs no normaliser"
+            )
     return _Pipeline(tuple(kinds), step, renames[0] if renames else {})
 
 
@@ -126,11 +133,11 @@ def _renames(files: CheckpointFiles, name: str, step: SavedStep) -> dict[str, st
 
 def _of_input(files: CheckpointFiles, step: SavedStep, key: str, feature: PolicyFeature) -> Normalisation:
     """As LeRobot's step decides: what it does not know, or was told to leave alone, stays as it is."""
-    features, modes, chosen = (step.config.get(name) for name in ("features", "norm_map", "normalize_observation_keys"))
+    chosen = step.config.get("normalize_observation_keys")
     if chosen is not None and not (isinstance(chosen, list) and all(isinstance(entry, str) for entry in chosen)):
         raise files.error(PREPROCESSOR, f"'{step.name}' has normalize_observation_keys {str(chosen)[:200]}, expected a list of names")
-    known = features.get(key) if isinstance(features, Mapping) else None
-    kind = modes.get(str(known.get("type"))) if isinstance(known, Mapping) and isinstance(modes, Mapping) else None
+    known = step.config["features"].get(key)
+    kind = step.config["norm_map"].get(str(known.get("type"))) if isinstance(known, Mapping) else None
     return _normalisation(files, PREPROCESSOR, step, key, feature, kind if chosen is None or key in chosen else None)
 
 

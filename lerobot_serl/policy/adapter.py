@@ -24,7 +24,7 @@ _CHANGE_THE_SUM = (
 )  # fmt: skip
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal")
 _MERGE = (
-    "Merge it where it was trained: model.merge_and_unload().save_pretrained(DIR) of the package peft, and the processors' files beside it"
+    "Merge it where it was trained: model.merge_and_unload().save_pretrained(DIR) of the package peft, and the processors' files beside it."
 )
 
 
@@ -95,7 +95,7 @@ class AdaptedWeights:
                 fits = shape == of_base
             if not fits or not claims[name].dtype.is_floating_point:
                 words = f"the base has {'no such tensor' if of_base is None else of_base}"
-                raise self.files.error(ADAPTER_WEIGHTS, f"'{name}' of shape {shape} cannot be merged into '{target}': {words}. {_MERGE}")
+                raise self.files.error(ADAPTER_WEIGHTS, f"'{name}' of shape {shape} cannot be merged into '{target}': {words}", _MERGE)
 
 
 def _base_name(name: str) -> str:
@@ -112,7 +112,7 @@ def _rank_and_scale(files: CheckpointFiles, settings: Mapping[str, Any]) -> tupl
         changing.append(f"bias={str(settings['bias'])[:60]!r}")
     if kind != "LORA" or changing:
         what = f"an adapter of type {str(kind)[:60]!r}" if kind != "LORA" else f"LoRA with {', '.join(changing)}"
-        raise files.error(ADAPTER_CONFIG, f"{what}, expected plain LoRA, which is merged here. {_MERGE}")
+        raise files.error(ADAPTER_CONFIG, f"{what}, expected plain LoRA, which is merged here", _MERGE)
     if type(rank) is not int or rank < 1 or type(alpha) not in (int, float):
         raise files.error(ADAPTER_CONFIG, f"r={str(rank)[:60]!r} and lora_alpha={str(alpha)[:60]!r}, expected numbers")
     return rank, alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
@@ -122,11 +122,11 @@ def _base(files: CheckpointFiles, settings: Mapping[str, Any]) -> ActWeights:
     """The weights that the adapter was trained on: of a local directory, or of a Hub repository, which is then downloaded."""
     name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(name, str) or not isinstance(revision, str | None) or not name:
-        raise files.error(ADAPTER_CONFIG, f"names no base checkpoint (base_model_name_or_path={str(name)[:60]!r}). {_MERGE}")
+        raise files.error(ADAPTER_CONFIG, f"names no base checkpoint (base_model_name_or_path={str(name)[:60]!r})", _MERGE)
     directory = directory_of(name)
     words = f"its base checkpoint {name[:200]!r}, which {ADAPTER_CONFIG} names, "
     if directory is None and not may_be_hub_id(name):
-        raise files.error(ADAPTER_CONFIG, f"{words}is not here: put it there, or write where it is. {_MERGE}")
+        raise files.error(ADAPTER_CONFIG, f"{words}is not here", f"Put it there, or write into {ADAPTER_CONFIG} where it is. {_MERGE}")
     logging.info(f"{files.place}: {words}is read {'from the Hub' if directory is None else 'here'}, and the adapter merged into it.")
     base = CheckpointFiles(name, directory, f"{files.flag}={files.place!r}: base_model_name_or_path", files.remedy, {"revision": revision})
     try:
@@ -134,4 +134,4 @@ def _base(files: CheckpointFiles, settings: Mapping[str, Any]) -> ActWeights:
     except OSError as error:
         missing = isinstance(error, MissingFileError)
         flaw = f"no {WEIGHTS} there" if missing else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-        raise files.error(ADAPTER_CONFIG, f"{words}is neither here nor to be had from the Hub ({flaw}). {_MERGE}") from error
+        raise files.error(ADAPTER_CONFIG, f"{words}is neither here nor to be had from the Hub ({flaw})", _MERGE) from error

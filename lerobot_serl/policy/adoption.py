@@ -46,11 +46,11 @@ def adopt_act(config: SerlSacConfig, source: str) -> ActCheckpoint:
     theirs, ours = checkpoint.config.input_features or {}, config.input_features or {}
     names = _names(config.act_rename_map, checkpoint, ours)
     wanted = {names[key]: feature for key, feature in theirs.items()}
-    _require_fit(
-        config.act_path, source, {**wanted, **(checkpoint.config.output_features or {})}, {**ours, **(config.output_features or {})}
-    )
+    renamed = {outer: key for key, outer in names.items() if outer != key}
+    features = {**wanted, **(checkpoint.config.output_features or {})}
+    _require_fit(config.act_path, source, features, {**ours, **(config.output_features or {})}, renamed)
     config.input_features, config.output_features = wanted, checkpoint.config.output_features
-    config.act_rename_map = {outer: key for key, outer in names.items() if outer != key}
+    config.act_rename_map = renamed
     config.act = ActArchitecture.of(checkpoint.config)
     config.act.feature_modes = checkpoint.feature_modes
     config.act_source, config.act_path = config.act_path, None
@@ -70,7 +70,10 @@ def _names(asked: Mapping[str, str], checkpoint: ActCheckpoint, ours: Mapping[st
     return {**{key: key for key in theirs}, **saved, **{inner: outer for outer, inner in asked.items()}}
 
 
-def _require_fit(path: str, source: str, wanted: Mapping[str, PolicyFeature], ours: Mapping[str, PolicyFeature]) -> None:
+def _require_fit(
+    path: str, source: str, wanted: Mapping[str, PolicyFeature], ours: Mapping[str, PolicyFeature], renamed: Mapping[str, str]
+) -> None:
+    """``renamed`` gives ACT's name of a feature that ``wanted`` has under another."""
     if not ours:
         return
     wrong = [
@@ -85,9 +88,10 @@ def _require_fit(path: str, source: str, wanted: Mapping[str, PolicyFeature], ou
     for key in (key for key in wanted if key not in ours):
         kind = (wanted[key].type, tuple(wanted[key].shape))
         free = [other for other, has in ours.items() if other not in (*wanted, *likely) and (has.type, tuple(has.shape)) == kind]
-        likely |= {other: key for other in free[:1]}
+        likely |= {other: renamed.get(key, key) for other in free[:1]}
     remedy = "Use the dataset that ACT was trained on, or one with the same features."
     if likely:
+        likely = {outer: key for outer, key in renamed.items() if outer in ours} | likely
         remedy += f" If only the names differ, say which is which, the dataset's first: --policy.act_rename_map='{json.dumps(likely)}'"
     raise ValueError(f"policy.act_path={path!r} does not fit {source}: {'; '.join(wrong)}. {remedy}")
 

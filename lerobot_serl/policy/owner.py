@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 
 import torch
 from lerobot.configs import PreTrainedConfig
@@ -14,6 +15,8 @@ from torch import Tensor
 from ..checkpoint.files import CONFIG
 from ..checkpoint.processor_files import DEVICE
 from .act_checkpoint import ActCheckpoint
+
+_NAMES_DIFFER = ("Missing key(s)", "Unexpected key(s)")
 
 
 class Owner:
@@ -29,11 +32,11 @@ class Owner:
 
     def __init__(self, checkpoint: ActCheckpoint, device: str) -> None:
         place = str(checkpoint.files.require(CONFIG).parent)  # of the Hub's files those that were looked at, in its cache
-        with contextlib.redirect_stdout(io.StringIO()):  # LeRobot prints that it loads
-            config = PreTrainedConfig.from_pretrained(place)
+        with _quietly():
+            config = PreTrainedConfig.from_pretrained(place, cli_overrides=[f"--device={device}"])
             if type(config) is not ACTConfig:
                 raise ValueError(f"LeRobot reads {place} as {type(config).__name__}")
-            config.device, config.pretrained_backbone_weights = device, None  # the checkpoint has the backbone's weights
+            config.pretrained_backbone_weights = None  # the checkpoint has the backbone's weights
             self.policy = ACTPolicy.from_pretrained(place, config=config).eval()
             # LeRobot leaves random what it does not find under its own names.
             if other := [name for name, tensor in self.policy.state_dict().items() if not _same(tensor, checkpoint.weights.get(name))]:
@@ -58,6 +61,22 @@ class Owner:
         """The raw actions ``(B, steps, D)`` that ACT plans, on the CPU."""
         planned: Tensor = self.after(self.policy.predict_action_chunk(self.prepared(inputs))[:, :steps])
         return planned.float().cpu()
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """LeRobot prints that it loads, and lists all tensors that it does not find; :class:`Owner` says in one line what comes of it."""
+    root = logging.getLogger()
+    root.addFilter(_is_news)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        root.removeFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not str(record.msg).startswith(_NAMES_DIFFER)
 
 
 def _same(theirs: Tensor, ours: Tensor | None) -> bool:

@@ -26,7 +26,7 @@ from .labels import (
     unread_labels,
 )
 from .opening import delete_episodes_command, explained
-from .plausible import Plausible
+from .plausible import Plausible, refused_episode
 from .recording import Recording
 
 EPISODE_INDEX = "episode_index"
@@ -174,10 +174,7 @@ class EpisodeReader:
                     f"Remove it: {delete_episodes_command(self._dataset.repo_id, self._dataset.root, str(span.episode))}"
                 )
             if (flaw := self._flaw(span, Plausible())) is not None:
-                raise ValueError(
-                    f"Dataset {self._dataset.repo_id}: episode {span.episode}, {flaw}. Learning from it would destroy the critics; leave it out: "
-                    f"lerobot-serl-doctor {self._dataset.root} --repair"
-                )
+                raise refused_episode(self._dataset, span.episode, flaw)
 
     def _refuse_worthless(self, settings: LabelSettings) -> None:
         """Unless a person has said how the labels are to be read: then it is for the table to warn."""

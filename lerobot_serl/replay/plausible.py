@@ -5,7 +5,7 @@ Finite is not enough: of 1e30 ACT makes NaN, its square is infinite in 32 bits, 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from lerobot.utils.constants import ACTION
@@ -13,12 +13,23 @@ from lerobot.utils.constants import ACTION
 from .labels import REWARD, pays_once_at_its_end
 from .recording import Recording
 
+if TYPE_CHECKING:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
 # How far outside the demonstrations' range a number may lie, in widths of that range.
 REACH = 100.0
 # 32 bits hold the square of a number up to this, and the sum of many such squares.
 LARGEST = 1e17
 # A range is taken to be at least so wide: what stood still in the demonstrations may move. Rewards of practice may differ from theirs more.
 _LEAST_WIDTH = {REWARD: 100.0}
+
+
+def refused_episode(dataset: "LeRobotDataset", episode: int, flaw: str) -> ValueError:
+    """The error for demonstrations with an episode that makes no sense, which keeps a run from starting."""
+    return ValueError(
+        f"Dataset {dataset.repo_id}: episode {episode}, {flaw}. Learning from it would destroy the critics; leave it out: "
+        f"lerobot-serl-doctor {dataset.root} --repair"
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,10 @@ import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from torch import Tensor
 
+from .demonstrations import EPISODE_INDEX
+from .labels import REWARD
 from .opening import explained
+from .plausible import LARGEST, Plausible, refused_episode
 
 # A statistic is wrong if it is off by more than this share of the entry's range.
 _TOLERANCE = 1e-3
@@ -22,26 +25,38 @@ def checked_statistics(said: Mapping[str, Mapping[str, Tensor]], dataset: LeRobo
     Args:
         said: feature -> statistic -> tensor.
         dataset: whose numbers count.
-        keys: vectors to look at. Frames with NaN or infinite numbers do not count here: whoever reads the episodes names them.
+        keys: vectors to look at.
+
+    Raises:
+        ValueError: a number is NaN, infinite or absurdly large; episode, frame and key are named.
     """
     checked = {key: dict(named) for key, named in said.items()}
     with explained(dataset.root):
-        table = dataset.hf_dataset.select_columns(list(keys)).with_format("numpy")[:]
-    for key in keys:
-        numbers = np.stack(list(table[key])).reshape(len(dataset), -1).astype(np.float64)
-        sound = numbers[np.isfinite(numbers).all(1)]
-        if len(sound) == 0:
-            continue
-        found = dict(zip(_NAMES, (sound.min(0), sound.max(0), sound.mean(0), sound.std(0)), strict=True))
+        table = dataset.hf_dataset.select_columns([EPISODE_INDEX, *keys]).with_format("numpy")[:]
+    vectors = {key: np.stack(list(table[key])).reshape(len(dataset), -1).astype(np.float64) for key in keys}
+    _require_sense(dataset, vectors, np.asarray(table[EPISODE_INDEX]))
+    for key, numbers in vectors.items():
+        found = dict(zip(_NAMES, (numbers.min(0), numbers.max(0), numbers.mean(0), numbers.std(0)), strict=True))
         if wrong := _wrong(checked.get(key, {}), found):
-            checked[key] = {**checked.get(key, {}), **{name: torch.from_numpy(value).float() for name, value in found.items()}}
-        if wrong and len(sound) == len(numbers):
             logging.warning(
                 f"meta/stats.json of {dataset.repo_id} does not fit its '{key}': {wrong}. The numbers themselves are used; LeRobot's "
                 f"lerobot-edit-dataset --repo_id={dataset.repo_id} --new_repo_id={dataset.repo_id} --root={dataset.root} --new_root={dataset.root} "
                 "--operation.type=recompute_stats --operation.overwrite=true writes it anew."
             )
+            checked[key] = {**checked.get(key, {}), **{name: torch.from_numpy(value).float() for name, value in found.items()}}
     return checked
+
+
+def _require_sense(dataset: LeRobotDataset, vectors: Mapping[str, np.ndarray], episodes: np.ndarray) -> None:
+    """ACT makes NaN of them, and then nothing can be said of step 0."""
+    for values in vectors.values():
+        outside = ~(np.abs(values) <= LARGEST).all(axis=1)  # NaN is outside
+        if outside.any():
+            episode = episodes[np.argmax(outside)]
+            columns = {key: numbers[episodes == episode] for key, numbers in vectors.items()}
+            flaw = Plausible().flaw({**columns, REWARD: np.zeros(0)}, terminated=False)
+            assert flaw is not None
+            raise refused_episode(dataset, int(episode), flaw)
 
 
 def _wrong(said: Mapping[str, Tensor], found: Mapping[str, np.ndarray]) -> str:
