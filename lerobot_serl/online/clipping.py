@@ -41,4 +41,4 @@ class Clipping:
                 f"{text} Expected at most {self._most:.2%} (policy.clipped_share). Begin again with this dataset and --policy.act_path of the ACT, "
                 f"which makes a new box; or accept it: --policy.clipped_share={min(1.2 * max(shares.values()), 1.0):.2g}"
             )
-        logging.warning(f"{text} They are learnt as if they had been there.")
+        logging.warning(f"{text} They are taken as if they lay there.")
