@@ -42,6 +42,8 @@ def hints(argv: Sequence[str]) -> list[str]:
                 "policy looks again is --policy.horizon."
             )
     path = given.get("policy.path")
+    if "policy.act_path" in given and not ours and path is None and "config_path" not in given:
+        said.append(f"--policy.act_path is serl_sac's: it takes --policy.type=serl_sac beside it, not {given.get('policy.type', 'none')}.")
     meant = ours or any(name.startswith(f"policy.{own}") for name in given for own in _OURS)
     if path is not None and ours and _type_at(path) == "serl_sac":
         said.append(

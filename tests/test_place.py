@@ -140,6 +140,11 @@ def test_the_path_that_would_work_is_named(tmp_path, name):
     assert "\n" not in way_on(place)
 
 
+def test_in_the_hubs_cache_the_snapshot_is_named(tmp_path):
+    model = make_model(tmp_path / "models--me--act" / "snapshots" / "abc123")
+    assert way_on(tmp_path / "models--me--act") == f"Below it are {model}: choose one."
+
+
 def test_what_was_chosen_is_said(run, caplog):
     (run / "checkpoints" / "last").unlink()
     with pytest.raises(ValueError, match=r"config.json names no type|is of type 'None'"):

@@ -10,7 +10,7 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
-from odd_checkpoints import edit_config, rename_tensors
+from odd_checkpoints import edit_config, rename_tensors, save_old_act
 from owned_act import ACTION, REPO, STATE, adopted, own_act, own_dataset
 from poisoned_checkpoints import edit_step
 from safetensors.torch import load_file, save_file
@@ -211,6 +211,17 @@ def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_wit
         policy = adopted(act, roots / "plain")
     assert "(ValueError: it finds no tensors for" in caplog.text
     assert torch.equal(policy.agent.box.half_width, plain.agent.box.half_width)
+
+
+def test_an_old_act_is_not_measured_and_no_migration_is_recommended(tmp_path, roots, caplog):
+    config = own_act(tmp_path / "act", roots / "plain").config
+    recorded = LeRobotDataset(REPO, root=roots / "plain").meta.stats
+    stats = {key: {name: torch.as_tensor(value).float() for name, value in named.items()} for key, named in recorded.items()}
+    save_old_act(tmp_path / "old", config, stats, stats, stats)
+    adopted(tmp_path / "old", roots / "plain")
+    assert f"Step 0 is not measured: {tmp_path / 'old'} is of LeRobot before 0.4" in caplog.text
+    assert "migrat" not in caplog.text
+    assert "key(s)" not in caplog.text
 
 
 def test_loading_the_owners_act_prints_nothing_that_is_not_so(tmp_path, roots, caplog):

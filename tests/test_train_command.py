@@ -31,7 +31,7 @@ def test_a_plain_command_is_taken_without_a_word(caplog):
     ({"dataset": {"episodes": [0, 1]}}, r"dataset.episodes=\[0, 1\]: expected nothing.*lerobot-edit-dataset"),
     ({"eval_steps": 5}, r"eval_steps=5: expected 0"),
     ({"peft": PeftConfig(method_type="LORA")}, r"peft='an adapter': expected nothing"),
-    ({"rename_map": {"a": "b"}}, r"rename_map={'a': 'b'}: .*--policy.act_rename_map"),
+    ({"rename_map": {"a": "b"}}, r"rename_map={'a': 'b'}: .*Begin again from ACT, with .*--policy.act_rename_map"),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused_by_name(changes, words):
     with pytest.raises(ValueError, match=words):

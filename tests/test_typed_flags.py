@@ -30,6 +30,14 @@ def test_a_checkpoint_of_our_own_needs_no_type_and_no_act(tmp_path):
     assert hints(["lerobot-train", f"--policy.path={tmp_path}", "--policy.horizon=5"]) == []
 
 
+@pytest.mark.parametrize(("flags", "words"), [([], "not none."), (["--policy.type=act"], "not act.")])
+def test_act_path_without_the_type_that_it_belongs_to_is_answered(flags, words):
+    (hint,) = hints(["lerobot-train", *flags, "--policy.act_path=act"])
+    assert hint.startswith("--policy.act_path is serl_sac's: it takes --policy.type=serl_sac beside it")
+    assert hint.endswith(words)
+    assert hints(["lerobot-train", "--config_path=run.json", "--policy.act_path=act"]) == []
+
+
 @pytest.mark.parametrize("name", ["n_action_steps", "chunk_size", "temporal_ensemble_coeff"])
 def test_what_comes_with_act_is_said(name):
     (hint,) = hints(["lerobot-train", "--policy.type=serl_sac", f"--policy.{name}=50"])

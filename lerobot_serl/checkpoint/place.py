@@ -71,7 +71,7 @@ def way_on(place: str | Path) -> str:
         above = next((directory for directory in root.parents if os.path.exists(directory)), Path())
         near = None if above in (Path(), Path("/")) else locate(above)
         return f"{root} does not exist. {_EXPECTED}" if near is None else f"{root} does not exist, but {near.directory} does."
-    models = list(_models_below(root))
+    models = list(_models_below(root)) or list(_models_below(root / "snapshots"))  # of the Hub's cache
     if models:
         return f"Below it are {', '.join(str(model) for model in models)}: choose one."
     return _EXPECTED

@@ -157,6 +157,10 @@ def _range_of(action: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
 
 def _owner(checkpoint: ActCheckpoint, device: str) -> Owner | None:
     inputs = checkpoint.config.input_features or {}
+    if not checkpoint.processors.before:
+        # Its loader would recommend a migration, which fails for some; nothing here needs it.
+        logging.warning(f"Step 0 is not measured: {checkpoint.files.place} is of LeRobot before 0.4, and LeRobot of today does not run it.")
+        return None
     try:
         owner = Owner(checkpoint, device)
         owner.plan({key: torch.zeros((1, *feature.shape), device=device) for key, feature in inputs.items()}, 1)

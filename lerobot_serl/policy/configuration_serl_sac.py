@@ -248,7 +248,7 @@ class SerlSacConfig(PreTrainedConfig):
             "ACT needs one of them.",
         )  # fmt: skip
         names = sorted(self.act_rename_map.keys() - (self.input_features or {}).keys())
-        remedy = "It is chosen when the policy is created from ACT; LeRobot's --rename_map renames afterwards."
+        remedy = "It is chosen when the policy is created from ACT; in lerobot-eval and lerobot-rollout LeRobot's --rename_map renames."
         require(not names, "policy.act_rename_map", names, f"names of {list(self.input_features or {})}", remedy)
         require(self.features != "cnn" or bool(self.image_features), "policy.features", self.features, "cameras", "Use 'auto'.")
 

@@ -49,7 +49,7 @@ def check_train_command(command: TrainPipelineConfig, has_cameras: bool, batch_s
     require(
         not command.rename_map,
         "rename_map", command.rename_map, "nothing: the learner reads the dataset by the policy's names",
-        "For ACT's cameras under other names: --policy.act_rename_map, when the policy is made from --policy.act_path.",
+        "Begin again from ACT, with --policy.act_path and --policy.act_rename_map; a serl_sac checkpoint trains on with the names that it has.",
     )  # fmt: skip
     # accelerate starts several with and without torch.distributed.
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
