@@ -4,11 +4,12 @@ import copy
 import json
 import logging
 import time
+from dataclasses import replace
 
 import grpc
 import pytest
 import torch
-from conftest import ENV_STATE, INPUTS, STATE, make_recording
+from conftest import ENV_STATE, INPUTS, STATE, make_recording, small_config
 from false_learner import FalseLearner, genuine, genuine_of_robot, with_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -211,9 +212,9 @@ def test_there_are_enough_of_them():
 
 
 def test_networks_that_cannot_act_are_not_tried_on_a_robot(learner):
-    """Every tensor is there; but LeRobot's ACT asks for a state in the middle of an episode."""
-    learner.messages = [encode(*genuine(input_features={ENV_STATE: INPUTS[ENV_STATE]}))]
-    with pytest.raises(MessageError, match=r"cannot act: KeyError: 'observation\.state'"):
+    """Every tensor is there; but LeRobot's ACT halves the numbers between two of its layers with this setting, and does not fit itself."""
+    learner.messages = [encode(*genuine(act=replace(small_config().act, feedforward_activation="glu")))]
+    with pytest.raises(MessageError, match=r"cannot act: RuntimeError: .*cannot be multiplied"):
         receive(learner.address)
 
 

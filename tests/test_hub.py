@@ -168,7 +168,7 @@ def test_the_pulled_checkpoint_acts_like_the_local_one_without_act(ground, hub, 
     for act_path, kind, text in (
         ("me/unknown", "FileNotFoundError", "no LeRobot checkpoint found there"),
         ("me/no_weights", "MissingFileError", "model.safetensors is missing"),
-        ("me/no_statistics", "ValueError", "normalisation statistics missing"),
+        ("me/no_statistics", "MissingFileError", "_normalizer_processor.safetensors is missing beside config.json"),
         ("me/before_processors", "ValueError", "normalisation statistics missing"),
         ("me/poisoned_act", "CheckpointError", "policy_preprocessor.json: step 0 names the class 'subprocess.run'"),
     ):

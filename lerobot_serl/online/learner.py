@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..label_settings import AS_RECORDED
 from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
-from ..policy.configuration_serl_sac import SerlSacConfig
+from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
@@ -103,7 +103,8 @@ class Learner:
             episode = annotate(agent, recording, config.annotation_batch_size)
             self.demonstrations.add(episode)
             clipping.add(episode)
-        if config.action_margin > 0:  # without one, the demonstrations' own extremes lie on the border
+        # Without a margin the demonstrations' own extremes lie on the border; and what a random ACT plans is nobody's loss.
+        if config.action_margin > 0 and config.act_source != FRESH_ACT:
             clipping.report(dataset_meta.repo_id)
         self.n_takeovers = 0
         # Nobody waits for a source in this process.

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from lerobot.policies.act.configuration_act import ACTConfig
 
 
+# Where an embedded ACT that nobody has trained came from.
+FRESH_ACT = "fresh"
+
+
 @dataclass
 class ActArchitecture:
     """Architecture of the embedded ACT, in LeRobot's own terms (``ACTConfig``). Read from ``act_path`` when that is given."""

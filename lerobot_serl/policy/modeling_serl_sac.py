@@ -24,7 +24,7 @@ from .act_checkpoint import ActCheckpoint
 from .adoption import adopt_act, begin_as_act, set_box
 from .agent import EditAgent, Metrics
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
-from .configuration_serl_sac import SerlSacConfig
+from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from .optimizer import GroupControl
 from .own_checkpoint import require_harmless_files, require_sound_weights
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from ..online.evidence import BestPolicy
     from ..online.learner import Learner
-
-FRESH_ACT = "fresh"
 
 
 class SerlSacPolicy(PreTrainedPolicy):
