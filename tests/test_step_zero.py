@@ -199,6 +199,7 @@ def test_what_lerobot_does_not_run_is_not_measured_and_says_so(tmp_path, roots, 
     with caplog.at_level(logging.INFO):
         adopted(act, roots / "plain")
     assert f"Step 0 is not measured, since LeRobot itself does not run {act} (" in caplog.text
+    assert "Step 0 is ACT" not in caplog.text, "nothing was measured"
 
 
 def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_with_random_ones(tmp_path, roots, caplog):

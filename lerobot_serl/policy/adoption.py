@@ -185,8 +185,10 @@ def _require_act(policy: "SerlSacPolicy", owner: Owner | None, step_zero: StepZe
     name = f"{entry} ('{names[entry]}')" if isinstance(names, list) and len(names) == len(off) else str(entry)
     place, seen = config.act_source, f"on {len(step_zero.plan)} observations of {dataset.repo_id}"
     if largest <= config.act_tolerance:
-        whose = "ACT, which LeRobot itself does not run," if owner is None else "ACT as its owner runs it"
-        logging.info(f"Step 0 is ACT: {seen} serl_sac differs from {whose} by at most {largest:.1e} of an action entry's range.")
+        if owner is not None:  # else nothing was measured, as has been said
+            logging.info(
+                f"Step 0 is ACT: {seen} serl_sac differs from ACT as its owner runs it by at most {largest:.1e} of an action entry's range."
+            )
         return
     why = "the numbers are rounded differently" if owner is None else reason(policy.agent.act, owner, step_zero)
     raise ValueError(
