@@ -38,6 +38,26 @@ def test_facts_of_a_small_dataset():
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(("value", "counts"), [(900.0, False), (-900.0, False), (200.0, True)])
+def test_a_glitch_does_not_widen_the_limits(value, counts):
+    """Both the range and the step from the measured value."""
+    actions = np.stack([60 * np.sin(np.arange(300)), np.zeros(300)], axis=1).astype(np.float32)
+    states = 0.9 * actions
+    actions[123, 0], actions[200, 1] = value, 1.0
+    facts = gather_facts(features(state=("a.pos", "b.pos")), actions, states, [0], [300])
+    edges = (min(value, -60.0), max(value, 60.0)) if counts else (-60.0, 60.0)
+    assert (facts.action_low[0], facts.action_high[0]) == pytest.approx(edges, abs=0.1)
+    assert facts.action_step[0] == pytest.approx(6.0, abs=0.1) or counts
+    assert facts.action_high[1] == 1.0, "where all others are alike, one frame may be meant"
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 49])
+def test_of_few_actions_all_count(n_frames):
+    actions = np.zeros((n_frames, 2), np.float32)
+    actions[0], actions[-1] = 0.1, 900.0
+    assert gather_facts(features(), actions, None, [0], [n_frames]).action_high == (900.0, 900.0)
+
+
 def test_what_is_not_measured_has_no_step_and_no_start():
     actions, states = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
     facts = gather_facts(features(state=("b.pos", "c.pos")), actions, states, [0], [3])

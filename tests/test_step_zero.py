@@ -161,6 +161,18 @@ def test_ranges_come_from_the_numbers_and_not_from_stats_json(tmp_path, roots, c
     torch.testing.assert_close(agent.features.mean, fresh.features.mean)
 
 
+def test_a_glitch_of_the_recording_is_named_and_does_not_widen_the_box(tmp_path, roots, caplog):
+    own_act(act := tmp_path / "act", roots / "plain")
+    plain = adopted(act, roots / "plain").agent
+    own_dataset(tmp_path / "data", edit=lambda frame, episode, t: frame[ACTION].put(2, 900.0) if (episode, t) == (1, 7) else None)
+    with caplog.at_level(logging.WARNING):
+        agent = adopted(act, tmp_path / "data").agent
+    assert re.search(
+        r"episode 1, frame 7, 'action'\[2\] is 900, one of 1 numbers far outside all others, which lie within -\d", caplog.text
+    )
+    torch.testing.assert_close(agent.box.half_width, plain.box.half_width, rtol=0.1, atol=0)
+
+
 def test_columns_that_act_does_not_use_are_not_needed(tmp_path, roots):
     own_act(act := tmp_path / "act", roots / "more")
     policy = adopted(act, roots / "plain")
@@ -193,13 +205,49 @@ def test_a_number_of_which_act_makes_nan_is_named_with_its_frame(tmp_path, roots
         adopted(act, tmp_path / "data")
 
 
-def test_what_lerobot_does_not_run_is_not_measured_and_says_so(tmp_path, roots, caplog):
-    own_act(act := tmp_path / "act", roots / "plain")
+def without_post_processor(act):
     (act / POST).unlink()
+
+
+def compiled(act):
+    rename_tensors(act, lambda name: name.replace("model.", "model._orig_mod.", 1))
+
+
+def of_a_newer_lerobot(act):
+    edit_config(act, lambda document: document.update(field_of_next_year=None))
+
+
+UNLOADABLE = {
+    "no post-processor": (without_post_processor, "Error"),
+    "a compiled model's names": (compiled, "ValueError: it finds no tensors for"),
+    "a field that is off": (of_a_newer_lerobot, "Error"),
+}
+
+
+@pytest.mark.parametrize("name", UNLOADABLE)
+@pytest.mark.parametrize("fault", [False, True])
+def test_what_lerobot_does_not_load_is_measured_beside_lerobots_act(tmp_path, roots, monkeypatch, caplog, name, fault):
+    own_act(act := tmp_path / "act", roots / "camera", gain=3.0)
+    spoil, said = UNLOADABLE[name]
+    spoil(act)
+    if fault:
+        monkeypatch.setattr("lerobot_serl.networks.act_base.ActBase._shift_of", lambda self, key: 1.0)
+        with pytest.raises(ValueError, match="the pre-processor gives ACT another 'observation"):
+            adopted(act, roots / "camera")
+        return
     with caplog.at_level(logging.INFO):
+        adopted(act, roots / "camera")
+    assert re.search(rf"LeRobot itself does not run {act} \(.*{said}.*\); step 0 is measured beside LeRobot's ACT", caplog.text)
+    assert float(re.search(r"Step 0 is ACT: .* by at most (\S+) of", caplog.text)[1]) < 1e-5
+
+
+def test_a_network_that_does_not_run_is_refused_by_name(tmp_path, roots):
+    own_act(act := tmp_path / "act", roots / "plain")
+    edit_config(act, lambda document: document.update(feedforward_activation="glu"))
+    with pytest.raises(
+        ValueError, match=r"config.json: describes a network that does not run in LeRobot's ACT \(RuntimeError: .*Train ACT"
+    ):
         adopted(act, roots / "plain")
-    assert f"Step 0 is not measured, since LeRobot itself does not run {act} (" in caplog.text
-    assert "Step 0 is ACT" not in caplog.text, "nothing was measured"
 
 
 def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_with_random_ones(tmp_path, roots, caplog):
@@ -214,13 +262,21 @@ def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_wit
     assert torch.equal(policy.agent.box.half_width, plain.agent.box.half_width)
 
 
-def test_an_old_act_is_not_measured_and_no_migration_is_recommended(tmp_path, roots, caplog):
+@pytest.mark.parametrize("fault", [False, True])
+def test_an_old_act_is_measured_and_no_migration_is_recommended(tmp_path, roots, monkeypatch, caplog, fault):
     config = own_act(tmp_path / "act", roots / "plain").config
     recorded = LeRobotDataset(REPO, root=roots / "plain").meta.stats
     stats = {key: {name: torch.as_tensor(value).float() for name, value in named.items()} for key, named in recorded.items()}
     save_old_act(tmp_path / "old", config, stats, stats, stats)
-    adopted(tmp_path / "old", roots / "plain")
-    assert f"Step 0 is not measured: {tmp_path / 'old'} is of LeRobot before 0.4" in caplog.text
+    if fault:
+        monkeypatch.setattr("lerobot_serl.networks.act_base.ActBase._shift_of", lambda self, key: 1.0)
+        with pytest.raises(ValueError, match=r"the pre-processor gives ACT another .observation"):
+            adopted(tmp_path / "old", roots / "plain")
+        return
+    with caplog.at_level(logging.INFO):
+        adopted(tmp_path / "old", roots / "plain")
+    assert f"LeRobot itself does not run {tmp_path / 'old'} (ValueError: it is of LeRobot before 0.4); step 0 is measured" in caplog.text
+    assert float(re.search(r"Step 0 is ACT: .* by at most (\S+) of", caplog.text)[1]) < 1e-5
     assert "migrat" not in caplog.text
     assert "key(s)" not in caplog.text
 

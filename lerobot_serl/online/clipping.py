@@ -35,7 +35,10 @@ class Clipping:
         if not shares:
             return
         words = " and ".join(f"{share:.2%} {what}" for what, share in shares.items())
-        text = f"Dataset {dataset}: {words} lie outside the action box, which was made with another dataset, and are cut off at its border."
+        text = (
+            f"Dataset {dataset}: {words} lie outside the action box, which was made with another dataset or without glitches, and are "
+            "cut off at its border."
+        )
         if max(shares.values()) > self._most:
             raise ValueError(
                 f"{text} Expected at most {self._most:.2%} (policy.clipped_share). Begin again with this dataset and --policy.act_path of the ACT, "

@@ -11,6 +11,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
+from ..checkpoint.files import CONFIG
 from ..networks.act_base import Statistics
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
 from .act_config import execution_note
@@ -120,7 +121,7 @@ def begin_as_act(policy: "SerlSacPolicy", checkpoint: ActCheckpoint, statistics:
     with exactly():
         owner = _owner(checkpoint, str(config.device))
         step_zero = observe(agent.act, owner, dataset, config.horizon)
-        plan = step_zero.plan if step_zero.owners is None else step_zero.owners
+        plan = step_zero.owners
         set_box(agent, statistics, _range_of(own[ACTION]), (plan.amin((0, 1)), plan.amax((0, 1))))
         _require_act(policy, owner, step_zero, dataset)
 
@@ -155,25 +156,31 @@ def _range_of(action: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
     return low, high
 
 
-def _owner(checkpoint: ActCheckpoint, device: str) -> Owner | None:
-    inputs = checkpoint.config.input_features or {}
-    if not checkpoint.processors.before:
-        # Its loader would recommend a migration, which fails for some; nothing here needs it.
-        logging.warning(f"Step 0 is not measured: {checkpoint.files.place} is of LeRobot before 0.4, and LeRobot of today does not run it.")
-        return None
-    try:
-        owner = Owner(checkpoint, device)
-        owner.plan({key: torch.zeros((1, *feature.shape), device=device) for key, feature in inputs.items()}, 1)
+def _owner(checkpoint: ActCheckpoint, device: str) -> Owner:
+    """As LeRobot loads it, else LeRobot's ACT with what was read from the checkpoint.
+
+    Raises:
+        ValueError: LeRobot's ACT does not run with this configuration.
+    """
+    place, inputs = checkpoint.files.place, checkpoint.config.input_features or {}
+    said = ""
+    for make in (Owner.loaded, Owner.rebuilt):
+        try:
+            owner = make(checkpoint, device)
+            owner.plan({key: torch.zeros((1, *feature.shape), device=device) for key, feature in inputs.items()}, 1)
+        except Exception as error:  # whatever LeRobot stumbles over
+            said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}"
+            continue
+        if said:
+            logging.warning(
+                f"LeRobot itself does not run {place} ({said}); step 0 is measured beside LeRobot's ACT with the weights and "
+                "statistics that were read from there."
+            )
         return owner
-    except Exception as error:  # whatever LeRobot stumbles over
-        logging.warning(
-            f"Step 0 is not measured, since LeRobot itself does not run {checkpoint.files.place} ({type(error).__name__}: "
-            f"{next(iter(str(error).splitlines()), '')[:300]})."
-        )
-        return None
+    raise checkpoint.files.error(CONFIG, f"describes a network that does not run in LeRobot's ACT ({said})", "Train ACT again.")
 
 
-def _require_act(policy: "SerlSacPolicy", owner: Owner | None, step_zero: StepZero, dataset: LeRobotDataset) -> None:
+def _require_act(policy: "SerlSacPolicy", owner: Owner, step_zero: StepZero, dataset: LeRobotDataset) -> None:
     """The policy's own chunks, and what the box leaves of ACT's plans, are those of ACT as its owner runs it."""
     box, config = policy.agent.box, policy.config
     span = 2 * box.half_width.cpu() / (1 + config.action_margin)
@@ -185,12 +192,11 @@ def _require_act(policy: "SerlSacPolicy", owner: Owner | None, step_zero: StepZe
     name = f"{entry} ('{names[entry]}')" if isinstance(names, list) and len(names) == len(off) else str(entry)
     place, seen = config.act_source, f"on {len(step_zero.plan)} observations of {dataset.repo_id}"
     if largest <= config.act_tolerance:
-        if owner is not None:  # else nothing was measured, as has been said
-            logging.info(
-                f"Step 0 is ACT: {seen} serl_sac differs from ACT as its owner runs it by at most {largest:.1e} of an action entry's range."
-            )
+        logging.info(
+            f"Step 0 is ACT: {seen} serl_sac differs from ACT as its owner runs it by at most {largest:.1e} of an action entry's range."
+        )
         return
-    why = "the numbers are rounded differently" if owner is None else reason(policy.agent.act, owner, step_zero)
+    why = reason(policy.agent.act, owner, step_zero)
     raise ValueError(
         f"policy.act_path={place!r}: {seen} serl_sac at its beginning differs from ACT as its owner runs it by {largest:.2g} of the range of action "
         f"entry {name}, expected at most {config.act_tolerance:g}: {why}. Save ACT with LeRobot's standard processors; or begin with another policy "

@@ -4,12 +4,15 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
+from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline, ProcessorStep, UnnormalizerProcessorStep
 from torch import Tensor
 
 from ..checkpoint.files import CONFIG
@@ -20,36 +23,70 @@ _NAMES_DIFFER = ("Missing key(s)", "Unexpected key(s)")
 
 
 class Owner:
-    """Only for checkpoints that :func:`.load_act_checkpoint` has read: LeRobot's loader runs what their files name.
+    """LeRobot's ACT between two of its processors.
 
     Args:
-        checkpoint: where ACT is.
-        device: to run on.
-
-    Raises:
-        ValueError, OSError, RuntimeError: LeRobot does not load it.
+        policy: on its device.
+        before, after: its pre- and its post-processor.
+        names: ACT's name of an input -> the pre-processor's, where it differs.
     """
 
-    def __init__(self, checkpoint: ActCheckpoint, device: str) -> None:
+    def __init__(
+        self,
+        policy: ACTPolicy,
+        before: PolicyProcessorPipeline,
+        after: PolicyProcessorPipeline,
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.policy, self.before, self.after, self._names = policy.eval(), before, after, names
+
+    @classmethod
+    def loaded(cls, checkpoint: ActCheckpoint, device: str) -> "Owner":
+        """As LeRobot loads it. Only for what :func:`.load_act_checkpoint` has read: LeRobot's loader runs what the files name.
+
+        Raises:
+            ValueError, OSError, RuntimeError: LeRobot does not load it.
+        """
+        if not checkpoint.processors.before:  # the loader would recommend a migration, which fails for some; nothing here needs it
+            raise ValueError("it is of LeRobot before 0.4")
         place = str(checkpoint.files.require(CONFIG).parent)  # of the Hub's files those that were looked at, in its cache
         with _quietly():
             config = PreTrainedConfig.from_pretrained(place, cli_overrides=[f"--device={device}"])
             if type(config) is not ACTConfig:
                 raise ValueError(f"LeRobot reads {place} as {type(config).__name__}")
             config.pretrained_backbone_weights = None  # the checkpoint has the backbone's weights
-            self.policy = ACTPolicy.from_pretrained(place, config=config).eval()
+            policy = ACTPolicy.from_pretrained(place, config=config)
             # LeRobot leaves random what it does not find under its own names.
-            if other := [name for name, tensor in self.policy.state_dict().items() if not _same(tensor, checkpoint.weights.get(name))]:
+            if other := [name for name, tensor in policy.state_dict().items() if not _same(tensor, checkpoint.weights.get(name))]:
                 raise ValueError(f"it finds no tensors for {len(other)} of its own, the first of them {other[0]}")
             here = {DEVICE: {"device": device}}
-            self.before, self.after = make_pre_post_processors(
+            before, after = make_pre_post_processors(
                 config,
                 pretrained_path=place,
                 preprocessor_overrides=here if DEVICE in checkpoint.processors.before else {},
                 postprocessor_overrides={DEVICE: {"device": "cpu"}} if DEVICE in checkpoint.processors.after else {},
             )
+        return cls(policy, before, after, {inner: outer for outer, inner in checkpoint.processors.renames.items()})
 
-        self._names = {inner: outer for outer, inner in checkpoint.processors.renames.items()}
+    @classmethod
+    def rebuilt(cls, checkpoint: ActCheckpoint, device: str) -> "Owner":
+        """LeRobot's ACT of today with the weights and statistics that were read from a checkpoint which it does not load.
+
+        Raises:
+            ValueError, RuntimeError: LeRobot builds no such network.
+        """
+        config = replace(checkpoint.config, device=device, pretrained_backbone_weights=None)
+        policy = ACTPolicy(config)
+        policy.load_state_dict({**policy.state_dict(), **checkpoint.weights})
+        outputs, processors = config.output_features or {}, checkpoint.processors.features
+        steps: dict[bool, list[ProcessorStep]] = {False: [], True: []}
+        for key, feature in {**(config.input_features or {}), **outputs}.items():
+            kind = UnnormalizerProcessorStep if key in outputs else NormalizerProcessorStep
+            statistics, mode = {key: dict(processors[key].statistics)}, {feature.type: processors[key].mode}
+            steps[key in outputs].append(kind({key: feature}, mode, statistics, device=torch.device(device), eps=processors[key].eps))
+        standard = make_pre_post_processors(config)
+        before, after = (replace(pipeline, steps=steps[is_after]) for is_after, pipeline in zip((False, True), standard, strict=True))
+        return cls(policy.to(device), before, after)
 
     def prepared(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the network gets of raw inputs ``(B, ...)`` by ACT's names for them."""

@@ -40,21 +40,20 @@ class StepZero:
 
     Attributes:
         plan: ``(N, h, D)`` raw actions of our ACT.
-        owners: the same of the owner's; None where LeRobot does not load it.
+        owners: the same of the owner's.
         first: some of the observations, raw, ``(B, ...)``.
     """
 
     plan: Tensor
-    owners: Tensor | None
+    owners: Tensor
     first: Mapping[str, Tensor]
 
     def difference(self, executed: Tensor, span: Tensor) -> Tensor:
         """``(D,)`` the largest difference of ``executed``, of the first or all observations, from the owner's plan, in shares of ``span``."""
-        wanted = self.plan if self.owners is None else self.owners
-        return ((executed - wanted[: len(executed)]).abs() / span).amax((0, 1))
+        return ((executed - self.owners[: len(executed)]).abs() / span).amax((0, 1))
 
 
-def observe(act: ActBase, owner: Owner | None, dataset: LeRobotDataset, steps: int) -> StepZero:
+def observe(act: ActBase, owner: Owner, dataset: LeRobotDataset, steps: int) -> StepZero:
     """Show both some observations, drawn from all of the dataset.
 
     Args:
@@ -69,12 +68,11 @@ def observe(act: ActBase, owner: Owner | None, dataset: LeRobotDataset, steps: i
     for batch in _batches(dataset, list(act.sources.values())):
         here = {key: value.to(device) for key, value in batch.items()}
         plans.append(act(here, steps)[0].cpu())
-        if owner is not None:
-            owners.append(owner.plan({key: here[source] for key, source in act.sources.items()}, steps))
+        owners.append(owner.plan({key: here[source] for key, source in act.sources.items()}, steps))
         first = first or batch
         if time.monotonic() - started_s > LONGEST_S:
             break
-    return StepZero(torch.cat(plans), torch.cat(owners) if owner is not None else None, first)
+    return StepZero(torch.cat(plans), torch.cat(owners), first)
 
 
 def reason(act: ActBase, owner: Owner, step_zero: StepZero) -> str:

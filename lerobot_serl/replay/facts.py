@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from lerobot.utils.constants import ACTION, OBS_STATE
 
+from .action_range import action_range
+
 MAX_ENTRIES = 10_000
 LARGEST = 1e30  # float32 can hold it
 
@@ -17,7 +19,7 @@ class DemonstrationFacts:
 
     Attributes:
         action_names, state_names: as the dataset names them; empty if it does not.
-        action_low, action_high: smallest and largest action.
+        action_low, action_high: smallest and largest action, without glitches.
         action_step: largest distance between an action and the measured value of the same name, in the same frame; None without one.
         start: median of the first measured value of the same name; None without one.
         median_length, longest: of the episodes, in steps.
@@ -85,17 +87,19 @@ def gather_facts(
     state_names = _names(features.get(OBS_STATE), 0 if states is None else states.shape[1])
     steps: list[float | None] = [None] * actions.shape[1]
     start: list[float | None] = [None] * actions.shape[1]
+    low, high = action_range(actions)
     if states is not None:
         for index, name in enumerate(action_names):
             if name in state_names:
                 measured = states[:, state_names.index(name)]
-                steps[index] = float(np.abs(actions[:, index] - measured).max())
+                usual = (actions[:, index] >= low[index]) & (actions[:, index] <= high[index])
+                steps[index] = float(np.abs(actions[usual, index] - measured[usual]).max())
                 start[index] = float(np.median(measured[list(starts)]))
     return DemonstrationFacts(
         action_names=action_names,
         state_names=state_names,
-        action_low=tuple(actions.min(axis=0).astype(float).tolist()),
-        action_high=tuple(actions.max(axis=0).astype(float).tolist()),
+        action_low=tuple(low.astype(float).tolist()),
+        action_high=tuple(high.astype(float).tolist()),
         action_step=tuple(steps),
         start=tuple(start),
         median_length=max(1, round(float(np.median(lengths)))),

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.utils.constants import ACTION
 from torch import Tensor
 
+from .action_range import action_range
 from .demonstrations import EPISODE_INDEX
 from .labels import REWARD
 from .opening import explained
@@ -20,7 +22,8 @@ Stats = dict[str, dict[str, Tensor]]
 
 
 def checked_statistics(said: Mapping[str, Mapping[str, Tensor]], dataset: LeRobotDataset, keys: Sequence[str]) -> Stats:
-    """``said`` (``meta/stats.json``), with those of a vector that the numbers do not confirm taken from the numbers.
+    """``said`` (``meta/stats.json``), with those of a vector that the numbers do not confirm taken from the numbers, and an action's range without
+    glitches.
 
     Args:
         said: feature -> statistic -> tensor.
@@ -34,7 +37,8 @@ def checked_statistics(said: Mapping[str, Mapping[str, Tensor]], dataset: LeRobo
     with explained(dataset.root):
         table = dataset.hf_dataset.select_columns([EPISODE_INDEX, *keys]).with_format("numpy")[:]
     vectors = {key: np.stack(list(table[key])).reshape(len(dataset), -1).astype(np.float64) for key in keys}
-    _require_sense(dataset, vectors, np.asarray(table[EPISODE_INDEX]))
+    episodes = np.asarray(table[EPISODE_INDEX])
+    _require_sense(dataset, vectors, episodes)
     for key, numbers in vectors.items():
         found = dict(zip(_NAMES, (numbers.min(0), numbers.max(0), numbers.mean(0), numbers.std(0)), strict=True))
         if wrong := _wrong(checked.get(key, {}), found):
@@ -44,7 +48,25 @@ def checked_statistics(said: Mapping[str, Mapping[str, Tensor]], dataset: LeRobo
                 "--operation.type=recompute_stats --operation.overwrite=true writes it anew."
             )
             checked[key] = {**checked.get(key, {}), **{name: torch.from_numpy(value).float() for name, value in found.items()}}
+    if ACTION in vectors:
+        low, high = action_range(vectors[ACTION])
+        _tell_glitches(dataset, vectors[ACTION], episodes, low, high)
+        checked[ACTION] |= {"min": torch.from_numpy(low).float(), "max": torch.from_numpy(high).float()}
     return checked
+
+
+def _tell_glitches(dataset: LeRobotDataset, actions: np.ndarray, episodes: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    outside = np.argwhere((actions < low) | (actions > high))
+    if len(outside):
+        row, entry = (int(index) for index in outside[0])
+        episode, frame = int(episodes[row]), row - int(np.argmax(episodes == episodes[row]))
+        logging.warning(
+            f"Dataset {dataset.repo_id}: episode {episode}, frame {frame}, '{ACTION}'[{entry}] is {actions[row, entry]:g}, one of "
+            f"{len(outside)} numbers far outside all others, which lie within {low[entry]:g} to {high[entry]:g}. The action box and the "
+            "robot's limits are made without them, and learning takes the nearest action inside. If these were glitches, delete the "
+            f"episodes: lerobot-edit-dataset --repo_id={dataset.repo_id} --root={dataset.root} --operation.type=delete_episodes "
+            f"--operation.episode_indices='[{episode}]'"
+        )
 
 
 def _require_sense(dataset: LeRobotDataset, vectors: Mapping[str, np.ndarray], episodes: np.ndarray) -> None:
