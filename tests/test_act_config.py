@@ -59,7 +59,7 @@ def test_the_device_that_act_was_trained_on_does_not_matter(act, device, caplog)
     assert warnings_in(caplog) == []
 
 
-@pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}])
+@pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}, {"enabled": False, "steps": 3}, {"a": None, "b": {"c": 0}}])
 def test_unknown_fields_that_are_off_are_named_and_ignored(act, value, caplog):
     whole = PreTrainedConfig.from_pretrained(act)
     edit_config(act, lambda document: document.update({"rtc_config": value, "a\x1b[2Jb": None}))
@@ -68,7 +68,7 @@ def test_unknown_fields_that_are_off_are_named_and_ignored(act, value, caplog):
     assert f"LeRobot {lerobot.__version__}, which is installed, does not have; they are off, and ignored: a?[2Jb, rtc_config." in line
 
 
-@pytest.mark.parametrize("value", [True, 1, 0.5, "on", ["x"], {"enabled": False}])
+@pytest.mark.parametrize("value", [True, 1, 0.5, "on", ["x"], {"enabled": True}, {"a": None, "b": {"c": 1}}])
 def test_unknown_fields_that_are_on_are_refused_by_name(act, value):
     edit_config(act, lambda document: document.update(rtc_config=value, compile_model=False))
     words = rf"config.json: not a configuration of LeRobot's ACT .*rtc_config=.*: LeRobot {lerobot.__version__}, which is installed, does not have"

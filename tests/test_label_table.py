@@ -1,6 +1,7 @@
 """What a person reads of a dataset's labels: real LeRobotDatasets of the kinds that are about."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -82,6 +83,20 @@ def test_what_becomes_of_a_dataset(reader_of, kind):
         assert words in text
     assert "--policy.labels.ends=" in text
     assert "--policy.labels.reward=" in text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_table_offers_can_be_chosen(reader_of, kind):
+    text = "\n".join(reader_of(kind).label_table.lines())
+    offered = {name: re.search(rf"labels.{name}=\w+; otherwise: ([\w|]+)", text) for name in ("ends", "reward")}
+    refused = []
+    for name, found in offered.items():
+        for choice in found[1].split("|") if found else ():
+            try:
+                reader_of(kind, LabelSettings(**{name: choice}))
+            except ValueError as error:
+                refused.append(str(error))
+    assert all("no reward is left in any transition" in text for text in refused), "a choice that fits, and makes no sense here"
 
 
 def test_a_warning_names_what_is_lost_and_why(reader_of):

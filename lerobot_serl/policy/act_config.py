@@ -1,6 +1,7 @@
 """``config.json`` of a LeRobot ACT checkpoint of any version, as LeRobot's configuration of today. Nothing that it names is imported."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -85,7 +86,7 @@ def _leave_out_unknown(files: CheckpointFiles, document: dict[str, Any]) -> None
     """Take away the fields that LeRobot's ACT does not have here; those that are off change nothing."""
     unknown = {name: document.pop(name) for name in sorted(document.keys() - {item.name for item in fields(ACTConfig)})}
     where = f"LeRobot {lerobot.__version__}, which is installed, does not have"
-    if on := {name: value for name, value in unknown.items() if value not in (None, False, 0, "", [], {})}:
+    if on := {name: value for name, value in unknown.items() if not _is_off(value)}:
         named = ", ".join(f"{name}={str(value)[:_LONGEST_VALUE]!r}" for name, value in on.items())
         raise files.error(
             CONFIG,
@@ -94,3 +95,10 @@ def _leave_out_unknown(files: CheckpointFiles, document: dict[str, Any]) -> None
         )
     if unknown:
         logging.warning(f"{files.place}: {CONFIG} has fields that {where}; they are off, and ignored: {printable(', '.join(unknown))}.")
+
+
+def _is_off(value: object) -> bool:
+    """Nothing in it is set, or it says itself that it is not enabled."""
+    if isinstance(value, Mapping):
+        return value.get("enabled") is False or all(_is_off(inner) for inner in value.values())
+    return value in (None, False, 0, "", [])

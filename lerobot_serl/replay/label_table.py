@@ -111,11 +111,11 @@ class LabelTable:
             ("reward, not 0", str(self.recorded.count) if has_reward else "-", f"{self.learnt.count} frames"),
         ]
         ends, reward = words(self.rule)
-        other = "success" if self.rule.reward == "recorded" else "recorded"
+        other = "otherwise: success; and " if self.rule.reward == "recorded" else "otherwise: recorded; and " if has_reward else "also "
         rows = [
             ("episodes", f"{self.terminated} terminate, {self.truncated} are truncated, {self.data_end} end with the data"),
             ("ends", f"{ends} ({FLAG}.ends={self.rule.ends}; otherwise: {'|'.join(self.rule.others)})"),
-            ("reward", f"{reward} ({FLAG}.reward={self.rule.reward}; otherwise: {other}; and {FLAG}.shift=NUMBER)"),
+            ("reward", f"{reward} ({FLAG}.reward={self.rule.reward}; {other}{FLAG}.shift=NUMBER)"),
             *(("left out", text) for text in self._left_out()),
             *(("note", text) for text in self.notes),
         ]
