@@ -15,6 +15,7 @@ from lerobot_serl.replay.facts import DemonstrationFacts, facts_from_json, gathe
 FACTS = DemonstrationFacts(
     action_names=("a.pos", "b.pos"), state_names=("a.pos", "a.vel"), action_low=(-1.0, 0.0), action_high=(1.0, 0.0),
     action_step=(0.25, None), start=(0.5, None), median_length=40, longest=60,
+    state_low=(-1.0, -2.0), state_high=(1.0, 2.0), start_low=(0.25, None), start_high=(0.75, None),
 )  # fmt: skip
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([10**400, -(10**400)]),
@@ -35,6 +36,7 @@ def test_facts_of_a_small_dataset():
     assert facts == DemonstrationFacts(
         action_names=("a.pos", "b.pos"), state_names=("b.pos", "a.pos"), action_low=(-3.0, 5.0), action_high=(2.0, 7.0),
         action_step=(2.0, 1.0), start=(0.75, 5.25), median_length=2, longest=2,
+        state_low=(4.5, -1.0), state_high=(6.0, 1.0), start_low=(0.5, 4.5), start_high=(1.0, 6.0),
     )  # fmt: skip
 
 
@@ -62,6 +64,7 @@ def test_what_is_not_measured_has_no_step_and_no_start():
     actions, states = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
     facts = gather_facts(features(state=("b.pos", "c.pos")), actions, states, [0], [3])
     assert (facts.action_step, facts.start) == ((None, 1.0), (None, 1.0))
+    assert facts.starts == (None, (1.0, 1.0))
     without = gather_facts(features(), actions, None, [0], [3])
     assert (without.action_step, without.start, without.state_names) == ((None, None), (None, None), ())
 
@@ -119,7 +122,17 @@ def test_hostile_values_are_refused_or_harmless(key, value):
     given_numbers = (*facts.action_low, *facts.action_high, *(v for v in (*facts.action_step, *facts.start) if v is not None))
     assert all(math.isfinite(np.float32(number)) for number in given_numbers)
     assert all(low <= high for low, high in zip(facts.action_low, facts.action_high, strict=True))
+    assert len(facts.state_low) == len(facts.state_high)
+    assert len(facts.state_low) in (0, len(facts.state_names) or len(facts.state_low))
+    assert len(facts.starts) == len(facts.action_low)
     assert facts.longest >= 1
+
+
+def test_an_older_learner_does_not_say_between_which_values_the_state_was():
+    later = ("state_low", "state_high", "start_low", "start_high")
+    facts = facts_from_json({key: value for key, value in FACTS.to_json().items() if key not in later})
+    assert (facts.state_low, facts.state_high) == ((), ())
+    assert facts.starts == ((0.5, 0.5), None)
 
 
 @settings(max_examples=200, deadline=None)
@@ -136,6 +149,10 @@ def test_hostile_documents_are_refused(document):
         (dict(action_high=[1.0]), "'action_high' has 1 entries, expected 2"),
         (dict(action_low=[2.0, 0.0]), "'action_low' lies above 'action_high'"),
         (dict(action_low=[True, 0.0]), "'action_low' is"),
+        (dict(state_low=[0.0, 3.0]), "'state_low' lies above 'state_high'"),
+        (dict(state_low=[0.0], state_high=[1.0]), "'state_low' has 1 entries, expected 2, as 'state_names'"),
+        (dict(start_low=[None, math.inf]), "'start_low' is .*, expected finite numbers"),
+        (dict(start_high=[]), "'start_low' lies above 'start_high'"),
         (dict(action_names=["x" * 201, "y"]), "'action_names' is .*, expected names"),
         (dict(state_names="ab"), "'state_names' is 'ab', expected a list"),
         (dict(action_names=["n"] * 10_001), "'action_names' is"),

@@ -131,8 +131,8 @@ def test_a_person_drives_the_arm_back_with_the_takeover():
     assert list(world.robot.positions.values()) == pytest.approx([0.1] * 4)
 
 
-def test_the_takeover_knows_what_the_grippers_were_told():
-    """The left one holds something: it was told 0 and measures 0.5."""
+def test_the_takeover_knows_what_the_robot_was_told():
+    """The left gripper holds something: it was told 0 and measures 0.5."""
     leader = LeaderWithEvents(**dict.fromkeys(KEYS, 0.0))
     hand = Takeover(leader, Controls(), TakeoverConfig(handover_s=0.1), 1 / FPS)
     robot = TwoArms(**{"left_gripper.pos": 0.5})
@@ -141,7 +141,7 @@ def test_the_takeover_knows_what_the_grippers_were_told():
     world.reset()
     assert hand.told() == {}
     world.step(np.array([0.0, 0.0, 0.0, 0.75]))
-    assert hand.told() == {"left_gripper.pos": 0.0, "right_gripper.pos": 0.75}
+    assert hand.told() == {**dict.fromkeys(KEYS, 0.0), "right_gripper.pos": 0.75}
     leader.takes_over = True
     for _ in range(8):
         world.step_by_hand(hand.poll(world.measured))

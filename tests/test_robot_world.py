@@ -131,14 +131,20 @@ def still(world):
     return world.robot.sent[-1]
 
 
-def test_holding_sends_the_measured_positions_and_keeps_the_gripper():
+def test_holding_keeps_the_targets_that_were_executed_last():
     world = make_world()
     world.robot.stuck = {"left_elbow.pos", "right_gripper.pos"}
     world.reset()
-    world.step(np.array([0.5, 0.75, 0.5, 0.5]))
+    world.step(np.array([0.5, 0.75, 0.5, 2.0]))
     world.hold()
-    # the stuck elbow is not pulled any further, and the gripper keeps its grip although it can not close
-    assert still(world) == {"left_elbow.pos": 0.0, "left_gripper.pos": 0.75, "right_elbow.pos": 0.5, "right_gripper.pos": 0.5}
+    # neither the elbow's servo error nor what the gripper holds comes into it
+    assert still(world) == {"left_elbow.pos": 0.5, "left_gripper.pos": 0.75, "right_elbow.pos": 0.5, "right_gripper.pos": 1.0}
+
+
+def test_before_the_first_action_the_measured_values_are_held():
+    world = make_world(TwoArms(**{"left_elbow.pos": 0.25}))
+    world.hold()
+    assert still(world) == {**dict.fromkeys(KEYS, 0.0), "left_elbow.pos": 0.25}
 
 
 def test_an_arm_that_gives_way_is_not_followed_down():
@@ -209,7 +215,8 @@ class Homing(TwoArms):
         self.positions = dict.fromkeys(KEYS, 0.0)
 
 
-def test_after_the_robots_own_reset_the_arm_is_held_at_home_and_not_where_it_was():
+def test_after_the_robots_own_reset_nothing_brings_the_arm_back_or_lower():
+    """It keeps its own targets; those from before, and measured ones, which a load lowers, are not sent."""
     world = make_world(Homing())
     procedure = Reset(
         ResetConfig(mode="robot", pause_s=0.05), world.go_home, {}, {}, lambda measured: None, world.send, world.read, Pace(100), Controls()
@@ -221,9 +228,10 @@ def test_after_the_robots_own_reset_the_arm_is_held_at_home_and_not_where_it_was
         world.hold()
         sent = len(world.robot.sent)
         observation = world.reset()
-        assert world.robot.sent[sent:]  # during the pause
-        assert all(set(action.values()) == {0.0} for action in world.robot.sent[sent:])
+        assert world.robot.sent[sent:] == []
         assert observation["observation.state"].tolist() == [0.0] * 4
+    world.close()
+    assert set(still(world).values()) == {0.0}
 
 
 def test_stopped_on_the_way_home_the_arm_stays_where_it_is():
@@ -280,7 +288,7 @@ def test_an_old_observation_spoils_the_episode_and_the_arm_holds():
     ):
         world.step(np.full(4, 0.5))
     assert world.robot.calls[-3:] == ["send", "observe", "send"]
-    assert still(world)["left_elbow.pos"] == 0.0  # the last place that is known
+    assert still(world)["left_elbow.pos"] == 0.5  # what it was told last
     world.robot.on_observe = lambda: None
     assert world.reset() is not None  # and another episode may be tried
 

@@ -29,6 +29,7 @@ class RobotIo:
     Attributes:
         action_keys: of the entries of an action, in order.
         positions: those of them that the robot also measures.
+        state: the robot's keys of ``observation.state``, in order; empty without that input.
 
     Raises:
         ValueError: the robot does not fit the policy; the message names keys and remedy.
@@ -49,10 +50,10 @@ class RobotIo:
         numbers = [key for key, kind in observation_features.items() if not isinstance(kind, tuple)]
         self.action_keys = self._choose("action", list(action_features), list(action_names), action_dim)
         self._cameras = self._find_cameras(observation_features, inputs, dict(rename_map or {}))
-        self._state: tuple[str, ...] = ()
+        self.state: tuple[str, ...] = ()
         for key, feature in inputs.items():
             if key == OBS_STATE:
-                self._state = self._choose("observation.state", numbers, list(state_names), feature.shape[0])
+                self.state = self._choose("observation.state", numbers, list(state_names), feature.shape[0])
             elif feature.type is not FeatureType.VISUAL:
                 raise ValueError(
                     f"{name}: the policy needs '{key}', which no robot gives (a robot gives '{OBS_STATE}' and images). "
@@ -85,8 +86,8 @@ class RobotIo:
             WorldError: an image is missing or has another shape.
         """
         observation: Observation = {}
-        if self._state:
-            observation[OBS_STATE] = torch.tensor([numbers[key] for key in self._state], dtype=torch.float32)
+        if self.state:
+            observation[OBS_STATE] = torch.tensor([numbers[key] for key in self.state], dtype=torch.float32)
         for key, (camera, shape) in self._cameras.items():
             image = np.asarray(raw.get(camera))
             if image.shape != shape or image.dtype != np.uint8:

@@ -13,14 +13,15 @@ from lerobot.teleoperators import Teleoperator
 from ..replay.facts import DemonstrationFacts
 from .controls import Controls
 from .judges import FunctionJudge, Judge, RewardModelJudge, RobotJudge, load_function
+from .key_kinds import KeyKinds, Kind
 from .pace import Pace
 from .reset import Reset
 from .robot_io import RobotIo
 from .robot_world import Observer, RobotWorld
 from .safety import Guard, Limits, limits_from_demonstrations
-from .settings import ENVIRONMENT_REWARDS, ResetConfig, RewardConfig, SafetyConfig
+from .settings import ENVIRONMENT_REWARDS, ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig
+from .start_check import HomeCheck, check_start
 from .takeover import Takeover
-from .world import GRIPPER
 
 AUTO_TIME_LIMIT = 1.5
 SMALLEST_RANGE = 0.1
@@ -37,6 +38,7 @@ class RobotSettings:
     reward: RewardConfig = field(default_factory=RewardConfig)
     reset: ResetConfig = field(default_factory=ResetConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    robot_keys: RobotKeysConfig = field(default_factory=RobotKeysConfig)
     device: str = "cpu"
 
 
@@ -69,30 +71,49 @@ def make_robot_world(
         robot.name, robot.observation_features, robot.action_features, needs.inputs, needs.action_dim,
         facts.state_names, facts.action_names, settings.rename_map,
     )  # fmt: skip
-    limits = _limits(io, facts, settings.safety)
+    kinds = KeyKinds(robot, io.action_keys, io.positions, settings.robot_keys)
+    limits = _limits(io, kinds, facts, settings.safety)
     seconds = settings.episode_time_s or AUTO_TIME_LIMIT * facts.longest / needs.fps
     pace = None if is_in_lockstep(robot) else Pace(needs.fps)
     _check_own_rate(robot, needs.fps)
     judges, source = _judges(robot, settings)
-    reset = _decide_reset(robot, io, facts, settings.reset, hand is not None)
+    reset = _decide_reset(robot, io, kinds, facts, settings.reset, hand is not None)
+    guard = Guard(limits, lambda key: kinds[key] is Kind.GRIPPER)
     world = RobotWorld(
-        robot, io, Guard(limits), judges, pace, max(1, round(seconds * needs.fps)),
-        settings.safety.max_observation_age_s, settings.task, show,
+        robot, io, guard, judges, pace, max(1, round(seconds * needs.fps)),
+        settings.safety.max_observation_age_s, settings.task, show, kinds,
     )  # fmt: skip
     pose, ranges = reset.pose if reset.mode == "pose" else {}, _ranges(facts, io.action_keys)
     if hand is not None:
-        hand.ranges, hand.told = ranges, lambda: world.gripper_targets
+        hand.ranges, hand.kind, hand.told = ranges, kinds.__getitem__, lambda: world.told
+    automatic = settings.reset.mode == "auto" and pace is not None
+    home = HomeCheck(robot.name, dict(zip(io.action_keys, facts.starts, strict=True)), ranges, kinds, fatal=automatic)
+
+    def go_home() -> None:
+        world.go_home()
+        home.check(world.measured)
+
     procedure = Reset(
-        reset, world.go_home, pose, ranges, hand.poll if hand else lambda measured: None,
-        world.send, world.read, pace or Pace(needs.fps), controls,
+        reset, go_home, pose, ranges, hand.poll if hand else lambda measured: None,
+        lambda action: world.send({**kinds.zeros, **action}), world.read, pace or Pace(needs.fps), controls,
     )  # fmt: skip
     world.reset_scene = lambda: procedure.run(world.hold)
     rate = "in lockstep" if pace is None else f"at {needs.fps} Hz"
     logging.info(
         f"Robot {robot.name} {rate}; episodes of at most {seconds:.1f} s; success decided by: {source}; reset: {reset.mode}.\n"
-        + (f"Limits of every target:\n{limits}" if limits else "Limits are off (--safety.enabled=false).")
+        + (f"Limits of every target:\n{limits}\n" if limits else "Limits are off (--safety.enabled=false).\n")
+        + _how_it_holds(kinds, io)
     )
+    check_start(robot.name, world.measured, io.state, facts, kinds, settings.safety.far_start, pace is None)
     return world
+
+
+def _how_it_holds(kinds: KeyKinds, io: RobotIo) -> str:
+    kept, zeros = [key for key in io.action_keys if key not in kinds.zeros], list(kinds.zeros)
+    parts = [f"{', '.join(kept)} keep their last target" if kept else "", f"{', '.join(zeros)} get 0" if zeros else ""]
+    unknown = [key for key in kept if key not in io.positions]
+    before = f" Before the first action nothing is sent, since {', '.join(unknown)} has no measured value." if unknown else ""
+    return f"Holding still: {'; '.join(filter(None, parts))} (another meaning: --robot_keys).{before}"
 
 
 def check_fps(asked: int | None, policy_fps: int) -> None:
@@ -149,17 +170,22 @@ def _check_own_rate(robot: Robot, policy_fps: int) -> None:
         )
 
 
-def _limits(io: RobotIo, facts: DemonstrationFacts, safety: SafetyConfig) -> Limits | None:
+def _limits(io: RobotIo, kinds: KeyKinds, facts: DemonstrationFacts, safety: SafetyConfig) -> Limits | None:
     if not safety.enabled:
         return None
     limits = limits_from_demonstrations(
         io.action_keys, facts.action_low, facts.action_high, facts.action_step, safety.range_margin, safety.step_margin
-    )
+    ).with_zero(kinds.zeros)
     for flag, given in (("safety.low", safety.low), ("safety.high", safety.high)):
         if unknown := sorted(set(given) - set(io.action_keys)):
             raise ValueError(f"--{flag} names {unknown}, expected some of {list(io.action_keys)}.")
     low = np.array([safety.low.get(key, value) for key, value in zip(limits.keys, limits.low, strict=True)])
     high = np.array([safety.high.get(key, value) for key, value in zip(limits.keys, limits.high, strict=True)])
+    if excluded := [key for key, a, b in zip(limits.keys, low, high, strict=True) if key in kinds.zeros and not a <= 0 <= b]:
+        raise ValueError(
+            f"--safety.low and --safety.high leave out 0 for '{excluded[0]}', one of the {kinds[excluded[0]]}: then it could not be stopped. "
+            "Let them include 0, or say with --robot_keys.positions that it is a position."
+        )
     if crossed := [key for key, a, b in zip(limits.keys, low, high, strict=True) if a > b]:
         raise ValueError(
             f"--safety.low and --safety.high: with the demonstrations' range nothing is left for {crossed}; give both limits of each."
@@ -167,7 +193,7 @@ def _limits(io: RobotIo, facts: DemonstrationFacts, safety: SafetyConfig) -> Lim
     limits = replace(limits, low=low, high=high)
     if safety.kinematics is None:
         return limits
-    if not any(GRIPPER not in key for key in io.positions):
+    if not any(kinds[key] is Kind.POSITION for key in io.positions):
         raise ValueError(
             f"--safety.kinematics: the robot measures none of what its actions {list(io.action_keys)} set, so no target has a place in "
             "the workspace. Set limits at the robot itself."
@@ -203,12 +229,14 @@ def _judges(robot: Robot, settings: RobotSettings) -> tuple[list[Judge], str]:
     return [], "the person (keys: s success, f failure)"
 
 
-def _decide_reset(robot: Robot, io: RobotIo, facts: DemonstrationFacts, reset: ResetConfig, has_hand: bool) -> ResetConfig:
-    """The reset with "auto" decided and the pose filled in."""
+def _decide_reset(robot: Robot, io: RobotIo, kinds: KeyKinds, facts: DemonstrationFacts, reset: ResetConfig, has_hand: bool) -> ResetConfig:
+    """The reset with "auto" decided and the pose filled in: of positions, since velocities are 0 in a reset."""
     measured = set(io.positions)
     starts = {key: value for key, value in zip(io.action_keys, facts.start, strict=True) if value is not None and key in measured}
     own = callable(getattr(robot, "reset", None))
-    known = all(key in measured and (key in reset.pose or key in starts) for key in io.action_keys)
+    posed = [key for key in io.action_keys if kinds[key] is not Kind.VELOCITY]
+    missing = [key for key in posed if key not in measured or kinds[key].stops_at_zero or (key not in reset.pose and key not in starts)]
+    known = not missing and any(kinds[key] is Kind.POSITION for key in posed)
     mode = reset.mode if reset.mode != "auto" else "robot" if own else "pose" if known else "none"
     if mode == "robot" and not own:
         raise ValueError(f"--reset.mode=robot: {robot.name} has no reset of its own. Use --reset.mode=pose, teleop or none.")
@@ -216,15 +244,14 @@ def _decide_reset(robot: Robot, io: RobotIo, facts: DemonstrationFacts, reset: R
         raise ValueError("--reset.mode=teleop needs a teleoperator: --teleop.type=...")
     if mode != "pose":
         return replace(reset, mode=mode)
-    if unknown := sorted(set(reset.pose) - set(io.action_keys)):
-        raise ValueError(f"--reset.pose names {unknown}, expected some of {list(io.action_keys)}.")
+    if unknown := sorted(set(reset.pose) - set(posed)):
+        raise ValueError(f"--reset.pose names {unknown}, expected some of {posed}; velocities are 0 in a reset.")
     if not known:
-        missing = [key for key in io.action_keys if key not in measured or (key not in reset.pose and key not in starts)]
         raise ValueError(
-            f"--reset.mode=pose: no position known for {missing}: the robot does not measure what these actions set, or the "
-            "demonstrations do not name it. Use --reset.mode=teleop or none."
+            f"--reset.mode=pose: no position known for {missing or list(io.action_keys)}: the robot does not measure what these actions set, or the "
+            "demonstrations do not name it, or they set no position (--robot_keys says otherwise). Use --reset.mode=teleop or none."
         )
-    return replace(reset, mode=mode, pose={key: float(reset.pose.get(key, starts.get(key, 0.0))) for key in io.action_keys})
+    return replace(reset, mode=mode, pose={key: float(reset.pose.get(key, starts.get(key, 0.0))) for key in posed})
 
 
 def _ranges(facts: DemonstrationFacts, keys: Sequence[str]) -> dict[str, float]:

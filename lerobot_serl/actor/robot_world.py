@@ -10,14 +10,16 @@ import numpy as np
 from lerobot.robots import Robot
 
 from ..replay.recording import Decider
+from .clipping_hint import ClippingHint
 from .judges import Judge, Verdict
+from .key_kinds import KeyKinds
 from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
-from .world import GRIPPER, EpisodeSpoilt, Observation, StepResult
+from .stillness import Stillness
+from .world import EpisodeSpoilt, Observation, StepResult
 
 Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
-VELOCITY = ".vel"
 
 
 @dataclass
@@ -41,6 +43,7 @@ class RobotWorld:
         max_observation_age_s: older observations spoil the episode.
         task: in words.
         show: gets each tick's raw observation and executed action (`--display_data`).
+        kinds: of the action's entries; empty: as robot and names say.
 
     Raises:
         WorldError: what the robot gives is not what it promises.
@@ -57,6 +60,7 @@ class RobotWorld:
         max_observation_age_s: float,
         task: str,
         show: Observer | None = None,
+        kinds: KeyKinds | None = None,
     ) -> None:
         self.robot, self.io, self.guard, self.task = robot, io, guard, task
         self.simulated = pace is None
@@ -65,7 +69,8 @@ class RobotWorld:
         self._numbers: dict[str, float] = {}
         self._raw: Mapping[str, Any] = {}
         self._last: dict[str, float] = {}
-        self._held: dict[str, float] = {}
+        self._stillness = Stillness(kinds or KeyKinds(robot, io.action_keys, io.positions), io.action_keys)
+        self._hint = ClippingHint(robot)
         self._steps, self._timing, self._closed = 0, Timing(), False
         self.read()
 
@@ -74,9 +79,9 @@ class RobotWorld:
         return self._numbers
 
     @property
-    def gripper_targets(self) -> Mapping[str, float]:
-        """What each gripper was told last, as it was executed; empty where that is not known."""
-        return {key: value for key, value in self._last.items() if GRIPPER in key}
+    def told(self) -> Mapping[str, float]:
+        """Where the robot stands still by what it was told last; without the keys of which that is not known."""
+        return self._stillness.told
 
     def read(self) -> Mapping[str, float]:
         """A fresh observation; returns its numbers.
@@ -94,7 +99,7 @@ class RobotWorld:
         took_s = time.perf_counter() - started
         self._timing.robot_s += took_s
         # The first one may have to wake cameras; in lockstep nothing grows old.
-        if took_s > self._max_age_s and self._numbers and not self.simulated:
+        if took_s > self._max_age_s and self._raw and not self.simulated:
             self.hold()
             raise EpisodeSpoilt(
                 f"{self.robot.name}: an observation took {took_s:.2f} s, at most {self._max_age_s:.2f} s is allowed; the arm holds. "
@@ -127,36 +132,34 @@ class RobotWorld:
         """
         translate = getattr(self.robot, "translate_action", None)
         safe = self.guard.apply(action if translate is None else translate(action), self._numbers)
-        self._held = {}
+        self._stillness.sends(safe)
         started = time.perf_counter()
         returned = self.robot.send_action(safe)
         self._timing.robot_s += time.perf_counter() - started
         executed = self.io.executed(returned)
         self._last = dict(zip(self.io.action_keys, executed.tolist(), strict=True))
+        self._stillness.executed(self._last)
+        self._hint.look(self._last, self._numbers)
         return executed
 
-    def hold(self) -> None:
-        """Send the measured positions as targets, no motion, and the gripper as it was; in lockstep nothing moves anyway.
+    def hold(self, leaving: bool = False) -> None:
+        """Keep the targets that were executed last, and stop what moves with a velocity (`Stillness`), within the limits.
 
-        Called again, it sends the same targets: an arm that gives way under its load must not be followed down.
+        In lockstep nothing moves anyway.
         """
-        if self.simulated or not self._numbers:
-            return
-        for key in () if self._held else self.io.action_keys:
-            if GRIPPER in key:
-                self._held[key] = self._last.get(key, self._numbers.get(key, 0.0))
-            else:
-                self._held[key] = 0.0 if key.endswith(VELOCITY) else self._numbers.get(key, 0.0)
-        self.robot.send_action(dict(self._held))
+        if not self.simulated and (still := self._stillness.targets(self._numbers, leaving)):
+            self.robot.send_action(self.guard.keep(still, self._numbers))
 
     def go_home(self) -> None:
         """The robot's own `reset`.
 
         What was measured and held before is forgotten first: whoever holds the arm afterwards, or stops it on the way, must not bring it back there.
         """
-        self._numbers, self._held, self._last = {}, {}, {}
+        self._raw, self._numbers, self._last = {}, {}, {}
+        self._stillness.forget()
         self.robot.reset()  # only robots that have it get here
         self.read()
+        self._stillness.rests()
 
     def report(self) -> Mapping[str, float | int | str]:
         steps = max(self._steps, 1)
@@ -170,9 +173,11 @@ class RobotWorld:
             return
         self._closed = True
         try:
-            if not self._numbers:  # stopped on its way home
-                self.read()
-            self.hold()
+            try:
+                if not self._raw:  # stopped on its way home
+                    self.read()
+            finally:
+                self.hold(leaving=True)
         except Exception as error:
             logging.warning(f"{self.robot.name} could not be told to hold still: {error}")
         finally:

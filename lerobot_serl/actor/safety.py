@@ -2,12 +2,13 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .world import GRIPPER, WorldError
+from .key_kinds import is_gripper
+from .world import WorldError
 
 Kinematics = Callable[[Mapping[str, float]], Sequence[float]]
 BISECTIONS = 12
@@ -32,6 +33,12 @@ class Limits:
     workspace_low_m: np.ndarray | None = None
     workspace_high_m: np.ndarray | None = None
     kinematics: Kinematics | None = None
+
+    def with_zero(self, keys: Iterable[str]) -> "Limits":
+        """With room for 0, at any time, for keys that stop at 0."""
+        stops = np.array([key in set(keys) for key in self.keys])
+        low, high = np.where(stops, np.minimum(self.low, 0.0), self.low), np.where(stops, np.maximum(self.high, 0.0), self.high)
+        return replace(self, low=low, high=high, step=np.where(stops, np.inf, self.step))
 
     def __str__(self) -> str:
         rows = [
@@ -70,10 +77,11 @@ class Guard:
 
     Args:
         limits: None changes nothing, and still refuses what is not a number.
+        is_gripper: whether a key is a gripper's.
     """
 
-    def __init__(self, limits: Limits | None) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits | None, is_gripper: Callable[[str], bool] = is_gripper) -> None:
+        self.limits, self._is_gripper = limits, is_gripper
         self.clamped: Counter[str] = Counter()
         self._checked_workspace = False
 
@@ -90,17 +98,42 @@ class Guard:
                 )
         if self.limits is None:
             return dict(action)
+        safe = self._within_range(action, measured, self.limits.low, self.limits.high)
+        self.clamped.update(key for key, value in safe.items() if value != action[key])
+        within = self._within_workspace(safe, measured)
+        if within is not safe:
+            self.clamped["workspace"] += 1
+        return within
+
+    def keep(self, still: Mapping[str, float], measured: Mapping[str, float]) -> dict[str, float]:
+        """The nearest to what holds still: an arm outside its range stays there, for a hold must not move it.
+
+        Kinematics that fail do not keep a robot from being stopped.
+        """
+        if self.limits is None:
+            return dict(still)
+        low = np.array([min(value, measured.get(key, value)) for key, value in zip(self.limits.keys, self.limits.low, strict=True)])
+        high = np.array([max(value, measured.get(key, value)) for key, value in zip(self.limits.keys, self.limits.high, strict=True)])
+        safe = self._within_range(still, measured, low, high)
+        try:
+            return self._within_workspace(safe, measured)
+        except Exception as error:
+            logging.warning(f"The workspace is not looked at while the arm is told to hold still: {error}")
+            return safe
+
+    def _within_range(
+        self, action: Mapping[str, float], measured: Mapping[str, float], low: np.ndarray, high: np.ndarray
+    ) -> dict[str, float]:
+        assert self.limits is not None
         safe = dict(action)
         for index, key in enumerate(self.limits.keys):
             if key in safe:
-                value = min(max(safe[key], self.limits.low[index]), self.limits.high[index])
+                value = min(max(safe[key], low[index]), high[index])
                 if key in measured and np.isfinite(step := self.limits.step[index]):
                     # An arm that is outside its range may come back, at its own pace.
                     value = min(max(value, measured[key] - step), measured[key] + step)
-                if value != safe[key]:
-                    self.clamped[key] += 1
                 safe[key] = float(value)
-        return self._within_workspace(safe, measured)
+        return safe
 
     def _within_workspace(self, action: dict[str, float], measured: Mapping[str, float]) -> dict[str, float]:
         """Go only as far towards the target as the tool stays in its box; from outside, only such steps as bring it nearer.
@@ -110,7 +143,7 @@ class Guard:
         here, there = self._outside_m(measured), self._outside_m({**measured, **action})
         if there <= max(here, 0.0):
             return action
-        start = {key: measured.get(key, value) for key, value in action.items() if GRIPPER not in key}
+        start = {key: measured.get(key, value) for key, value in action.items() if not self._is_gripper(key)}
         allowed, refused = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (allowed + refused) / 2
@@ -118,7 +151,6 @@ class Guard:
                 allowed = middle
             else:
                 refused = middle
-        self.clamped["workspace"] += 1
         return _part_of_the_way(start, action, allowed)
 
     def _outside_m(self, numbers: Mapping[str, float]) -> float:

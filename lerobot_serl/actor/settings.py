@@ -1,7 +1,7 @@
 """Flags of the robot side: rewards, resets, limits, takeover."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from ..setting_error import checks_settings
 
@@ -94,6 +94,7 @@ class SafetyConfig:
         kinematics: `module:function`, the robot's numbers -> the tool's xyz in metres.
         workspace_low_m, workspace_high_m: box for the tool, with `kinematics`.
         max_observation_age_s: an observation that took longer ends the episode and is not learnt from.
+        far_start: True moves a robot that stands far outside the demonstrations' range at the start, without asking.
     """
 
     enabled: bool = True
@@ -105,6 +106,7 @@ class SafetyConfig:
     workspace_low_m: list[float] = field(default_factory=list)
     workspace_high_m: list[float] = field(default_factory=list)
     max_observation_age_s: float = 0.5
+    far_start: bool = False
 
     @checks_settings
     def __post_init__(self) -> None:
@@ -121,6 +123,28 @@ class SafetyConfig:
             _require(flag, given, all(math.isfinite(value) for value in given.values()), "finite numbers")
         for key in self.low.keys() & self.high.keys():
             _require("safety.low", self.low, self.low[key] < self.high[key], f"{key} below safety.high's {self.high[key]}")
+
+
+@dataclass
+class RobotKeysConfig:
+    """What the keys of the robot's actions mean, where neither the robot nor their names say it; `*` stands for anything.
+
+    Attributes:
+        positions: keep their last target while the robot holds still.
+        grippers: as positions, and left alone by the tool's workspace and by a takeover.
+        velocities: hold still with 0.
+        displacements: from where the robot is; hold still with 0.
+    """
+
+    positions: list[str] = field(default_factory=list)
+    grippers: list[str] = field(default_factory=list)
+    velocities: list[str] = field(default_factory=list)
+    displacements: list[str] = field(default_factory=list)
+
+    @property
+    def lists(self) -> dict[str, list[str]]:
+        """The lists by their names."""
+        return asdict(self)
 
 
 @dataclass

@@ -11,8 +11,9 @@ from lerobot.common.control_utils import teleop_supports_feedback
 from lerobot.teleoperators import Teleoperator
 
 from .controls import TAKEOVER, Controls
+from .key_kinds import Kind, customary_kind
 from .settings import TakeoverConfig
-from .world import GRIPPER, WorldError
+from .world import WorldError
 
 Action = dict[str, float]
 # Of a joint's demonstrated range.
@@ -36,9 +37,9 @@ class Takeover:
     the leader is first driven to the arm, if it has motors, and then the arm slides to the leader, each within ``handover_s``. Other
     teleoperators give displacements and need no handover.
 
-    A gripper begins with what it was told last, not with what it measures: around an object that is wider, and sending it lets go. Beside
-    displacements it stays so until the device's own value changes. A device whose feedback is a gripper's key alone is told the target while
-    the policy moves the robot, and is then believed.
+    The handover begins with what the robot was told last, not with what it measures: under a load that is lower, and the arm would sink.
+    A gripper measures wider around an object, and sending that lets go. Beside displacements it stays so until the device's own value
+    changes. A device whose feedback is a gripper's key alone is told the target while the policy moves the robot, and is then believed.
 
     Args:
         teleop: connected.
@@ -49,7 +50,8 @@ class Takeover:
     Attributes:
         count: takeovers since :meth:`begin`.
         ranges: action key -> width of its range in the demonstrations; from them comes an automatic ``max_difference``.
-        told: action key -> what each gripper was told last; empty while it was told nothing.
+        told: action key -> what holds it still, the target that was executed last or 0; without the keys that were told nothing.
+        kind: action key -> what it means; until somebody who knows the robot sets it, by the customary names.
     """
 
     def __init__(self, teleop: Teleoperator, controls: Controls, settings: TakeoverConfig, period_s: float) -> None:
@@ -59,7 +61,8 @@ class Takeover:
         self._ticks = max(1, round(settings.handover_s / period_s))
         self._is_driving = False
         feedback = tuple(teleop.feedback_features)
-        self._informed = feedback if not self._is_driven and all(GRIPPER in key for key in feedback) else ()
+        self._informed = feedback if not self._is_driven and all(customary_kind(key) is Kind.GRIPPER for key in feedback) else ()
+        self.kind: Callable[[str], Kind] = customary_kind
         self.ranges: Mapping[str, float] = {}
         self.told: Callable[[], Mapping[str, float]] = dict
         self.begin()
@@ -152,7 +155,8 @@ class Takeover:
         if self._rest is None:
             self._rest = dict(action)
         origin = self._rest if self._positions(action, measured) else {}
-        moved = max((abs(value - origin.get(key, 0.0)) for key, value in action.items() if GRIPPER not in key), default=0.0) > threshold
+        moves = [abs(value - origin.get(key, 0.0)) for key, value in action.items() if self.kind(key) is not Kind.GRIPPER]
+        moved = max(moves, default=0.0) > threshold
         self._quiet_s = 0.0 if moved else self._quiet_s + self._period_s
         if self._stage is Stage.POLICY:
             return moved
@@ -163,14 +167,15 @@ class Takeover:
     def _engage(self, action: Action, measured: Mapping[str, float]) -> bool:
         self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
         positions = self._positions(action, measured)
-        told = {key: value for key, value in self.told().items() if GRIPPER in key and key in action}
+        told = {key: value for key, value in self.told().items() if key in action}
         start = {key: measured[key] for key in positions} | (told if positions else {})
         if not self._is_driven and self._is_too_far(action, start):
             return False
         self.count += 1
         self._tick, self._start, self._quiet_s = 0, start, 0.0
         self._stage = Stage.HANDOVER if positions else Stage.PERSON
-        self._kept = {} if positions else {key: value for key, value in told.items() if key not in self._informed}
+        grips = {key: value for key, value in told.items() if self.kind(key) is Kind.GRIPPER}
+        self._kept = {} if positions else {key: value for key, value in grips.items() if key not in self._informed}
         self._untouched = {key: self._untouched.get(key, action[key]) for key in self._kept}
         if self._stage is Stage.HANDOVER and self._is_driven:
             self._is_driving, self._leader_start = True, dict(action)
@@ -179,7 +184,7 @@ class Takeover:
         return True
 
     def _is_too_far(self, action: Action, start: Action) -> bool:
-        distances = {key: abs(action[key] - value) for key, value in start.items() if GRIPPER not in key}
+        distances = {key: abs(action[key] - value) for key, value in start.items() if self.kind(key) is Kind.POSITION}
         limits = {key: self._settings.max_difference or AUTO_DIFFERENCE * self.ranges.get(key, math.inf) for key in distances}
         farthest = max(distances, key=lambda key: distances[key] / limits[key], default=None)
         if farthest is None or distances[farthest] <= limits[farthest]:
@@ -220,8 +225,7 @@ class Takeover:
         self._stage, self._rest = Stage.POLICY, action
         logging.info("The policy goes on.")
 
-    @staticmethod
-    def _positions(action: Action, measured: Mapping[str, float]) -> list[str]:
-        """Keys under which the robot measures what the teleoperator asks for. A gripper alone does not make a leader."""
+    def _positions(self, action: Action, measured: Mapping[str, float]) -> list[str]:
+        """Keys under which the robot measures what the teleoperator asks for. A gripper alone does not make a leader, nor do velocities."""
         keys = [key for key in action if key in measured]
-        return keys if any(GRIPPER not in key for key in keys) else []
+        return keys if any(self.kind(key) is Kind.POSITION for key in keys) else []

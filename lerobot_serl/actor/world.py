@@ -10,8 +10,6 @@ from torch import Tensor
 from ..replay.recording import Decider
 
 Observation = dict[str, Tensor]
-# Within the name of every gripper's key: a gripper holds with what it was told last, and measures wider than that while it holds.
-GRIPPER = "gripper"
 
 
 class WorldError(RuntimeError):

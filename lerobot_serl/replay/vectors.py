@@ -9,11 +9,11 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from .action_range import action_range
 from .demonstrations import EPISODE_INDEX
 from .labels import REWARD
 from .opening import explained
 from .plausible import LARGEST, Plausible, refused_episode
+from .usual_range import usual_range
 
 # A statistic is wrong if it is off by more than this share of the entry's range.
 _TOLERANCE = 1e-3
@@ -49,7 +49,7 @@ def checked_statistics(said: Mapping[str, Mapping[str, Tensor]], dataset: LeRobo
             )
             checked[key] = {**checked.get(key, {}), **{name: torch.from_numpy(value).float() for name, value in found.items()}}
     if ACTION in vectors:
-        low, high = action_range(vectors[ACTION])
+        low, high = usual_range(vectors[ACTION])
         _tell_glitches(dataset, vectors[ACTION], episodes, low, high)
         checked[ACTION] |= {"min": torch.from_numpy(low).float(), "max": torch.from_numpy(high).float()}
     return checked

@@ -23,7 +23,7 @@ import lerobot_serl  # noqa: F401
 from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.robot_setup import RobotSettings
-from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.actor.settings import ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.one_line import shorten_torchcodec
 from lerobot_serl.secure_channel import require_address
 from lerobot_serl.setting_error import checks_settings
@@ -59,6 +59,7 @@ class ActorProcessConfig:
         reward: who decides success.
         reset: what happens between episodes of a robot.
         safety: limits of a robot's targets.
+        robot_keys: what the keys of a robot's actions mean.
         takeover: how a person takes over.
         device: to run the policy on.
         patience_s: how long to try to reach the learner at first before giving up, in seconds.
@@ -85,6 +86,7 @@ class ActorProcessConfig:
     reward: RewardConfig = field(default_factory=RewardConfig)
     reset: ResetConfig = field(default_factory=ResetConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    robot_keys: RobotKeysConfig = field(default_factory=RobotKeysConfig)
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     device: str = "cpu"
     patience_s: float = 60.0
@@ -148,8 +150,9 @@ def run(config: ActorProcessConfig) -> int:
 
 def _settings(config: ActorProcessConfig) -> CollectorSettings:
     robot = RobotSettings(
-        config.fps, config.task, config.episode_time_s, config.rename_map, config.reward, config.reset, config.safety, config.device
-    )
+        config.fps, config.task, config.episode_time_s, config.rename_map, config.reward, config.reset, config.safety, config.robot_keys,
+        config.device,
+    )  # fmt: skip
     display = DisplaySettings(
         config.display_data, config.display_mode, config.display_ip, config.display_port, config.display_compressed_images
     )
