@@ -10,7 +10,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
 from lerobot_serl.actor.robot_io import RobotIo
-from lerobot_serl.actor.world import WorldError
+from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 
 OBSERVED = {"b.pos": float, "front": (6, 5, 3), "a.pos": float, "wrist": (6, 5, 3), "a.vel": float}
 ACTED = {"b.pos": float, "a.pos": float}
@@ -137,32 +137,37 @@ def test_an_image_is_a_copy(channels):
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (None, r"gave object\(\)"),
+        (None, r"gave None, expected uint8\(6, 5, 3\)"),
         (np.zeros((5, 6, 3), np.uint8), r"gave uint8\(5, 6, 3\), expected uint8\(6, 5, 3\)"),
         (np.zeros((6, 5, 3), np.float32), r"gave float32\(6, 5, 3\)"),
     ],
 )
 def test_a_picture_that_is_none_is_refused(image, said):
-    with pytest.raises(WorldError, match=f"camera 'front' {said}"):
+    with pytest.raises(EpisodeSpoilt, match=f"camera 'front' {said}"):
         make_io(images("front")).observation(raw(front=image), {})
 
 
 def test_a_missing_picture_is_named():
     incomplete = raw()
     del incomplete["front"]
-    with pytest.raises(WorldError, match="camera 'front'"):
+    with pytest.raises(EpisodeSpoilt, match="camera 'front'"):
         make_io(images("front")).observation(incomplete, {})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "cold", [1.0, 2.0]])
 def test_a_reading_that_is_no_finite_number_is_refused(value):
-    with pytest.raises(WorldError, match=r"arm: 'a.vel' reads .*expected a finite number"):
+    with pytest.raises(EpisodeSpoilt, match=r"arm: 'a.vel' reads .*expected a finite number"):
         make_io().numbers(raw(**{"a.vel": value}))
 
 
 def test_a_missing_reading_is_named():
-    with pytest.raises(WorldError, match=r"get_observation\(\) lacks 'a.vel'"):
+    with pytest.raises(EpisodeSpoilt, match=r"get_observation\(\) lacks 'a.vel'"):
         make_io().numbers({"a.pos": 1.0, "b.pos": 2.0})
+
+
+def test_an_observation_that_is_none_is_refused():
+    with pytest.raises(EpisodeSpoilt, match=r"arm: get_observation\(\) returned None, expected a dictionary"):
+        make_io().numbers(None)
 
 
 def test_readings_of_numpy_are_numbers():

@@ -88,7 +88,7 @@ def test_nothing_is_sent_when_the_policy_is_broken():
     world.reset()
     with pytest.raises(WorldError, match="expected a finite number; it was not sent"):
         world.step(np.array([0.0, np.nan, 0.0, 0.0]))
-    assert world.robot.sent == []
+    assert all(np.isfinite(list(action.values())).all() for action in world.robot.sent)  # the arm is told to hold
 
 
 @pytest.mark.parametrize("answer", [lambda executed: None, lambda executed: dict(list(executed.items())[:2])])
@@ -263,7 +263,8 @@ def test_disconnect_is_reached_also_when_holding_fails(error, caplog):
             world.close()
     else:
         world.close()
-        assert f"two_arms could not be told to hold still: {error}" in caplog.text
+        assert "two_arms could not be told to hold still: The robot two_arms" in caplog.text
+        assert f"TwoArms.send_action() raised {type(error).__name__}: {error}" in caplog.text
     assert not world.robot.is_connected
 
 
@@ -283,9 +284,7 @@ def test_an_old_observation_spoils_the_episode_and_the_arm_holds():
     world = make_world(max_age_s=0.2)
     world.reset()
     world.robot.on_observe = lambda: slow(0.3)
-    with pytest.raises(
-        EpisodeSpoilt, match=r"an observation took 0\.\d+ s, at most 0.20 s is allowed; the arm holds.*max_observation_age_s"
-    ):
+    with pytest.raises(EpisodeSpoilt, match=r"an observation took 0\.\d+ s, at most 0.20 s is allowed.*max_observation_age_s"):
         world.step(np.full(4, 0.5))
     assert world.robot.calls[-3:] == ["send", "observe", "send"]
     assert still(world)["left_elbow.pos"] == 0.5  # what it was told last
@@ -297,7 +296,7 @@ def test_a_camera_that_gives_no_frame_spoils_the_episode_too():
     world = make_world()
     world.reset()
     world.robot.on_observe = fail(TimeoutError("no frame from camera front within 200 ms"))
-    with pytest.raises(EpisodeSpoilt, match="two_arms: no frame from camera front within 200 ms; the arm holds"):
+    with pytest.raises(EpisodeSpoilt, match=r"Camera 'front' of two_arms gives no frame: .*no frame from camera front within 200 ms"):
         world.step(np.zeros(4))
     assert world.robot.calls[-1] == "send"
 
@@ -311,10 +310,10 @@ def test_the_first_observation_may_wake_the_cameras_and_in_lockstep_nothing_ages
         world.reset()
 
 
-def test_an_incomplete_observation_stops_everything():
+def test_an_incomplete_observation_spoils_the_episode():
     world = make_world()
     world.robot.positions["right_elbow.pos"] = float("nan")
-    with pytest.raises(WorldError, match=r"'right_elbow\.pos' reads nan"):
+    with pytest.raises(EpisodeSpoilt, match=r"'right_elbow\.pos' reads nan"):
         world.reset()
 
 

@@ -11,7 +11,7 @@ from small_robots import DrivenLeader, Leader, LeaderWithEvents
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Stage, Takeover
-from lerobot_serl.actor.world import WorldError
+from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 
 PERIOD_S = 0.1
 MEASURED = {"elbow.pos": 0.0, "gripper.pos": 0.0}
@@ -277,16 +277,25 @@ def test_one_message_while_a_far_leader_is_brought_closer(caplog):
     assert polls[5] is None
 
 
-@pytest.mark.parametrize(
-    "failure", [ConnectionError("no route"), OSError("serial port is gone"), TimeoutError("late"), ValueError("bad packet")]
-)
-def test_a_device_that_fails_stops_the_session_with_a_remedy(failure):
+@pytest.mark.parametrize("failure", [ConnectionError("no route"), OSError("serial port is gone"), TimeoutError("late")])
+def test_a_device_that_does_not_answer_spoils_the_episode_with_a_remedy(failure):
     device = Leader(delta_x=0.0)
     hand, controls = make(device)
     controls.press("space")
     device.failure = failure
-    with pytest.raises(WorldError, match=f"The teleoperator does not answer: {failure}. Check its cable and power."):
+    said = rf"The teleoperator leader does not answer: Leader.get_action\(\) raised {type(failure).__name__}: {failure}. Check its cable and power."
+    with pytest.raises(EpisodeSpoilt, match=said):
         hand.poll({})
+
+
+def test_an_error_of_its_class_ends_the_process():
+    device = Leader(delta_x=0.0)
+    hand, controls = make(device)
+    controls.press("space")
+    device.failure = KeyError("elbow")
+    with pytest.raises(WorldError, match=r"leader cannot go on: Leader.get_action\(\) raised KeyError: 'elbow'") as end:
+        hand.poll({})
+    assert not isinstance(end.value, EpisodeSpoilt)
 
 
 def test_motors_that_fail_do_too():
@@ -294,16 +303,22 @@ def test_motors_that_fail_do_too():
     hand, controls = make(leader)
     controls.press("space")
     leader.send_feedback = lambda feedback: (_ for _ in ()).throw(ConnectionError("motor 3 is gone"))
-    with pytest.raises(WorldError, match="motor 3 is gone"):
+    with pytest.raises(EpisodeSpoilt, match="motor 3 is gone"):
         hand.poll(MEASURED)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "far"])
 def test_a_device_whose_numbers_are_none_is_refused(value):
     hand, controls = make(Leader(**{"elbow.pos": value}))
     controls.press("space")
-    with pytest.raises(WorldError, match=r"\['elbow.pos'\] is not a finite number; nothing was sent"):
+    with pytest.raises(EpisodeSpoilt, match=r"leader: 'elbow.pos' reads .*, expected a finite number"):
         hand.poll(MEASURED)
+
+
+@pytest.mark.parametrize("value", [float("nan"), None])
+def test_while_nobody_wants_its_numbers_they_may_be_anything(value):
+    hand, _ = make(Leader(**{"elbow.pos": value}))
+    assert hand.poll(MEASURED) is None
 
 
 def test_takeovers_are_announced(caplog):

@@ -73,8 +73,8 @@ def test_its_own_keys_end_the_episode_while_the_policy_moves_the_robot(keyboard,
     assert controls.take(SUCCESS, REDO, FAILURE) == request_
 
 
-def test_escape_disconnects_it_and_ends_the_session(keyboard):
+def test_escape_disconnects_it_and_it_does_not_answer_any_more(keyboard):
     hand, _ = make(keyboard)
     keyboard._on_release(ScriptedKeys.Key.esc)
-    with pytest.raises(WorldError, match="The teleoperator does not answer"):
+    with pytest.raises(WorldError, match="The teleoperator keyboard_ee does not answer"):
         hand.poll({})

@@ -4,7 +4,6 @@ import logging
 import uuid as uuid_module
 from collections import deque
 from collections.abc import Callable, Mapping
-from ctypes import ArgumentError
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,21 +23,23 @@ from .answers import LearnerUnreachable
 from .client import LearnerClient
 from .controls import QUIT, Controls
 from .display import Display, DisplaySettings
+from .dropped import DroppedEpisodes
 from .env_world import EnvWorld
+from .faults import Watched
+from .leaving import close_all, has_motors, leave, torque_at_the_end
 from .live_line import LiveLine
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
-from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, make_robot_world
+from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, is_in_lockstep, make_robot_world
 from .sender import Sender
 from .session import Session
 from .settings import ENVIRONMENT_REWARDS, TakeoverConfig
 from .spool import Spool
 from .takeover import Takeover
-from .uninterrupted import uninterrupted
+from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
 from .world import EpisodeSpoilt, World
 
 RECENT_EPISODES = 50
-SPOILT_IN_A_ROW = 3
 # In the end, for episodes that can be sent: after Ctrl-C, and otherwise.
 INTERRUPTED_PATIENCE_S, LAST_PATIENCE_S = 3.0, 60.0
 # For episodes that could not be written to disk.
@@ -75,6 +76,7 @@ def collect(settings: CollectorSettings) -> int:
     Raises:
         ConnectionError: no learner, for too long, or no robot.
         RuntimeError: the learner refused, the robot can not go on, or there may be no room for another episode.
+        StillPowered: motors may still be under torque; what else went wrong is its context.
         OSError: an episode could not be written to the spool; unless a last warning says otherwise it has been saved or sent meanwhile.
         ValueError: robot or environment do not fit the policy.
     """
@@ -83,9 +85,8 @@ def collect(settings: CollectorSettings) -> int:
     try:
         collector.prepare()
         collector.run()
-    except (KeyboardInterrupt, ArgumentError) as error:
-        # ctypes, and with it OpenGL, turns an interrupt that comes while it converts an argument into an error of its own.
-        if isinstance(error, ArgumentError) and "KeyboardInterrupt" not in str(error):
+    except INTERRUPTS as error:
+        if not is_interrupt(error):
             raise
         logging.info("Interrupted; the unfinished episode is dropped.")
         collector.patience_s = INTERRUPTED_PATIENCE_S
@@ -106,6 +107,7 @@ class _Collector:
         self._sender: Sender | None = None
         self._world: World | None = None
         self._robot: Robot | None = None
+        self._connected: list[Robot | Teleoperator] = []
         self._teleop: Teleoperator | None = None
         self._hand: Takeover | None = None
         self._display = Display(settings.display)
@@ -146,7 +148,7 @@ class _Collector:
             live.tick(self.episodes + 1, steps, None if by_hand else practice.acts_as, _share(recent))
 
         session = Session(world, practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick)
-        spoilt = 0
+        dropped = DroppedEpisodes(world, lambda: self._controls.asked(QUIT))
         while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
             spool.check_room()
             if settings.play_sounds:
@@ -155,13 +157,10 @@ class _Collector:
                 recording = session.run_episode()
             except EpisodeSpoilt as error:
                 live.clear()
-                spoilt += 1
-                if spoilt >= SPOILT_IN_A_ROW:
-                    raise
-                logging.warning(f"Episode dropped: {error}")
+                dropped.add(error)
                 continue
             live.clear()
-            spoilt = 0
+            dropped.forget()
             if recording is None or (len(recording) == 1 and not recording.terminated):
                 continue  # discarded, or holds no transition
             self.episodes += 1
@@ -174,15 +173,10 @@ class _Collector:
     def close(self) -> None:
         """The arm first."""
         closers: list[Callable[[], object]] = [] if self._world is None else [self._world.close]
-        for device in (self._robot, self._teleop):
+        for device in (self._robot if self._world is None else None, self._teleop):
             if device is not None:
-                closers.append(lambda device=device: device.disconnect() if device.is_connected else None)  # type: ignore[misc]
-        closers += [self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool]
-        for close in closers:
-            try:
-                close()
-            except (Exception, KeyboardInterrupt) as error:
-                logging.warning(f"While stopping: {error or type(error).__name__}")
+                closers.append(lambda device=device: leave(device, device in self._connected))  # type: ignore[misc]
+        close_all([*closers, self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool])
 
     def _finish_sending(self) -> None:
         if self._sender is None:
@@ -213,9 +207,12 @@ class _Collector:
                 "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
             )
         self._robot = make_robot_from_config(config)
-        self._robot.connect()
+        Watched(self._robot, "robot").connect()
+        self._connected.append(self._robot)
         hand = self._connect_teleop(policy.fps)
         needs = PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts)
+        if not is_in_lockstep(self._robot):
+            logging.info(torque_at_the_end(self._robot, "robot"))
         return make_robot_world(self._robot, settings.robot, needs, self._controls, hand, self._display.show if self._display.on else None)
 
     def _connect_teleop(self, fps: int) -> Takeover | None:
@@ -227,6 +224,9 @@ class _Collector:
             self._teleop.connect()
         except LookupError as error:  # a scripted expert without its simulated arm
             raise ValueError(f"--teleop.type={config.type}: {error}") from error
+        self._connected.append(self._teleop)
+        if has_motors(self._teleop):
+            logging.info(torque_at_the_end(self._teleop, "teleop"))
         if self._robot is not None:
             check_teleop(self._teleop, self._robot)
         self._hand = Takeover(self._teleop, self._controls, self._settings.takeover, 1.0 / fps)

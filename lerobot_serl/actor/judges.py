@@ -20,6 +20,7 @@ from torch import Tensor
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from ..checkpoint.processor_files import require_harmless
 from ..replay.recording import Decider, policy_input
+from .faults import Watched
 from .robot_io import Features, RobotIo
 from .world import WorldError
 
@@ -51,7 +52,7 @@ class RobotJudge:
                 f"--reward.source=robot: {type(robot).__name__} has no 'success' attribute. Use --reward.source=keys, "
                 "--reward.path=MODEL or --reward.function=module:function."
             )
-        self._robot = robot
+        self._robot = Watched(robot, "robot")
 
     def begin(self) -> None:
         pass

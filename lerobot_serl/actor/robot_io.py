@@ -9,7 +9,8 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 
-from .world import Observation, WorldError
+from .faults import CONTRACT, FRAME, MISSING, NUMBER, error_of
+from .world import Observation
 
 Features = Mapping[str, type | tuple[int, ...]]
 
@@ -66,24 +67,24 @@ class RobotIo:
         """The robot's own numbers.
 
         Raises:
-            WorldError: an entry is missing, or not finite.
+            EpisodeSpoilt: an entry is missing, or not finite.
         """
+        if not isinstance(raw, Mapping):
+            raise error_of(MISSING, f"{self._name}: get_observation() returned {raw!r}, expected a dictionary")
         values = {}
         for key in self._numbers:
             if key not in raw:
-                raise WorldError(
-                    f"{self._name}: get_observation() lacks '{key}', which observation_features promises. Check the connection."
-                )
-            values[key] = _number(raw[key])
+                raise error_of(MISSING, f"{self._name}: get_observation() lacks '{key}', which observation_features promises")
+            values[key] = number(raw[key])
             if not np.isfinite(values[key]):
-                raise WorldError(f"{self._name}: '{key}' reads {raw[key]!r}, expected a finite number. Check the sensor; nothing was sent.")
+                raise error_of(NUMBER, f"{self._name}: '{key}' reads {raw[key]!r}, expected a finite number")
         return values
 
     def observation(self, raw: Mapping[str, Any], numbers: Mapping[str, float]) -> Observation:
         """The policy's view: ``observation.state`` float32, images uint8 ``(C, H, W)``; a copy.
 
         Raises:
-            WorldError: an image is missing or has another shape.
+            EpisodeSpoilt: an image is missing or has another shape.
         """
         observation: Observation = {}
         if self.state:
@@ -91,9 +92,8 @@ class RobotIo:
         for key, (camera, shape) in self._cameras.items():
             image = np.asarray(raw.get(camera))
             if image.shape != shape or image.dtype != np.uint8:
-                raise WorldError(
-                    f"{self._name}: camera '{camera}' gave {image.dtype}{image.shape}, expected uint8{shape}. Check the camera."
-                )
+                given = "None" if raw.get(camera) is None else f"{image.dtype}{image.shape}"
+                raise error_of(FRAME, f"{self._name}: camera '{camera}' gave {given}, expected uint8{shape}")
             observation[key] = torch.from_numpy(image.transpose(2, 0, 1).copy(order="C"))
         return observation
 
@@ -105,18 +105,20 @@ class RobotIo:
         """What ``send_action`` returned -> ``(D,)`` float32.
 
         Raises:
-            WorldError: it returned None, or lacks entries, or one is not finite; what was really executed is then unknown.
+            WorldError: it returned None, or lacks entries: what was really executed is then unknown.
+            EpisodeSpoilt: a number is not finite.
         """
         if not isinstance(returned, Mapping):
-            raise WorldError(
+            raise error_of(
+                CONTRACT,
                 f"{self._name}: send_action() returned {returned!r}, expected the action that was executed (LeRobot's Robot contract). "
-                "Without it the policy would learn from actions that never happened; update the robot class."
+                "Without it the policy would learn from actions that never happened",
             )
         if missing := [key for key in self.action_keys if key not in returned]:
-            raise WorldError(f"{self._name}: send_action() returned {list(returned)} without {missing}; update the robot class.")
-        values = np.array([_number(returned[key]) for key in self.action_keys], dtype=np.float32)
+            raise error_of(CONTRACT, f"{self._name}: send_action() returned {list(returned)} without {missing}")
+        values = np.array([number(returned[key]) for key in self.action_keys], dtype=np.float32)
         if bad := [key for key, value in zip(self.action_keys, values, strict=True) if not np.isfinite(value)]:
-            raise WorldError(f"{self._name}: send_action() returned {returned[bad[0]]!r} for '{bad[0]}', expected a finite number.")
+            raise error_of(NUMBER, f"{self._name}: send_action() returned {returned[bad[0]]!r} for '{bad[0]}', expected a finite number")
         return values
 
     def _choose(self, what: str, offered: list[str], wanted: list[str], size: int) -> tuple[str, ...]:
@@ -162,7 +164,7 @@ class RobotIo:
         return cameras
 
 
-def _number(value: Any) -> float:
+def number(value: Any) -> float:
     """NaN for what is no number."""
     try:
         return float(value)

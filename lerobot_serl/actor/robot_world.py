@@ -2,22 +2,25 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lerobot.robots import Robot
 
 from ..replay.recording import Decider
 from .clipping_hint import ClippingHint
+from .faults import STALE, Watched, error_of
 from .judges import Judge, Verdict
 from .key_kinds import KeyKinds
+from .leaving import leave
 from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
 from .stillness import Stillness
-from .world import EpisodeSpoilt, Observation, StepResult
+from .world import Observation, StepResult, WorldError
 
 Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
 
@@ -62,7 +65,8 @@ class RobotWorld:
         show: Observer | None = None,
         kinds: KeyKinds | None = None,
     ) -> None:
-        self.robot, self.io, self.guard, self.task = robot, io, guard, task
+        self.robot = cast(Robot, Watched(robot, "robot"))
+        self._device, self.io, self.guard, self.task = robot, io, guard, task
         self.simulated = pace is None
         self.reset_scene: Callable[[], None] = lambda: None
         self._judges, self._pace, self._limit, self._max_age_s, self._show = judges, pace, time_limit_steps, max_observation_age_s, show
@@ -72,6 +76,7 @@ class RobotWorld:
         self._stillness = Stillness(kinds or KeyKinds(robot, io.action_keys, io.positions), io.action_keys)
         self._hint = ClippingHint(robot)
         self._steps, self._timing, self._closed = 0, Timing(), False
+        self._not_held = ""
         self.read()
 
     @property
@@ -87,28 +92,24 @@ class RobotWorld:
         """A fresh observation; returns its numbers.
 
         Raises:
-            EpisodeSpoilt: it took too long, so nobody knows how old it is.
-            WorldError: it is incomplete.
+            EpisodeSpoilt: it did not come, is incomplete, or took too long, so nobody knows how old it is.
+            WorldError: the robot's class failed otherwise.
         """
         started = time.perf_counter()
-        try:
-            raw = self.robot.get_observation()
-        except TimeoutError as error:  # LeRobot's cameras, when no frame comes
-            self.hold()
-            raise EpisodeSpoilt(f"{self.robot.name}: {error}; the arm holds. Is a camera slow or a cable loose?") from error
+        raw = self.robot.get_observation()
         took_s = time.perf_counter() - started
         self._timing.robot_s += took_s
         # The first one may have to wake cameras; in lockstep nothing grows old.
         if took_s > self._max_age_s and self._raw and not self.simulated:
-            self.hold()
-            raise EpisodeSpoilt(
-                f"{self.robot.name}: an observation took {took_s:.2f} s, at most {self._max_age_s:.2f} s is allowed; the arm holds. "
-                "Is a camera slow or a cable loose? The limit is --safety.max_observation_age_s."
-            )
+            raise error_of(STALE, f"{self.robot.name}: an observation took {took_s:.2f} s, at most {self._max_age_s:.2f} s is allowed")
         self._raw, self._numbers = raw, self.io.numbers(raw)
         return self._numbers
 
     def reset(self) -> Observation:
+        with self._held_after_faults():
+            return self._reset()
+
+    def _reset(self) -> Observation:
         self.reset_scene()
         self.guard.clamped.clear()
         self._steps, self._timing = 0, Timing()
@@ -120,10 +121,11 @@ class RobotWorld:
         return self.io.observation(self._raw, self._numbers)
 
     def step(self, action: np.ndarray) -> StepResult:
-        return self._step(self.io.action(action))
+        return self.step_by_hand(self.io.action(action))
 
     def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
-        return self._step(action)
+        with self._held_after_faults():
+            return self._step(action)
 
     def send(self, action: Mapping[str, float]) -> np.ndarray:
         """Send an action within the limits; returns what was executed, ``(D,)``.
@@ -173,16 +175,31 @@ class RobotWorld:
             return
         self._closed = True
         try:
+            self._try_to_hold(leaving=True)
+        finally:
+            leave(self._device)
+
+    @contextmanager
+    def _held_after_faults(self) -> Iterator[None]:
+        """Whatever goes wrong, the arm is told to keep still before anything else happens."""
+        try:
+            yield
+        except WorldError:
+            self._try_to_hold()
+            raise
+
+    def _try_to_hold(self, leaving: bool = False) -> None:
+        """Hold; that this fails too must not hide what went wrong before, and is said once for each reason."""
+        try:
             try:
                 if not self._raw:  # stopped on its way home
                     self.read()
             finally:
-                self.hold(leaving=True)
+                self.hold(leaving)
         except Exception as error:
-            logging.warning(f"{self.robot.name} could not be told to hold still: {error}")
-        finally:
-            if self.robot.is_connected:
-                self.robot.disconnect()
+            if str(error) != self._not_held:
+                logging.warning(f"{self.robot.name} could not be told to hold still: {error}")
+            self._not_held = str(error)
 
     def _step(self, action: Mapping[str, float]) -> StepResult:
         started, robot_s = time.perf_counter(), self._timing.robot_s

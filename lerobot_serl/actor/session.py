@@ -75,6 +75,7 @@ class Session:
     ) -> None:
         self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
         self._controls, self._hand, self._tick = controls or Controls(), hand, tick
+        self._not_held = ""
 
     def run_episode(self) -> Recording | None:
         """One episode, from reset to its end; None if the person discards it, or wants to stop before it begins.
@@ -115,10 +116,19 @@ class Session:
                 self._world.hold()
                 return None
             if result.terminated or result.truncated:
-                self._world.hold()
+                self._hold()
                 break
         takeovers = self._hand.count if self._hand is not None else 0
         return frames.recording(self._confirmed(result), self._world, takeovers)
+
+    def _hold(self) -> None:
+        """After an episode that is complete: a fault now does not spoil it, and one that stays is met by the next reset."""
+        try:
+            self._world.hold()
+        except EpisodeSpoilt as error:
+            if str(error) != self._not_held:
+                logging.warning(f"{error} The episode is kept.")
+            self._not_held = str(error)
 
     def _check_finite(self, observation: Observation, result: StepResult | None = None) -> None:
         """What is not finite is neither acted on nor learnt from, whatever world it comes from."""
@@ -143,7 +153,7 @@ class Session:
         logging.info(f"The reward model says success; press f within {self._veto_s:.0f} s to object.")
         until = time.monotonic() + self._veto_s
         while time.monotonic() < until:
-            self._world.hold()
+            self._hold()
             if self._controls.take(FAILURE):
                 logging.info("Counted as a failure.")
                 return replace(result, reward=0.0, decided_by=Decider.PERSON)

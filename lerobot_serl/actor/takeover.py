@@ -11,9 +11,10 @@ from lerobot.common.control_utils import teleop_supports_feedback
 from lerobot.teleoperators import Teleoperator
 
 from .controls import TAKEOVER, Controls
+from .faults import MISSING, NUMBER, Watched, error_of
 from .key_kinds import Kind, customary_kind
+from .robot_io import number
 from .settings import TakeoverConfig
-from .world import WorldError
 
 Action = dict[str, float]
 # Of a joint's demonstrated range.
@@ -55,7 +56,9 @@ class Takeover:
     """
 
     def __init__(self, teleop: Teleoperator, controls: Controls, settings: TakeoverConfig, period_s: float) -> None:
-        self._teleop, self._controls, self._settings, self._period_s = teleop, controls, settings, period_s
+        self._teleop: Any = Watched(teleop, "teleoperator")
+        self._controls, self._settings, self._period_s = controls, settings, period_s
+        self._keys: set[str] = set()
         self._has_events = callable(getattr(teleop, "get_teleop_events", None))
         self._is_driven = teleop_supports_feedback(teleop)
         self._ticks = max(1, round(settings.handover_s / period_s))
@@ -93,14 +96,9 @@ class Takeover:
             What the person, or the handover, wants the robot to do; None when the policy moves it.
 
         Raises:
-            WorldError: the teleoperator does not answer, or answers with something that is not a number.
+            EpisodeSpoilt: the teleoperator does not answer, or answers with something that is not a number.
+            WorldError: its class fails otherwise.
         """
-        try:
-            return self._poll(measured)
-        except (ConnectionError, OSError, TypeError, ValueError) as error:
-            raise WorldError(f"The teleoperator does not answer: {error}. Check its cable and power.") from error
-
-    def _poll(self, measured: Mapping[str, float]) -> Action | None:
         if self._stage is Stage.POLICY and (news := {key: value for key, value in self.told().items() if key in self._informed}):
             self._teleop.send_feedback(news)
         wanted, action = self._ask(measured)
@@ -137,12 +135,26 @@ class Takeover:
         if not asked and not self._settings.motion_threshold:
             return False, action
         action = self._action() if action is None else action
-        if bad := [key for key, value in action.items() if not np.isfinite(value)]:
-            raise WorldError(f"The teleoperator's {bad} is not a finite number; nothing was sent.")
+        self._check(action)
         return asked or self._moves(action, measured), action
 
     def _action(self) -> Action:
-        return {key: float(value) for key, value in self._teleop.get_action().items()}
+        given = self._teleop.get_action()
+        if not isinstance(given, Mapping):
+            raise error_of(MISSING, f"{self._teleop.name}: get_action() returned {given!r}, expected a dictionary")
+        return {key: number(value) for key, value in given.items()}
+
+    def _check(self, action: Action) -> None:
+        """What is to be sent has numbers for everything that the device has ever given.
+
+        Raises:
+            EpisodeSpoilt: an entry is missing, or not a finite number.
+        """
+        if missing := sorted(self._keys - action.keys()):
+            raise error_of(MISSING, f"{self._teleop.name}: get_action() lacks '{missing[0]}', which it gave before")
+        self._keys |= action.keys()
+        if bad := [key for key, value in action.items() if not np.isfinite(value)]:
+            raise error_of(NUMBER, f"{self._teleop.name}: '{bad[0]}' reads {action[bad[0]]}, expected a finite number")
 
     def _moves(self, action: Action, measured: Mapping[str, float]) -> bool:
         """Whether the device is moved: displacements above the threshold, or a leader away from where it rested.
@@ -217,8 +229,8 @@ class Takeover:
 
     def _stop_driving(self) -> None:
         if self._is_driving:
-            self._is_driving = False
             self._teleop.disable_torque()
+            self._is_driving = False
 
     def _release(self, action: Action | None) -> None:
         self._stop_driving()

@@ -22,6 +22,7 @@ from lerobot.utils.utils import init_logging
 import lerobot_serl  # noqa: F401
 from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
+from lerobot_serl.actor.leaving import StillPowered
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.one_line import shorten_torchcodec
@@ -30,6 +31,8 @@ from lerobot_serl.setting_error import checks_settings
 from lerobot_serl.stock_hardware import register_stock_hardware
 from lerobot_serl.transport import MessageError
 
+# What is said in a sentence; anything else is an error of ours, with a traceback.
+EXPECTED = (OSError, RuntimeError, MessageError, ValueError, ImportError, ParsingError)
 LONGEST_NAME = 64
 LEAST_SPOOL_GB = 0.1
 
@@ -141,7 +144,13 @@ def run(config: ActorProcessConfig) -> int:
     init_logging()
     try:
         episodes = collect(_settings(config))
-    except (OSError, RuntimeError, MessageError, ValueError, ImportError, ParsingError) as error:
+    except StillPowered as error:
+        before = error.__context__
+        if before is not None:
+            logging.error(before, exc_info=None if isinstance(before, EXPECTED) else before)
+        logging.error(error)  # the last line on the screen
+        return 1
+    except EXPECTED as error:
         logging.error(error)
         return 1
     logging.info(f"Stopped after {episodes} episodes.")
