@@ -147,9 +147,14 @@ class RobotWorld:
     def hold(self, leaving: bool = False) -> None:
         """Keep the targets that were executed last, and stop what moves with a velocity (`Stillness`), within the limits.
 
-        In lockstep nothing moves anyway.
+        In lockstep nothing moves anyway. Before the first observation nothing was sent.
+
+        Args:
+            leaving: in the end. A robot that has just reset itself keeps its own targets, unless it is left.
         """
-        if not self.simulated and (still := self._stillness.targets(self._numbers, leaving)):
+        if self.simulated or not (self._raw or leaving):
+            return
+        if still := self._stillness.targets(self._numbers, leaving):
             self.robot.send_action(self.guard.keep(still, self._numbers))
 
     def go_home(self) -> None:
