@@ -10,6 +10,7 @@ import torch
 from conftest import FPS, small_config
 from lerobot.configs import FeatureType, PolicyFeature
 from small_robots import KEYS
+from so101_bus import SO101_KEYS
 
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
@@ -18,18 +19,30 @@ from lerobot_serl.policy.agent import EditAgent
 from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.recording_message import decode_recording
 
-# The policy of the robot in small_robots.py. The policy of conftest.py is enough where nobody acts.
-ROBOT: dict[str, Any] = {
-    "input_features": {
-        "observation.state": PolicyFeature(type=FeatureType.STATE, shape=(4,)),
-        "observation.images.front": PolicyFeature(type=FeatureType.VISUAL, shape=(3, 6, 5)),
-    },
-    "output_features": {"action": PolicyFeature(type=FeatureType.ACTION, shape=(4,))},
-}
-FACTS = DemonstrationFacts(
-    action_names=KEYS, state_names=KEYS, action_low=(-1.0,) * 4, action_high=(1.0,) * 4, action_step=(None,) * 4, start=(None,) * 4,
-    median_length=5, longest=6,
-)  # fmt: skip
+
+def robot_policy(size: int) -> dict[str, Any]:
+    """The policy of a robot with so many joints. That of conftest.py is enough where nobody acts."""
+    return {
+        "input_features": {
+            "observation.state": PolicyFeature(type=FeatureType.STATE, shape=(size,)),
+            "observation.images.front": PolicyFeature(type=FeatureType.VISUAL, shape=(3, 6, 5)),
+        },
+        "output_features": {"action": PolicyFeature(type=FeatureType.ACTION, shape=(size,))},
+    }
+
+
+def facts(keys: tuple[str, ...]) -> DemonstrationFacts:
+    """What its demonstrations say."""
+    size = len(keys)
+    return DemonstrationFacts(
+        action_names=keys, state_names=keys, action_low=(-1.0,) * size, action_high=(1.0,) * size, action_step=(None,) * size,
+        start=(None,) * size, median_length=5, longest=6,
+    )  # fmt: skip
+
+
+ROBOT, FACTS = robot_policy(len(KEYS)), facts(KEYS)
+# Keys of the robots of small_robots.py and so101_bus.py.
+ARMS = {"two_arms": KEYS, "so101": SO101_KEYS}
 
 
 LIMITS = ServerLimits(session_s=0.5)  # after which a killed process's name is free
@@ -51,7 +64,8 @@ class RestartableLearner:
         ones = torch.ones(self.agent.action_dim)
         self.agent.box.set_from_range(-ones, ones, 0.2, 0.02)
         self.publisher = WeightPublisher(self.agent, self.config, fps=FPS, dataset=(f"test/{dataset}", dataset))
-        self.publisher.facts = FACTS if changes.get("output_features") else None
+        keys = next((keys for keys in ARMS.values() if len(keys) == self.agent.action_dim), None)
+        self.publisher.facts = facts(keys) if keys and changes.get("output_features") else None
         self.publisher.publish("collect", 0, 0)
         self.server = LearnerServer("127.0.0.1", port, self.publisher, self._receive, lambda: None, limits=LIMITS)
         self.server.start()
@@ -83,9 +97,9 @@ def uuids(directory: Path) -> list[str]:
     return file.read_text().split() if file.exists() else []
 
 
-def serve(directory: str, port: int, dataset: str, horizon: int) -> None:
+def serve(directory: str, port: int, dataset: str, horizon: int, arm: str = "two_arms") -> None:
     """Until it is killed."""
-    learner = RestartableLearner(Path(directory), port, dataset, horizon=horizon, **ROBOT)
+    learner = RestartableLearner(Path(directory), port, dataset, horizon=horizon, **robot_policy(len(ARMS[arm])))
     said = learner.directory / "port"
     said.with_suffix(".new").write_text(str(learner.port))
     said.with_suffix(".new").replace(said)

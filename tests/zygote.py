@@ -1,6 +1,6 @@
 """Real processes in milliseconds: one process imports everything, and forks a child for each request before it has any Python thread.
 
-Actor processes may have the robot of small_robots.py as ``--robot.type=two_arms``.
+Actor processes may have the robot of small_robots.py as ``--robot.type=two_arms``, and LeRobot's SO-101 on the bus of so101_bus.py.
 """
 
 import json
@@ -18,8 +18,10 @@ sys.path.insert(0, {tests!r})
 import lerobot_serl.scripts.lerobot_serl_actor as actor
 import restartable_learner
 import small_robots
+import so101_bus
 from lerobot.robots import RobotConfig
 RobotConfig.register_subclass("two_arms")(small_robots.TwoArmsConfig)
+so101_bus.install()
 print("ready", flush=True)
 for line in sys.stdin:
     request = json.loads(line)
