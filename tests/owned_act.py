@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from act_checkpoints import small_act_config
-from lerobot.configs import FeatureType
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.policies.act.modeling_act import ACTPolicy
@@ -62,12 +61,12 @@ def own_dataset(
     return LeRobotDataset(REPO, root=root)
 
 
-def own_act(directory: Path, root: Path, gain: float = 1.0, **changes: object) -> ACTPolicy:
+def own_act(directory: Path, root: Path, gain: float = 1.0, without: tuple[str, ...] = (), **changes: object) -> ACTPolicy:
     """ACT as ``lerobot-train`` leaves it, with the dataset's statistics; ``gain`` makes its random outputs larger."""
     meta = LeRobotDatasetMetadata(REPO, root=root)
     features = dataset_to_policy_features(meta.features)
     config = small_act_config(0, **changes)
-    config.input_features = {key: feature for key, feature in features.items() if feature.type is not FeatureType.ACTION}
+    config.input_features = {key: feature for key, feature in features.items() if key not in (ACTION, *without)}
     config.output_features = {ACTION: features[ACTION]}
     statistics = {
         key: {name: torch.as_tensor(np.asarray(value)).float() for name, value in named.items()} for key, named in meta.stats.items()

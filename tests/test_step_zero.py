@@ -241,6 +241,15 @@ def test_what_lerobot_does_not_load_is_measured_beside_lerobots_act(tmp_path, ro
     assert float(re.search(r"Step 0 is ACT: .* by at most (\S+) of", caplog.text)[1]) < 1e-5
 
 
+def test_an_act_without_a_state_is_measured(tmp_path, roots, caplog):
+    """LeRobot's own network asks a state that it does not take for its device."""
+    own_act(act := tmp_path / "stateless", roots / "camera", without=(STATE,))
+    with caplog.at_level(logging.INFO):
+        adopted(act, roots / "camera")
+    assert float(re.search(r"Step 0 is ACT: .* by at most (\S+) of", caplog.text)[1]) < 1e-5
+    assert "does not run" not in caplog.text
+
+
 def test_a_network_that_does_not_run_is_refused_by_name(tmp_path, roots):
     own_act(act := tmp_path / "act", roots / "plain")
     edit_config(act, lambda document: document.update(feedforward_activation="glu"))

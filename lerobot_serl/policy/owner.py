@@ -13,6 +13,7 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
 from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline, ProcessorStep, UnnormalizerProcessorStep
+from lerobot.utils.constants import OBS_STATE
 from torch import Tensor
 
 from ..checkpoint.files import CONFIG
@@ -91,6 +92,8 @@ class Owner:
     def prepared(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What the network gets of raw inputs ``(B, ...)`` by ACT's names for them."""
         prepared: dict[str, Tensor] = self.before({self._names.get(key, key): value for key, value in inputs.items()})
+        if OBS_STATE not in prepared:  # LeRobot asks it on which device it is, also for an ACT that takes none
+            prepared[OBS_STATE] = torch.zeros(0, device=next(self.policy.parameters()).device)
         return prepared
 
     @torch.no_grad()
