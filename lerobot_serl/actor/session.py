@@ -43,6 +43,10 @@ class Hand(Protocol):
 
     count: int
 
+    @property
+    def waits(self) -> bool:
+        """Whether the robot only waits, so that what it does is nobody's wish."""
+
     def begin(self) -> None:
         """Before an episode."""
 
@@ -96,6 +100,7 @@ class Session:
         queue: deque[np.ndarray] = deque()
         while True:
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
+            by_hand = wanted is not None and not (self._hand is not None and self._hand.waits)
             if wanted is not None:
                 queue.clear()  # what the policy had planned is out of date
                 result = self._world.step_by_hand(wanted)
@@ -107,7 +112,7 @@ class Session:
                 result = self._world.step(queue.popleft())
             self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
-            frames.add(observation, result, by_hand=wanted is not None)
+            frames.add(observation, result, by_hand)
             self._tick(len(frames), wanted is not None)
             observation = result.observation
             if self._controls.take(REDO):

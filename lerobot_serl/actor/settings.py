@@ -131,14 +131,17 @@ class TakeoverConfig:
         key: toggles the takeover, for leaders without buttons; LeRobot's key names.
         motion_threshold: a device moved by more than this (its own units) takes over; 0 = never.
         release_after_s: after a takeover by motion, a device at rest for so long gives back.
-        handover_s: time in which arm and leader meet.
+        speed: at which a leader with motors is driven to the arm, units of the joint per second; empty: each joint crosses its range in the
+            demonstrations in four seconds. Its trigger takes one second for the gripper's range.
+        handover_s: time in which the arm then slides to the leader.
         max_difference: refuse when a leader is farther than this from the arm on any joint (units of the joint); empty: a quarter of the
-            joint's range in the demonstrations.
+            joint's range in the demonstrations. A leader with motors is not driven if it is four times as far.
     """
 
     key: str = "space"
     motion_threshold: float = 0.0
     release_after_s: float = 1.0
+    speed: float | None = None
     handover_s: float = 0.5
     max_difference: float | None = None
 
@@ -147,6 +150,7 @@ class TakeoverConfig:
         _require("takeover.key", self.key, bool(self.key), "a key, for example space")
         _require("takeover.motion_threshold", self.motion_threshold, 0 <= self.motion_threshold < math.inf, "at least 0")
         _require("takeover.release_after_s", self.release_after_s, 0 < self.release_after_s <= 60, "more than 0, at most 60")
+        _require("takeover.speed", self.speed, self.speed is None or 0 < self.speed < math.inf, "more than 0")
         _require("takeover.handover_s", self.handover_s, 0 <= self.handover_s <= 10, "0 to 10 seconds")
         difference = self.max_difference
         _require("takeover.max_difference", self.max_difference, difference is None or 0 < difference < math.inf, "more than 0")
