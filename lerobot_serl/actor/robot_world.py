@@ -14,9 +14,8 @@ from .judges import Judge, Verdict
 from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
-from .world import GRIPPER, EpisodeSpoilt, Observation, StepResult
+from .world import GRIPPER, EpisodeSpoilt, Observation, Observer, StepResult
 
-Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
 VELOCITY = ".vel"
 
 

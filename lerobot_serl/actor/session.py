@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..replay.recording import ACTED_AS, DECIDED_BY, ActedAs, Decider, Recording
+from ..replay.recording import ACTED_AS, DECIDED_BY, SAID_SUCCESS, ActedAs, Decider, Recording
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .world import EpisodeSpoilt, Observation, StepResult, World
 
@@ -139,7 +139,7 @@ class Session:
         request = self._controls.take(SUCCESS, FAILURE)
         if request is None:
             return result
-        return replace(result, reward=float(request == SUCCESS), terminated=True, truncated=False, decided_by=Decider.PERSON)
+        return replace(result, reward=float(request == SUCCESS), terminated=True, truncated=False, decided_by=Decider.PERSON, success=None)
 
     def _confirmed(self, result: StepResult) -> StepResult:
         """The person may object to a reward model's success while the arm holds."""
@@ -177,6 +177,8 @@ class _Frames:
 
     def recording(self, end: StepResult, world: World, takeovers: int) -> Recording:
         info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
+        if end.success is not None:
+            info[SAID_SUCCESS] = int(end.success)
         return Recording(
             observation=_stack(self._observations),
             action=torch.from_numpy(np.stack(self._actions)),
