@@ -32,19 +32,19 @@ def hints(argv: Sequence[str]) -> list[str]:
     """
     if not argv or Path(argv[0]).name not in COMMANDS:
         return []
-    given = _given(argv[1:])
-    ours = given.get("policy.type") == "serl_sac"
+    flags = given(argv[1:])
+    ours = flags.get("policy.type") == "serl_sac"
     said = []
     for name in _OF_ACT:
-        if ours and f"policy.{name}" in given:
+        if ours and f"policy.{name}" in flags:
             said.append(
                 f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path. How many steps of a chunk are executed before the "
                 "policy looks again is --policy.horizon."
             )
-    path = given.get("policy.path")
-    if "policy.act_path" in given and not ours and path is None and "config_path" not in given:
-        said.append(f"--policy.act_path is serl_sac's: it takes --policy.type=serl_sac beside it, not {given.get('policy.type', 'none')}.")
-    meant = ours or any(name.startswith(f"policy.{own}") for name in given for own in _OURS)
+    path = flags.get("policy.path")
+    if "policy.act_path" in flags and not ours and path is None and "config_path" not in flags:
+        said.append(f"--policy.act_path is serl_sac's: it takes --policy.type=serl_sac beside it, not {flags.get('policy.type', 'none')}.")
+    meant = ours or any(name.startswith(f"policy.{own}") for name in flags for own in _OURS)
     if path is not None and ours and _type_at(path) == "serl_sac":
         said.append(
             f"--policy.path={path} is a serl_sac checkpoint, with its type and ACT in it: leave out --policy.type and --policy.act_path."
@@ -57,14 +57,14 @@ def hints(argv: Sequence[str]) -> list[str]:
     return said
 
 
-def _given(arguments: Sequence[str]) -> dict[str, str]:
+def given(arguments: Sequence[str]) -> dict[str, str]:
     """Flag -> value, of ``--flag=value`` and ``--flag value``."""
-    given = {}
+    flags = {}
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
-            given[name] = value if equals else following
-    return given
+            flags[name] = value if equals else following
+    return flags
 
 
 def _type_at(place: str) -> str | None:

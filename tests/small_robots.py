@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,18 @@ class TwoArms(Uncalibrated, Robot):
         return self.answer(executed)
 
 
+@dataclass(kw_only=True)
+class TwoArmsThatKnowConfig(TwoArmsConfig):
+    """See `TwoArmsThatKnow`."""
+
+
+class TwoArmsThatKnow(TwoArms):
+    """Knows that it has not succeeded, so that nobody has to say so."""
+
+    config_class = TwoArmsThatKnowConfig
+    success = False
+
+
 class Leader(Uncalibrated, Teleoperator):
     """Gives `values`; without events and without motors.
 
@@ -136,6 +148,24 @@ class LeaderWithEvents(Leader):
 
     def get_teleop_events(self) -> dict[Any, bool]:
         return {**intervention_events(self.takes_over), **self.events}
+
+
+@dataclass(kw_only=True)
+class SmallHandConfig(TeleoperatorConfig):
+    """See `SmallHand`."""
+
+    keys: list[str] = field(default_factory=lambda: list(reversed(KEYS)))
+
+
+class SmallHand(LeaderWithEvents):
+    """Takes over from the beginning; each number is a tenth of its place among the robot's."""
+
+    config_class = SmallHandConfig
+    name = "small_hand"
+    takes_over = True
+
+    def __init__(self, config: SmallHandConfig) -> None:
+        super().__init__(**{key: (1 + KEYS.index(key)) / 10 for key in config.keys})
 
 
 class DrivenLeader(Leader):

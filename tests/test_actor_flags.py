@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from lerobot.teleoperators import TeleoperatorConfig
+from small_robots import TwoArmsConfig
 
-from lerobot_serl.actor.settings import RewardConfig
+from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.scripts import lerobot_serl_actor as script
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, machine_name
@@ -51,10 +53,45 @@ def test_numbers_have_limits(flags):
         config(**flags)
 
 
-@pytest.mark.parametrize("reward", [{"path": "somewhere/a_model"}, {"function": "module:function"}])
-def test_a_judge_that_an_environment_would_never_ask_is_refused(reward):
-    with pytest.raises(SettingError, match=r"are for robots; with --env.type the environment says what succeeded"):
-        config(reward=RewardConfig(**reward))
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"reward": RewardConfig(path="somewhere/a_model")}, "--reward.path"),
+        ({"reward": RewardConfig(function="module:function")}, "--reward.function"),
+        ({"reward": RewardConfig(threshold=0.7, veto_s=2.0)}, "--reward.threshold, --reward.veto_s"),
+        ({"reset": ResetConfig(mode="none", pause_s=10)}, "--reset.mode, --reset.pause_s"),
+        ({"safety": SafetyConfig(enabled=False)}, "--safety.enabled"),
+        ({"safety": SafetyConfig(low={"a": 0.0})}, "--safety.low"),
+    ],
+)
+def test_a_flag_that_an_environment_would_ignore_is_refused(flags, named):
+    with pytest.raises(SettingError, match=f"^{named}: only robots obey that, and here is --env.type. Leave it out."):
+        config(**flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"reward": RewardConfig(success_key="succeed")}, "--reward.success_key"),
+        ({"takeover": TakeoverConfig(keys={"a": "b"}, gripper_positions=[0, 1])}, "--takeover.keys, --takeover.gripper_positions"),
+    ],
+)
+def test_a_flag_that_a_robot_would_ignore_is_refused(flags, named):
+    with pytest.raises(SettingError, match=f"^{named}: only environments obey that, and here is --robot.type. Leave it out."):
+        ActorProcessConfig(learner="127.0.0.1:1", robot=TwoArmsConfig(), teleop=TeleoperatorConfig(), **flags)
+
+
+def test_flags_of_takeovers_take_a_teleoperator():
+    with pytest.raises(SettingError, match=r"^--takeover.motion_threshold: takes a teleoperator to take over with, --teleop.type="):
+        config(takeover=TakeoverConfig(motion_threshold=0.1))
+    config(takeover=TakeoverConfig(motion_threshold=0.1), teleop=TeleoperatorConfig())
+
+
+@pytest.mark.parametrize(
+    "flags", [{"task": "lift"}, {"fps": 10}, {"episode_time_s": 3.0}, {"rename_map": {"a": "b"}}, {"reward": RewardConfig(source="keys")}]
+)
+def test_flags_that_an_environment_obeys_are_taken(flags):
+    config(**flags)
 
 
 @pytest.mark.parametrize("learner", ["", "localhost", ":50051", "host:", "host:port", "host:0", "host:65536", "host:-1", "host:٣"])

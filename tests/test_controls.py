@@ -1,5 +1,6 @@
 """What the person asks for with keys and buttons."""
 
+import io
 import logging
 import os
 import pty
@@ -9,8 +10,10 @@ import time
 
 import pytest
 from lerobot.teleoperators.utils import TeleopEvents
+from lerobot.utils import keyboard_input
 
-from lerobot_serl.actor.controls import FAILURE, GO, KEYS, QUIT, REDO, SUCCESS, TAKEOVER, Controls
+from lerobot_serl.actor import controls as module
+from lerobot_serl.actor.controls import FAILURE, GO, KEYS, QUIT, REDO, SUCCESS, TAKEOVER, Controls, keys_arrive, require_keys
 
 EVERYTHING = (SUCCESS, FAILURE, REDO, QUIT, TAKEOVER, GO)
 
@@ -78,6 +81,60 @@ def test_another_takeover_key():
 def test_a_takeover_key_that_means_something_else_is_refused(key):
     with pytest.raises(ValueError, match=rf"--takeover.key='{key}' means \w+ already"):
         Controls(key)
+
+
+@pytest.mark.parametrize("can_take_over", [True, False])
+def test_without_a_teleoperator_the_takeover_s_key_is_not_offered_and_says_why(can_take_over, caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "create_key_listener", lambda press, controls_help: None)
+    controls = Controls()
+    controls.listen(can_take_over)
+    assert ("space=takeover" in controls.help) == can_take_over
+    assert "s=success" in controls.help
+    controls.press("space")
+    assert bool(asked(controls)) == can_take_over
+    assert ("space takes over only with a teleoperator: --teleop.type=" in caplog.text) != can_take_over
+
+
+class Buttons:
+    """A teleoperator with buttons."""
+
+    def get_teleop_events(self):
+        return {}
+
+
+@pytest.mark.parametrize("arrive", [True, False])
+def test_whoever_decides_with_keys_needs_a_terminal_or_buttons(arrive, monkeypatch):
+    monkeypatch.setattr(module, "keys_arrive", lambda: arrive)
+    for decides in ("robot", "model", "function", "success"):
+        require_keys(decides, None)
+    require_keys("keys", Buttons())
+    if arrive:
+        require_keys("keys", None)
+        return
+    for teleop in (None, object()):
+        with pytest.raises(
+            ValueError, match=r"no key reaches this process: there is no terminal.*Start it in a terminal.*--reward.function"
+        ):
+            require_keys("keys", teleop)
+
+
+def test_keys_arrive_from_a_terminal_or_from_a_window_system(monkeypatch):
+    monkeypatch.setattr(keyboard_input, "pynput_can_capture", lambda: False)
+    for stdin in (None, open(os.devnull), io.StringIO()):  # noqa: SIM115
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert not keys_arrive()
+    master, slave = pty.openpty()
+    with os.fdopen(slave) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert keys_arrive()
+    assert not keys_arrive()  # closed
+    os.close(master)
+    monkeypatch.setattr(keyboard_input, "pynput_can_capture", lambda: True)
+    monkeypatch.setattr(keyboard_input, "keyboard", None)
+    assert not keys_arrive()
+    monkeypatch.setattr(keyboard_input, "keyboard", object())
+    assert keys_arrive()
 
 
 def test_forget_keeps_the_wish_to_stop():

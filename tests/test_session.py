@@ -59,10 +59,14 @@ class ScriptedWorld:
 
 
 class ScriptedHand:
-    """Takes over at the given polls, counted over all episodes."""
+    """Takes over at the given polls, counted over all episodes; at some of them the robot only waits for it."""
 
-    def __init__(self, *polls):
-        self.polls, self.n, self.begun, self.count = polls, -1, 0, 0
+    def __init__(self, *polls, waiting=()):
+        self.polls, self.waiting, self.n, self.begun, self.count = polls, waiting, -1, 0, 0
+
+    @property
+    def waits(self):
+        return self.n in self.waiting
 
     def begin(self):
         self.begun, self.count = self.begun + 1, 0
@@ -161,6 +165,14 @@ def test_a_person_who_takes_over_flushes_the_chunk_and_release_replans():
     assert recording.action[:, 0].tolist() == [0, 0.5, 51, 51.5, 5, 5.5, 53, 10, 10.5, 11]  # what was executed, whoever asked
     assert recording.info["takeovers"] == 2
     assert hand.begun == 1
+
+
+def test_frames_in_which_the_robot_waits_for_a_leader_are_nobodys_and_what_was_planned_is_out_of_date():
+    world, seen, hand = ScriptedWorld(8), [], ScriptedHand(2, 3, 4, waiting=(2, 3))
+    recording = Session(world, counting_policy(4, seen), hand=hand).run_episode()
+    assert [action["a"] for action in world.by_hand] == [102, 103, 104]
+    assert recording.intervention.nonzero().flatten().tolist() == [4]
+    assert recording.action[:, 0].tolist() == [0, 0.5, 51, 51.5, 52, 5, 5.5, 6]  # what was executed, whoever asked
 
 
 def test_an_episode_all_by_hand_has_no_choices_to_sum_up():

@@ -53,6 +53,8 @@ def test_defaults_are_valid_and_limits_are_on():
         (TakeoverConfig, dict(key=""), r"--takeover.key=: expected a key"),
         (TakeoverConfig, dict(motion_threshold=-1), r"--takeover.motion_threshold=-1: expected at least 0"),
         (TakeoverConfig, dict(release_after_s=0), r"--takeover.release_after_s=0: expected more than 0, at most 60"),
+        (TakeoverConfig, dict(speed=0), r"--takeover.speed=0: expected more than 0"),
+        (TakeoverConfig, dict(speed=math.inf), r"--takeover.speed=inf"),
         (TakeoverConfig, dict(handover_s=11), r"--takeover.handover_s=11: expected 0 to 10 seconds"),
         (TakeoverConfig, dict(max_difference=0), r"--takeover.max_difference=0: expected more than 0"),
         (TakeoverConfig, dict(max_difference=math.nan), r"--takeover.max_difference=nan"),

@@ -1,6 +1,7 @@
 """A person takes over and gives back, with every kind of device, and nothing jumps."""
 
 import logging
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -123,7 +124,7 @@ def test_a_leader_too_far_away_is_refused_with_one_message(caplog):
     refusals = [record.getMessage() for record in caplog.records if "refused" in record.getMessage()]
     assert refusals == [
         "Takeover refused: leader and arm differ by 0.50 on elbow.pos, at most 0.30 is allowed. "
-        "Bring the leader closer to the arm's pose and try again."
+        "Bring the leader closer to the arm's pose and try again (--takeover.max_difference)."
     ]
     assert (hand.stage, hand.count) == (Stage.POLICY, 0)
     leader.takes_over = False
@@ -167,45 +168,134 @@ def test_the_gripper_does_not_count_as_distance():
     assert hand.poll(MEASURED) is not None
 
 
+def driven(position, **changes):
+    """A leader with motors and its takeover; it may be driven by 2 units at most, at 1 unit/s."""
+    leader = DrivenLeader(**{"elbow.pos": position})
+    hand, controls = make(leader, **{"handover_s": 0.4, "max_difference": 0.5, "speed": 1.0} | changes)
+    return leader, hand, controls
+
+
+def feedback(leader):
+    return [round(said["elbow.pos"], 6) for said in leader.log if isinstance(said, dict)]
+
+
 def test_a_leader_with_motors_is_driven_to_the_arm_before_the_arm_follows_it():
-    leader = DrivenLeader(**{"elbow.pos": 2.0, "gripper.pos": 1.0})
-    hand, controls = make(leader, handover_s=0.4)
-    targets = slide(hand, controls, leader, MEASURED, 12)
-    driven = leader.log[1:-1]
-    assert leader.log[0] == "on"
-    assert leader.log[-1] == "off"
-    assert [round(feedback["elbow.pos"], 6) for feedback in driven] == [1.5, 1.0, 0.5, 0.0]
-    assert targets == [MEASURED] * 12  # the arm waits, then it is where the leader is
+    leader = DrivenLeader(**{"elbow.pos": 0.4, "gripper.pos": 0.75})
+    hand, controls = make(leader, handover_s=0.4, speed=1.0)
+    hand.ranges = {"elbow.pos": 2.0, "gripper.pos": 1.0}
+    targets = slide(hand, controls, leader, MEASURED, 16)
+    assert (leader.log[0], leader.log[-1]) == ("on", "off")
+    assert feedback(leader) == [0.3, 0.2, 0.1, 0.0] + [0.0] * 4  # the gripper's range takes a second
+    assert targets == [MEASURED] * 16  # the arm waits, then it is where the leader is
+    assert (hand.stage, hand.count) == (Stage.PERSON, 1)
+
+
+@pytest.mark.parametrize("ranges", [{"elbow.pos": 8.0}, {"elbow.pos": 1.6}])
+def test_without_a_speed_a_joint_crosses_its_range_in_four_seconds(ranges):
+    leader = DrivenLeader(**{"elbow.pos": 1.5})
+    hand, controls = make(leader)
+    hand.ranges = ranges
+    slide(hand, controls, leader, {"elbow.pos": 0.0}, 60)
+    steps = [a - b for a, b in pairwise([1.5, *feedback(leader)])]
+    assert max(steps) == pytest.approx(ranges["elbow.pos"] / 4 * PERIOD_S)
     assert hand.stage is Stage.PERSON
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    leader_at=st.dictionaries(st.sampled_from(["a.pos", "b.pos", "gripper.pos"]), st.floats(-3, 3), min_size=1),
+    arm_at=st.floats(-3, 3),
+    speed=st.floats(0.5, 5),
+)
+def test_no_motor_of_a_leader_is_ever_faster_than_its_speed(leader_at, arm_at, speed):
+    leader = DrivenLeader(**{"a.pos": 0.0, **leader_at})
+    hand, controls = make(leader, speed=speed, max_difference=10.0)
+    hand.ranges = {"gripper.pos": speed}
+    arm, before = dict.fromkeys(leader.values, arm_at), dict(leader.values)
+    controls.press("space")
+    for _ in range(200):
+        hand.poll(arm)
+        if hand.stage is not Stage.DRIVE:
+            break
+        assert all(abs(leader.values[key] - before[key]) <= speed * PERIOD_S + 1e-9 for key in before)
+        before = dict(leader.values)
+    assert leader.values == arm
+    assert leader.log.count("on") == leader.log.count("off") == 1
 
 
 def test_what_the_drive_leaves_is_slid_over():
     """Somebody holds the leader a little: the arm must not jump to it at the end of the drive."""
-    leader = DrivenLeader(**{"elbow.pos": 0.25})
+    leader, hand, controls = driven(0.25, handover_s=0.5, max_difference=0.3)
     leader.is_held = True
-    hand, controls = make(leader, handover_s=0.5, max_difference=0.3)
     targets = [target["elbow.pos"] for target in slide(hand, controls, leader, {"elbow.pos": 0.0}, 12)]
-    jumps = [abs(b - a) for a, b in zip([0.0, *targets], targets, strict=False)]
+    jumps = [abs(b - a) for a, b in pairwise([0.0, *targets])]
     assert max(jumps) <= 0.05 + 1e-9
     assert targets[-1] == 0.25
 
 
-def test_a_leader_that_was_held_back_too_far_is_refused_after_the_drive(caplog):
-    leader = DrivenLeader(**{"elbow.pos": 2.0})
+def test_a_leader_that_was_held_back_too_far_is_refused_after_the_drive_and_that_was_no_takeover(caplog):
+    leader, hand, controls = driven(1.0, max_difference=0.3)
     leader.is_held = True
-    hand, controls = make(leader, handover_s=0.3, max_difference=0.3)
-    targets = slide(hand, controls, leader, {"elbow.pos": 0.0}, 10)
+    targets = slide(hand, controls, leader, {"elbow.pos": 0.0}, 14)
     assert {None if target is None else target["elbow.pos"] for target in targets} == {0.0, None}  # the arm never moved
     assert targets[-1] is None
     assert leader.log.count("on") == leader.log.count("off") == 1
     assert caplog.text.count("refused") == 1
+    assert (hand.stage, hand.count) == (Stage.POLICY, 0)
+
+
+def test_a_leader_that_is_very_far_away_is_not_driven_at_all(caplog):
+    leader, hand, controls = driven(2.1)
+    assert slide(hand, controls, leader, {"elbow.pos": 0.0}, 5) == [None] * 5
+    assert leader.log == []
+    assert "leader and arm differ by 2.10 on elbow.pos, at most 2.00 is allowed" in caplog.text
+    assert hand.count == 0
+
+
+def test_without_a_limit_a_leader_is_driven_through_a_joint_s_whole_range_and_not_farther():
+    for at, drives in ((1.55, True), (1.65, False)):
+        leader = DrivenLeader(**{"elbow.pos": at})
+        hand, controls = make(leader)
+        hand.ranges = {"elbow.pos": 1.6}
+        slide(hand, controls, leader, {"elbow.pos": 0.0}, 3)
+        assert (hand.stage is Stage.DRIVE) == drives
+
+
+def test_a_leader_whose_device_insists_is_not_driven_again_and_again(caplog):
+    class Insists(DrivenLeader, LeaderWithEvents):
+        takes_over = True
+
+    leader = Insists(**{"elbow.pos": 1.0})
+    leader.is_held = True
+    hand, _ = make(leader, max_difference=0.3, speed=5.0)
+    for _ in range(30):
+        hand.poll({"elbow.pos": 0.0})
+    assert leader.log.count("on") == caplog.text.count("refused") == 1
+    leader.takes_over, leader.is_held = False, False
+    hand.poll({"elbow.pos": 0.0})
+    leader.takes_over = True
+    for _ in range(10):
+        hand.poll({"elbow.pos": 0.0})
+    assert (leader.log.count("on"), hand.count) == (2, 1)
+
+
+def test_a_leader_that_comes_slowly_does_not_count_as_one_that_rests():
+    leader, hand, _ = driven(0.0, motion_threshold=0.2, release_after_s=0.2, speed=0.5)
+    arm = {"elbow.pos": -0.5}
+    hand.poll(arm)
+    leader.values["elbow.pos"] = 0.3
+    for _ in range(25):
+        hand.poll(arm)
+        if hand.stage is not Stage.DRIVE:
+            break
+    assert (hand.stage, hand.count) == (Stage.HANDOVER, 1)
 
 
 @pytest.mark.parametrize("how", ["release", "begin"])
 def test_a_leader_is_let_go_when_the_drive_is_broken_off(how):
-    leader = DrivenLeader(**{"elbow.pos": 2.0})
-    hand, controls = make(leader)
+    leader, hand, controls = driven(2.0)
     slide(hand, controls, leader, {"elbow.pos": 0.0}, 2)
+    assert hand.waits
     assert "off" not in leader.log
     if how == "release":
         controls.press("space")
@@ -213,6 +303,7 @@ def test_a_leader_is_let_go_when_the_drive_is_broken_off(how):
     else:
         hand.begin()
     assert leader.log[-1] == "off"
+    assert (hand.waits, hand.count) == (False, 0)
     hand.begin()
     assert leader.log.count("off") == 1
 

@@ -184,11 +184,11 @@ def test_success_at_the_time_limit_is_a_success():
     assert ends(counter(truncate_at=2), 2) == [(0.0, False, False), (0.0, False, True)]
 
 
-def test_without_a_report_a_rewarded_termination_is_success():
+def test_without_a_report_a_rewarded_termination_is_success_if_a_flag_says_so():
     settings = dict(reports_success=False)
-    assert ends(counter(succeed_at=2, terminate_at=2, **settings), 2) == [(0.0, False, False), (1.0, True, False)]
-    assert ends(counter(succeed_at=1, **settings), 1) == [(0.0, False, False)]
-    assert ends(counter(terminate_at=1, **settings), 1) == [(0.0, True, False)]
+    assert ends(counter("termination", succeed_at=2, terminate_at=2, **settings), 2) == [(0.0, False, False), (1.0, True, False)]
+    assert ends(counter("termination", succeed_at=1, **settings), 1) == [(0.0, False, False)]
+    assert ends(counter("termination", terminate_at=1, **settings), 1) == [(0.0, True, False)]
 
 
 def test_actions_are_clipped_to_the_space_and_reported_so():

@@ -1,6 +1,8 @@
 """Real processes in milliseconds: one process imports everything, and forks a child for each request before it has any Python thread.
 
-Actor processes may have the robot of small_robots.py as ``--robot.type=two_arms``, and LeRobot's SO-101 on the bus of so101_bus.py.
+Actor processes may have the robots of small_robots.py as ``--robot.type=two_arms``, which knows success itself, and ``two_arms_judged``, whose
+success a person decides, its hand, ``--teleop.type=small_hand``, LeRobot's SO-101 on the bus of so101_bus.py, and the environments of
+small_envs.py.
 """
 
 import json
@@ -17,10 +19,14 @@ import json, os, signal, sys, traceback
 sys.path.insert(0, {tests!r})
 import lerobot_serl.scripts.lerobot_serl_actor as actor
 import restartable_learner
+import small_envs
 import small_robots
 import so101_bus
 from lerobot.robots import RobotConfig
-RobotConfig.register_subclass("two_arms")(small_robots.TwoArmsConfig)
+from lerobot.teleoperators import TeleoperatorConfig
+RobotConfig.register_subclass("two_arms")(small_robots.TwoArmsThatKnowConfig)
+RobotConfig.register_subclass("two_arms_judged")(small_robots.TwoArmsConfig)
+TeleoperatorConfig.register_subclass("small_hand")(small_robots.SmallHandConfig)
 so101_bus.install()
 print("ready", flush=True)
 for line in sys.stdin:

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from lerobot.envs import EnvConfig
-from lerobot.robots import Robot, RobotConfig, make_robot_from_config
-from lerobot.teleoperators import Teleoperator, TeleoperatorConfig, make_teleoperator_from_config
+from lerobot.robots import Robot, RobotConfig
+from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 from lerobot.utils.utils import log_say
 
 from ..access_token import TOKEN_VARIABLE, read_token
@@ -21,19 +21,19 @@ from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
 from .client import LearnerClient
-from .controls import QUIT, Controls
+from .controls import QUIT, Controls, require_keys
+from .devices import check_reading, connect, is_scripted, make_robot, make_teleop, type_flag
 from .display import Display, DisplaySettings
 from .dropped import DroppedEpisodes
-from .env_world import EnvWorld
-from .faults import Watched
+from .env_setup import environment_reward, expect_teleop, make_env_world
 from .leaving import close_all, has_motors, leave, torque_at_the_end
 from .live_line import LiveLine
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
-from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, is_in_lockstep, make_robot_world
+from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, is_in_lockstep, make_robot_world, reward_source
 from .sender import Sender
 from .session import Session
-from .settings import ENVIRONMENT_REWARDS, TakeoverConfig
+from .settings import TakeoverConfig
 from .spool import Spool
 from .takeover import Takeover
 from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
@@ -125,16 +125,11 @@ class _Collector:
         if settings.robot_config is not None:
             self._world = self._prepare_robot(settings.robot_config)
         elif settings.env is not None:
-            source = settings.robot.reward.source
-            if source not in ENVIRONMENT_REWARDS:
-                raise ValueError(f"--reward.source={source} is for robots. With --env.type: {' or '.join(ENVIRONMENT_REWARDS[1:])}.")
-            reward = "success" if source == "auto" else source
-            self._world = EnvWorld(settings.env, policy.inputs, policy.action_dim, settings.seed, reward)
-            self._connect_teleop(policy.fps)
+            self._prepare_environment(settings.env)
         if self._world is not None and self._sender is not None:
             self._sender.throttled = self._world.simulated
-        if settings.robot_config is not None or self._teleop is not None:
-            self._controls.listen()
+        if settings.robot_config is not None or self._has_person:
+            self._controls.listen(self._teleop is not None)
 
     def run(self) -> None:
         """Episode after episode."""
@@ -206,31 +201,50 @@ class _Collector:
             raise ValueError(
                 "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
             )
-        self._robot = make_robot_from_config(config)
-        Watched(self._robot, "robot").connect()
+        self._robot, robot_flag = make_robot(config), type_flag(config)
+        self._teleop = None if settings.teleop_config is None else make_teleop(settings.teleop_config)
+        require_keys(reward_source(self._robot, settings.robot.reward), self._teleop)
+        connect(self._robot, robot_flag)
         self._connected.append(self._robot)
-        hand = self._connect_teleop(policy.fps)
+        if self._teleop is not None:
+            flag = self._connect_teleop(self._teleop)
+            check_teleop(self._teleop, self._robot, flag, robot_flag)
+            check_reading(self._teleop, flag)
         needs = PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts)
         if not is_in_lockstep(self._robot):
             logging.info(torque_at_the_end(self._robot, "robot"))
-        return make_robot_world(self._robot, settings.robot, needs, self._controls, hand, self._display.show if self._display.on else None)
+        show = self._display.show if self._display.on else None
+        return make_robot_world(self._robot, settings.robot, needs, self._controls, self._hand, show)
 
-    def _connect_teleop(self, fps: int) -> Takeover | None:
-        config = self._settings.teleop_config
-        if config is None:
-            return None
-        self._teleop = make_teleoperator_from_config(config)
-        try:
-            self._teleop.connect()
-        except LookupError as error:  # a scripted expert without its simulated arm
-            raise ValueError(f"--teleop.type={config.type}: {error}") from error
-        self._connected.append(self._teleop)
-        if has_motors(self._teleop):
-            logging.info(torque_at_the_end(self._teleop, "teleop"))
-        if self._robot is not None:
-            check_teleop(self._teleop, self._robot)
-        self._hand = Takeover(self._teleop, self._controls, self._settings.takeover, 1.0 / fps)
-        return self._hand
+    def _prepare_environment(self, config: EnvConfig) -> None:
+        settings = self._settings
+        source = environment_reward(settings.robot.reward.source)
+        self._teleop = None if settings.teleop_config is None else make_teleop(settings.teleop_config)
+        require_keys(source, self._teleop)
+        show = self._display.show if self._display.on else None
+        world = make_env_world(config, settings.robot, self._policy, settings.seed, self._has_person, show)
+        self._world = world  # to be closed, whatever comes now
+        if self._teleop is not None:
+            flag = self._connect_teleop(self._teleop)
+            expect_teleop(world, self._teleop, flag, settings.takeover)
+            check_reading(self._teleop, flag)
+
+    @property
+    def _has_person(self) -> bool:
+        """Whether somebody looks at an environment, who needs real time."""
+        return self._settings.robot.reward.source == "keys" or (self._teleop is not None and not is_scripted(self._teleop))
+
+    def _connect_teleop(self, teleop: Teleoperator) -> str:
+        """Returns its flag, for messages."""
+        settings = self._settings
+        assert settings.teleop_config is not None
+        flag = type_flag(settings.teleop_config)
+        connect(teleop, flag)
+        self._connected.append(teleop)
+        if has_motors(teleop):
+            logging.info(torque_at_the_end(teleop, "teleop"))
+        self._hand = Takeover(teleop, self._controls, settings.takeover, 1.0 / self._policy.fps)
+        return flag
 
     def _begin_episode(self) -> None:
         self._refresh()

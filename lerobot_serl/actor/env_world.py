@@ -1,56 +1,107 @@
 """A LeRobot environment as the world of an actor process."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from ctypes import ArgumentError
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.envs import EnvConfig, make_env, preprocess_observation
+from lerobot.envs import EnvConfig, preprocess_observation
 
 from ..replay.recording import Decider
-from .world import EpisodeSpoilt, Observation, StepResult, WorldError
+from .env_maker import make_one
+from .hand_keys import HandKeys, HandSettings
+from .pace import Pace
+from .said import said
+from .success_rule import SuccessRule
+from .world import EpisodeSpoilt, Observation, Observer, StepResult, WorldError
 
-REWARD_SOURCES = ("success", "environment")
+
+@dataclass(frozen=True)
+class EnvSettings:
+    """What flags and demonstrations say about an environment.
+
+    Attributes:
+        success_key: entry of ``info`` that says success; empty: found by its name.
+        task: in words; empty: the environment's own.
+        rename_map: environment's observation key -> the policy's.
+        time_limit_steps: an episode is truncated after so many; None: the environment's own limit alone.
+        action_names: of the entries of an action, as the demonstrations name them; empty if they do not.
+        pace: for a person, who needs real time; None as fast as it goes.
+        show: gets each step's observation and executed action (`--display_data`).
+    """
+
+    success_key: str = ""
+    task: str = ""
+    rename_map: Mapping[str, str] = field(default_factory=dict)
+    time_limit_steps: int | None = None
+    action_names: Sequence[str] = ()
+    pace: Pace | None = None
+    show: Observer | None = None
 
 
 class EnvWorld:
     """A LeRobot environment (``--env.type=...``).
 
-    Success, as the environment reports it in ``info["is_success"]``, ends the episode: an environment that goes on after a success would
-    otherwise teach that success is not the end.
+    Success ends the episode: an environment that goes on after a success would otherwise teach that success is not the end.
 
     Args:
         config: LeRobot's environment configuration.
         inputs: the policy's input features.
         action_dim: ``D``.
         seed: of the first episode; every further episode adds one.
-        reward: ``success``, 1 at success and 0 elsewhere; ``environment``, the environment's own.
+        reward: what counts as success (`success_rule.SOURCES`); it pays 1 and everything else 0, but with ``environment`` the environment's own
+            reward.
+        settings: everything else.
 
     Raises:
-        ValueError: an observation that the policy needs is missing or has another shape, or the action has another size.
+        ValueError: it cannot be made, an observation that the policy needs is missing or has another shape, or the action has another size.
+        WorldError: it cannot be reset.
     """
 
     simulated = True
     measured: Mapping[str, float] = MappingProxyType({})
 
-    def __init__(self, config: EnvConfig, inputs: Mapping[str, PolicyFeature], action_dim: int, seed: int, reward: str = "success") -> None:
-        if reward not in REWARD_SOURCES:
-            raise ValueError(f"reward={reward!r}: expected one of {', '.join(REWARD_SOURCES)}.")
-        vector_env = next(iter(next(iter(make_env(config, n_envs=1).values())).values()))
-        self._env = vector_env.envs[0]
+    def __init__(
+        self,
+        config: EnvConfig,
+        inputs: Mapping[str, PolicyFeature],
+        action_dim: int,
+        seed: int,
+        reward: str = "success",
+        settings: EnvSettings | None = None,
+    ) -> None:
+        self._settings = settings = settings or EnvSettings()
+        self._name = f"--env.type={config.type}"
+        self._rule = SuccessRule(reward, settings.success_key, self._name)
+        self._env = make_one(config)
         self._preprocess, _ = config.get_env_processors()
         self._inputs, self._seed, self._reward = dict(inputs), seed, reward
-        self._name = f"--env.type={config.type}"
-        self._action_dim = action_dim
+        self._action_dim, self._steps = action_dim, 0
+        self._last: np.ndarray | None = None
+        self._hand: HandKeys | None = None
         self._check_action(action_dim)
         self._check_observation(self.reset())
         self._seed = seed
-        self.task = str(getattr(self._env.unwrapped, "task_description", config.task or ""))
+        self.task = settings.task or str(getattr(self._env.unwrapped, "task_description", config.task or ""))
+        logging.info(
+            f"{self._name}: success is {self._rule}"
+            + ("; the rewards are the environment's own" if reward == "environment" else "")
+            + (f"; episodes of at most {settings.time_limit_steps} steps" if settings.time_limit_steps else "")
+            + (f"; in real time, {1 / settings.pace.period_s:g} steps a second" if settings.pace else "")
+            + "."
+        )
 
     def reset(self) -> Observation:
-        raw, _ = self._env.reset(seed=self._seed)
-        self._seed += 1
+        raw, info = self._ask("to be reset", lambda: self._env.reset(seed=self._seed))
+        self._seed, self._steps, self._last = self._seed + 1, 0, None
+        self._rule.begin(info)
+        if self._settings.pace is not None:
+            self._settings.pace.begin()
         return self._observation(raw)
 
     def step(self, action: np.ndarray) -> StepResult:
@@ -58,39 +109,75 @@ class EnvWorld:
             raise WorldError(f"{self._name}: the action's entries {bad} are not finite; it was not sent. Policy or teleoperator is broken.")
         space = self._env.action_space
         clipped = np.clip(action, space.low, space.high).astype(np.float32)
-        raw, reward, terminated, truncated, info = self._env.step(clipped)
-        success = bool(info.get("is_success", terminated and reward > 0))
+        raw, reward, terminated, truncated, info = self._ask("to make a step", lambda: self._env.step(clipped))
+        if self._settings.pace is not None:
+            self._settings.pace.wait()
+        self._steps += 1
+        limit = self._settings.time_limit_steps
+        truncated = bool(truncated) or (limit is not None and self._steps >= limit)
+        success = self._rule.decide(info, float(reward), bool(terminated), truncated)
         ends = bool(terminated) or success
+        self._last = executed = np.asarray(info.get("executed_action", clipped), dtype=np.float32)
         return StepResult(
-            observation=self._observation(raw),
-            executed=np.asarray(info.get("executed_action", clipped), dtype=np.float32),
-            reward=float(success) if self._reward == "success" else float(reward),
+            observation=self._shown(self._observation(raw), executed),
+            executed=executed,
+            reward=float(reward) if self._reward == "environment" else float(success),
             terminated=ends,
-            truncated=bool(truncated) and not ends,
+            truncated=truncated and not ends,
             decided_by=Decider.ENVIRONMENT if ends else Decider.TIME_LIMIT if truncated else Decider.NOBODY,
+            success=self._rule.reported(info) if ends and self._reward == "environment" else None,
         )
 
-    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
-        """The teleoperator's numbers are the environment's action, in the order in which it names them.
+    def expect_hand(self, flag: str, given: Sequence[str], settings: HandSettings) -> None:
+        """Say which of a teleoperator's numbers is which entry of the action, before it is needed.
+
+        Args:
+            flag: names the teleoperator in messages.
+            given: its keys, in its order.
 
         Raises:
-            ValueError: another number of them.
+            ValueError: they do not fit.
         """
-        if len(action) != self._action_dim:
-            raise ValueError(
-                f"{self._name}: the teleoperator gives {list(action)}, but an action here has {self._action_dim} numbers. "
-                "Use a teleoperator made for this environment."
-            )
-        return self.step(np.array(list(action.values()), dtype=np.float32))
+        names = [str(name) for name in getattr(self._env.unwrapped, "action_names", self._settings.action_names)]
+        self._hand = HandKeys(flag, given, names if len(names) == self._action_dim else (), self._env.action_space.high, settings)
+        logging.info(f"By hand, {flag}: {self._hand}.")
+
+    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
+        """What the teleoperator asks for, under its own keys.
+
+        Raises:
+            ValueError: they do not fit, and nobody has said so before.
+        """
+        if self._hand is None:
+            self.expect_hand("The teleoperator", list(action), HandSettings())
+        assert self._hand is not None
+        return self.step(self._hand.action(action, self._last))
 
     def hold(self) -> None:
         """Nothing moves between two steps."""
 
     def report(self) -> Mapping[str, float | int | str]:
-        return {}
+        pace = self._settings.pace
+        return {} if pace is None else {"late_ticks": pace.late_ticks, "worst_lateness_s": pace.worst_lateness_s}
 
     def close(self) -> None:
         self._env.close()
+
+    def _ask(self, what: str, call: Callable[[], Any]) -> Any:
+        """Somebody else's program may raise anything."""
+        try:
+            return call()
+        except ArgumentError:  # ctypes makes one of Ctrl-C
+            raise
+        except Exception as error:
+            hint = " Without a display, set MUJOCO_GL=egl (or osmesa)." if "GL" in f"{type(error).__name__}{error}" else ""
+            raise WorldError(f"{self._name} was asked {what} and failed: {said(error)}.{hint}") from error
+
+    def _shown(self, observation: Observation, executed: np.ndarray) -> Observation:
+        if self._settings.show is not None:
+            raw = {key: value.numpy() if value.ndim == 1 else value.permute(1, 2, 0).numpy() for key, value in observation.items()}
+            self._settings.show(raw, {str(index): float(value) for index, value in enumerate(executed)})
+        return observation
 
     def _observation(self, raw: dict[str, np.ndarray]) -> Observation:
         """LeRobot's own conversion, without its batch dimension, with images back in uint8, and free of the environment's own memory.
@@ -98,7 +185,8 @@ class EnvWorld:
         Raises:
             EpisodeSpoilt: an image is not finite.
         """
-        converted = self._preprocess(preprocess_observation(raw))
+        renamed = self._settings.rename_map
+        converted = {renamed.get(key, key): value for key, value in self._preprocess(preprocess_observation(raw)).items()}
         self._given = sorted(key for key in converted if key.startswith("observation."))
         observation = {}
         for key in self._inputs:
@@ -111,11 +199,13 @@ class EnvWorld:
         return observation
 
     def _check_observation(self, observation: Observation) -> None:
+        if unknown := [key for key, new in self._settings.rename_map.items() if new not in self._given]:
+            raise ValueError(f"--rename_map names {unknown}, which {self._name} does not give (it gives {self._given}).")
         for key, feature in self._inputs.items():
             if key not in observation:
                 raise ValueError(
                     f"{self._name}: the policy needs '{key}', which this environment does not give (it gives "
-                    f"{self._given}). Choose another observation mode, for example --env.obs_type."
+                    f"{self._given}). Choose another observation mode, for example --env.obs_type, or rename: --rename_map."
                 )
             if tuple(observation[key].shape) != tuple(feature.shape):
                 raise ValueError(

@@ -22,6 +22,7 @@ from ..checkpoint.processor_files import require_harmless
 from ..replay.recording import Decider, policy_input
 from .faults import Watched
 from .robot_io import Features, RobotIo
+from .said import said
 from .world import WorldError
 
 
@@ -161,7 +162,7 @@ def _configuration(files: CheckpointFiles) -> RewardModelConfig:
         raise
     except Exception as error:
         raise ValueError(
-            f"--reward.path={files.place!r}: no LeRobot reward model there ({_said(error)}). Expected a directory or Hub id that "
+            f"--reward.path={files.place!r}: no LeRobot reward model there ({said(error)}). Expected a directory or Hub id that "
             "lerobot-train --reward_model.type=... wrote."
         ) from error
 
@@ -180,7 +181,7 @@ def _model(config: RewardModelConfig, files: CheckpointFiles) -> Any:
             f" It also needs its backbone {backbone!r} (model_name in config.json): a directory, or a reachable Hub id." if backbone else ""
         )
         raise ValueError(
-            f"--reward.path={files.place!r}: the {config.type} could not be loaded ({_said(error)}). Take the whole checkpoint directory.{also}"
+            f"--reward.path={files.place!r}: the {config.type} could not be loaded ({said(error)}). Take the whole checkpoint directory.{also}"
         ) from error
 
 
@@ -201,14 +202,9 @@ def _preprocessor(config: RewardModelConfig, files: CheckpointFiles) -> PolicyPr
         raise
     except Exception as error:
         raise ValueError(
-            f"--reward.path={files.place!r}: {name}, the model's preprocessor, is missing or unreadable ({_said(error)}). "
+            f"--reward.path={files.place!r}: {name}, the model's preprocessor, is missing or unreadable ({said(error)}). "
             "Without its statistics the images would look different from those of its training; take the whole checkpoint directory."
         ) from error
-
-
-def _said(error: Exception) -> str:
-    """Kind and first line of what a library says."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '').rstrip('.')}"
 
 
 def load_function(name: str, flag: str) -> Callable[[Mapping[str, Any]], Any]:

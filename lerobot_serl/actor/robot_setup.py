@@ -12,16 +12,18 @@ from lerobot.teleoperators import Teleoperator
 
 from ..replay.facts import DemonstrationFacts
 from .controls import Controls
+from .devices import action_keys
 from .judges import FunctionJudge, Judge, RewardModelJudge, RobotJudge, load_function
 from .key_kinds import KeyKinds, Kind
 from .pace import Pace
 from .reset import Reset
 from .robot_io import RobotIo
-from .robot_world import Observer, RobotWorld
+from .robot_world import RobotWorld
 from .safety import Guard, Limits, limits_from_demonstrations
-from .settings import ENVIRONMENT_REWARDS, ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig
+from .settings import ROBOT_REWARDS, ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig
 from .start_check import HomeCheck, check_start
 from .takeover import Takeover
+from .world import Observer
 
 AUTO_TIME_LIMIT = 1.5
 SMALLEST_RANGE = 0.1
@@ -129,28 +131,29 @@ def check_fps(asked: int | None, policy_fps: int) -> None:
         )
 
 
-def check_teleop(teleop: Teleoperator, robot: Robot) -> None:
+def check_teleop(teleop: Teleoperator, robot: Robot, teleop_flag: str = "", robot_flag: str = "") -> None:
     """Raise if a teleoperator's action is not one that the robot takes.
 
     A robot may take other teleoperators' keys too, and then says so in ``action_aliases``: an iterable of tuples of keys.
 
+    Args:
+        teleop_flag, robot_flag: their types as they were typed; else by their names.
+
     Raises:
         ValueError: naming the keys of both.
     """
-    given, wanted = set(teleop.action_features), set(robot.action_features)
-    names = teleop.action_features.get("names")
-    if isinstance(names, Mapping):  # LeRobot's gamepad and keyboard_ee describe a vector
-        given = set(names)
+    teleop_flag, robot_flag = teleop_flag or f"--teleop.type={teleop.name}", robot_flag or f"--robot.type={robot.name}"
+    given, wanted = set(action_keys(teleop, teleop_flag)), set(robot.action_features)
     aliases: Sequence[Any] = getattr(robot, "action_aliases", ())
     if not wanted <= given and not any(set(keys) <= given for keys in aliases):
         raise ValueError(
-            f"--teleop.type={teleop.name} gives {sorted(given)}, but --robot.type={robot.name} takes {sorted(wanted)}; missing: "
+            f"{teleop_flag} gives {sorted(given)}, but {robot_flag} takes {sorted(wanted)}; missing: "
             f"{sorted(wanted - given)}. Use a teleoperator made for this robot, or another control mode of the robot."
         )
     understood = wanted.union(*aliases)
     if not wanted <= given and not given <= understood:
         raise ValueError(
-            f"--teleop.type={teleop.name} gives {sorted(given - understood)} beside keys that --robot.type={robot.name} understands "
+            f"{teleop_flag} gives {sorted(given - understood)} beside keys that {robot_flag} understands "
             f"({sorted(understood)}). Leave them out at the teleoperator (serl_spacemouse: --teleop.rotation=false), or give it the robot's own "
             "keys for all of them."
         )
@@ -206,15 +209,24 @@ def _limits(io: RobotIo, kinds: KeyKinds, facts: DemonstrationFacts, safety: Saf
     )
 
 
+def reward_source(robot: Robot, reward: RewardConfig) -> str:
+    """Who decides success, with "auto" decided.
+
+    Raises:
+        ValueError: somebody whom only an environment has.
+    """
+    source = reward.source
+    if source not in ROBOT_REWARDS:
+        raise ValueError(f"--reward.source={source} is for --env.type. With a robot: robot, keys, model or function.")
+    if source != "auto":
+        return source
+    return "model" if reward.path else "function" if reward.function else "robot" if hasattr(robot, "success") else "keys"
+
+
 def _judges(robot: Robot, settings: RobotSettings) -> tuple[list[Judge], str]:
     """The judges, and in words who decides. The person's keys work besides every judge."""
     reward = settings.reward
-    source = reward.source
-    if source in ENVIRONMENT_REWARDS and source != "auto":
-        raise ValueError(f"--reward.source={source} is for --env.type. With a robot: robot, keys, model or function.")
-    if source == "auto":
-        known = "robot" if hasattr(robot, "success") else "keys"
-        source = "model" if reward.path else "function" if reward.function else known
+    source = reward_source(robot, reward)
     if source == "robot":
         return [RobotJudge(robot)], "the robot (keys s and f too)"
     if source == "function":

@@ -20,9 +20,7 @@ from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
 from .stillness import Stillness
-from .world import Observation, StepResult, WorldError
-
-Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
+from .world import Observation, Observer, StepResult, WorldError
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..replay.recording import ACTED_AS, DECIDED_BY, ActedAs, Decider, Recording
+from ..replay.recording import ACTED_AS, DECIDED_BY, SAID_SUCCESS, ActedAs, Decider, Recording
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .world import EpisodeSpoilt, Observation, StepResult, World
 
@@ -42,6 +42,10 @@ class Hand(Protocol):
     """A person who may take over: `takeover.Takeover`."""
 
     count: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether the robot only waits, so that what it does is nobody's wish."""
 
     def begin(self) -> None:
         """Before an episode."""
@@ -97,6 +101,7 @@ class Session:
         queue: deque[np.ndarray] = deque()
         while True:
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
+            by_hand = wanted is not None and not (self._hand is not None and self._hand.waits)
             if wanted is not None:
                 queue.clear()  # what the policy had planned is out of date
                 result = self._world.step_by_hand(wanted)
@@ -108,7 +113,7 @@ class Session:
                 result = self._world.step(queue.popleft())
             self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
-            frames.add(observation, result, by_hand=wanted is not None)
+            frames.add(observation, result, by_hand)
             self._tick(len(frames), wanted is not None)
             observation = result.observation
             if self._controls.take(REDO):
@@ -144,7 +149,7 @@ class Session:
         request = self._controls.take(SUCCESS, FAILURE)
         if request is None:
             return result
-        return replace(result, reward=float(request == SUCCESS), terminated=True, truncated=False, decided_by=Decider.PERSON)
+        return replace(result, reward=float(request == SUCCESS), terminated=True, truncated=False, decided_by=Decider.PERSON, success=None)
 
     def _confirmed(self, result: StepResult) -> StepResult:
         """The person may object to a reward model's success while the arm holds."""
@@ -182,6 +187,8 @@ class _Frames:
 
     def recording(self, end: StepResult, world: World, takeovers: int) -> Recording:
         info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
+        if end.success is not None:
+            info[SAID_SUCCESS] = int(end.success)
         return Recording(
             observation=_stack(self._observations),
             action=torch.from_numpy(np.stack(self._actions)),

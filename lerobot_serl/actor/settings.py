@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 
 from ..setting_error import checks_settings
 
-REWARD_SOURCES = ("auto", "success", "environment", "robot", "keys", "model", "function")
-ENVIRONMENT_REWARDS = ("auto", "success", "environment")
+ENVIRONMENT_REWARDS = ("auto", "success", "environment", "termination", "keys")
+ROBOT_REWARDS = ("auto", "robot", "keys", "model", "function")
+REWARD_SOURCES = tuple(dict.fromkeys((*ENVIRONMENT_REWARDS, *ROBOT_REWARDS)))
 RESET_MODES = ("auto", "robot", "pose", "teleop", "none")
 
 
@@ -22,7 +23,10 @@ class RewardConfig:
     Attributes:
         source: "auto": "model" if `path` is given, "function" if `function` is, for a robot "robot" if it knows success itself and else
             "keys", for an environment "success". "success": 1 when the environment reports success; "environment": the environment's own
-            reward; "robot": the robot's `success` attribute; "keys": the person alone; "model": a LeRobot reward model; "function".
+            reward; "termination": 1 when the environment terminates with a reward above 0; "robot": the robot's `success` attribute; "keys":
+            the person alone; "model": a LeRobot reward model; "function".
+        success_key: entry of an environment's `info` that says success, with dots for entries of entries; empty: whichever is called
+            is_success, success, succeed or the like.
         path: local directory or Hub id of a LeRobot reward model.
         function: `module:function` that takes the robot's observation and returns True at success.
         threshold: smallest probability, or reward, of the model that counts as success.
@@ -31,6 +35,7 @@ class RewardConfig:
     """
 
     source: str = "auto"
+    success_key: str = ""
     path: str | None = None
     function: str | None = None
     threshold: float = 0.5
@@ -155,22 +160,33 @@ class TakeoverConfig:
         key: toggles the takeover, for leaders without buttons; LeRobot's key names.
         motion_threshold: a device moved by more than this (its own units) takes over; 0 = never.
         release_after_s: after a takeover by motion, a device at rest for so long gives back.
-        handover_s: time in which arm and leader meet.
+        speed: at which a leader with motors is driven to the arm, units of the joint per second; empty: each joint crosses its range in the
+            demonstrations in four seconds. Its trigger takes one second for the gripper's range.
+        handover_s: time in which the arm then slides to the leader.
         max_difference: refuse when a leader is farther than this from the arm on any joint (units of the joint); empty: a quarter of the
-            joint's range in the demonstrations.
+            joint's range in the demonstrations. A leader with motors is not driven if it is four times as far.
+        keys: for environments, teleoperator's key -> name in the action (a number where the demonstrations have no names).
+        gripper_positions: for environments, closed and open, where the teleoperator's `gripper` is a wish (0 close, 1 stay, 2 open).
     """
 
     key: str = "space"
     motion_threshold: float = 0.0
     release_after_s: float = 1.0
+    speed: float | None = None
     handover_s: float = 0.5
     max_difference: float | None = None
+    keys: dict[str, str] = field(default_factory=dict)
+    gripper_positions: list[float] = field(default_factory=list)
 
     @checks_settings
     def __post_init__(self) -> None:
         _require("takeover.key", self.key, bool(self.key), "a key, for example space")
         _require("takeover.motion_threshold", self.motion_threshold, 0 <= self.motion_threshold < math.inf, "at least 0")
         _require("takeover.release_after_s", self.release_after_s, 0 < self.release_after_s <= 60, "more than 0, at most 60")
+        _require("takeover.speed", self.speed, self.speed is None or 0 < self.speed < math.inf, "more than 0")
         _require("takeover.handover_s", self.handover_s, 0 <= self.handover_s <= 10, "0 to 10 seconds")
         difference = self.max_difference
         _require("takeover.max_difference", self.max_difference, difference is None or 0 < difference < math.inf, "more than 0")
+        positions = self.gripper_positions
+        two = not positions or (len(positions) == 2 and all(map(math.isfinite, positions)))
+        _require("takeover.gripper_positions", positions, two, "two numbers, closed and open")

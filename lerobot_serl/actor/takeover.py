@@ -13,12 +13,17 @@ from lerobot.teleoperators import Teleoperator
 from .controls import TAKEOVER, Controls
 from .faults import MISSING, NUMBER, Watched, error_of
 from .key_kinds import Kind, customary_kind
+from .reset import AUTO_CROSSING_S
 from .robot_io import number
 from .settings import TakeoverConfig
 
 Action = dict[str, float]
 # Of a joint's demonstrated range.
 AUTO_DIFFERENCE = 0.25
+# A leader with motors may be so many times as far away, and is driven there; with the automatic difference, a joint's whole range.
+DRIVEN_FARTHER = 4.0
+# A leader's trigger crosses the gripper's range in no less than this.
+TRIGGER_CROSSING_S = 1.0
 # Of a gripper's: what a trigger that nobody touches trembles by.
 TREMBLE = 0.02
 
@@ -27,6 +32,7 @@ class Stage(Enum):
     """Who moves the robot."""
 
     POLICY = "policy"
+    DRIVE = "drive"
     HANDOVER = "handover"
     PERSON = "person"
 
@@ -35,8 +41,9 @@ class Takeover:
     """Who moves the robot, tick by tick.
 
     A teleoperator whose action keys are measured by the robot under the same names is a leader: its values are positions. On a takeover
-    the leader is first driven to the arm, if it has motors, and then the arm slides to the leader, each within ``handover_s``. Other
-    teleoperators give displacements and need no handover.
+    a leader with motors is first driven to the arm at ``speed``, while the arm waits, and then the arm slides to the leader within
+    ``handover_s``. Other teleoperators give displacements and need no handover. A leader that is too far away is refused, before it is
+    driven as well as after; a takeover that was refused is none.
 
     The handover begins with what the robot was told last, not with what it measures: under a load that is lower, and the arm would sink.
     A gripper measures wider around an object, and sending that lets go. Beside displacements it stays so until the device's own value
@@ -49,8 +56,8 @@ class Takeover:
         period_s: of the control loop.
 
     Attributes:
-        count: takeovers since :meth:`begin`.
-        ranges: action key -> width of its range in the demonstrations; from them comes an automatic ``max_difference``.
+        count: takeovers since :meth:`begin`; refused ones do not count.
+        ranges: action key -> width of its range in the demonstrations; from them come an automatic ``max_difference`` and ``speed``.
         told: action key -> what holds it still, the target that was executed last or 0; without the keys that were told nothing.
         kind: action key -> what it means; until somebody who knows the robot sets it, by the customary names.
     """
@@ -62,12 +69,12 @@ class Takeover:
         self._has_events = callable(getattr(teleop, "get_teleop_events", None))
         self._is_driven = teleop_supports_feedback(teleop)
         self._ticks = max(1, round(settings.handover_s / period_s))
-        self._is_driving = False
         feedback = tuple(teleop.feedback_features)
         self._informed = feedback if not self._is_driven and all(customary_kind(key) is Kind.GRIPPER for key in feedback) else ()
         self.kind: Callable[[str], Kind] = customary_kind
         self.ranges: Mapping[str, float] = {}
         self.told: Callable[[], Mapping[str, float]] = dict
+        self._stage = Stage.POLICY
         self.begin()
 
     def begin(self) -> None:
@@ -77,7 +84,7 @@ class Takeover:
         self._tick, self._quiet_s, self._was_refused = 0, 0.0, False
         self._rest: Action | None = None
         self._start: Action = {}
-        self._leader_start: Action = {}
+        self._leader_target: Action = {}
         self._kept: Action = {}
         self._untouched: Action = {}
 
@@ -85,6 +92,11 @@ class Takeover:
     def stage(self) -> Stage:
         """Who moves the robot now."""
         return self._stage
+
+    @property
+    def waits(self) -> bool:
+        """Whether the robot only waits, for a leader that is driven to it: what it does then is nobody's wish."""
+        return self._stage is Stage.DRIVE
 
     def poll(self, measured: Mapping[str, float]) -> Action | None:
         """Ask the devices, once a tick.
@@ -112,6 +124,8 @@ class Takeover:
         assert action is not None
         if self._stage is Stage.POLICY and not self._engage(action, measured):
             return None
+        if self._stage is Stage.DRIVE:
+            return self._drive(action)
         if self._stage is Stage.HANDOVER:
             return self._hand_over(action)
         return self._with_kept_grippers(action)
@@ -169,7 +183,7 @@ class Takeover:
         origin = self._rest if self._positions(action, measured) else {}
         moves = [abs(value - origin.get(key, 0.0)) for key, value in action.items() if self.kind(key) is not Kind.GRIPPER]
         moved = max(moves, default=0.0) > threshold
-        self._quiet_s = 0.0 if moved else self._quiet_s + self._period_s
+        self._quiet_s = 0.0 if moved or self._stage is Stage.DRIVE else self._quiet_s + self._period_s
         if self._stage is Stage.POLICY:
             return moved
         if moved:
@@ -181,56 +195,75 @@ class Takeover:
         positions = self._positions(action, measured)
         told = {key: value for key, value in self.told().items() if key in action}
         start = {key: measured[key] for key in positions} | (told if positions else {})
-        if not self._is_driven and self._is_too_far(action, start):
+        is_driven = self._is_driven and bool(positions)
+        if is_driven and self._was_refused:
+            return False  # it takes another wish: a leader must not set off again and again
+        if self._is_too_far(action, start, DRIVEN_FARTHER if is_driven else 1.0):
             return False
-        self.count += 1
         self._tick, self._start, self._quiet_s = 0, start, 0.0
-        self._stage = Stage.HANDOVER if positions else Stage.PERSON
         grips = {key: value for key, value in told.items() if self.kind(key) is Kind.GRIPPER}
         self._kept = {} if positions else {key: value for key, value in grips.items() if key not in self._informed}
         self._untouched = {key: self._untouched.get(key, action[key]) for key in self._kept}
-        if self._stage is Stage.HANDOVER and self._is_driven:
-            self._is_driving, self._leader_start = True, dict(action)
+        if is_driven:
+            self._stage, self._leader_target = Stage.DRIVE, dict(action)
             self._teleop.enable_torque()
-        logging.info("The person takes over.")
+            logging.info("The leader is driven to the arm, which waits.")
+        else:
+            self._begin_takeover(Stage.HANDOVER if positions else Stage.PERSON)
         return True
 
-    def _is_too_far(self, action: Action, start: Action) -> bool:
+    def _begin_takeover(self, stage: Stage) -> None:
+        self._stage = stage
+        self.count += 1
+        logging.info("The person takes over.")
+
+    def _is_too_far(self, action: Action, start: Action, times: float = 1.0) -> bool:
         distances = {key: abs(action[key] - value) for key, value in start.items() if self.kind(key) is Kind.POSITION}
-        limits = {key: self._settings.max_difference or AUTO_DIFFERENCE * self.ranges.get(key, math.inf) for key in distances}
+        limits = {key: times * (self._settings.max_difference or AUTO_DIFFERENCE * self.ranges.get(key, math.inf)) for key in distances}
         farthest = max(distances, key=lambda key: distances[key] / limits[key], default=None)
         if farthest is None or distances[farthest] <= limits[farthest]:
             return False
         if not self._was_refused:
             logging.warning(
                 f"Takeover refused: leader and arm differ by {distances[farthest]:.2f} on {farthest}, at most {limits[farthest]:.2f} is allowed. "
-                "Bring the leader closer to the arm's pose and try again."
+                "Bring the leader closer to the arm's pose and try again (--takeover.max_difference)."
             )
         self._was_refused, self._asked_by_key = True, False
         return True
 
-    def _hand_over(self, action: Action) -> Action | None:
-        """One tick: the arm waits while a leader with motors is driven to it, then slides to where the leader is."""
-        if self._is_driven and not self._is_driving and self._tick == 0 and self._is_too_far(action, self._start):
-            self._release(action)  # somebody held it back
-            return None
+    def _drive(self, action: Action) -> Action | None:
+        """One tick: the arm waits while its leader comes, each joint at no more than its speed."""
+        if all(self._leader_target[key] == self._start.get(key, value) for key, value in self._leader_target.items()):
+            self._stop_driving()
+            if self._is_too_far(action, self._start):  # somebody held it back
+                self._release(action)
+                return None
+            self._begin_takeover(Stage.HANDOVER)
+            return self._hand_over(action)
+        for key, value in self._leader_target.items():
+            goal, step = self._start.get(key, value), self._speed(key) * self._period_s
+            self._leader_target[key] = min(max(goal, value - step), value + step)
+        self._teleop.send_feedback(dict(self._leader_target))
+        return {key: self._start.get(key, value) for key, value in action.items()}
+
+    def _speed(self, key: str) -> float:
+        """Of a leader's motor. A trigger is light, and must not keep the arm waiting."""
+        if self.kind(key) is Kind.GRIPPER:
+            return self.ranges.get(key, math.inf) / TRIGGER_CROSSING_S
+        return self._settings.speed or self.ranges.get(key, math.inf) / AUTO_CROSSING_S
+
+    def _hand_over(self, action: Action) -> Action:
+        """One tick: the arm slides to where the leader is."""
         self._tick += 1
         share = min(1.0, self._tick / self._ticks)
-        if self._is_driving:
-            begun = self._leader_start
-            self._teleop.send_feedback({key: begun[key] * (1 - share) + self._start.get(key, begun[key]) * share for key in action})
-            if share >= 1.0:
-                self._stop_driving()
-                self._tick = 0
-            return {key: self._start.get(key, value) for key, value in action.items()}
         if share >= 1.0:
             self._stage = Stage.PERSON
         return {key: self._start.get(key, value) * (1 - share) + value * share for key, value in action.items()}
 
     def _stop_driving(self) -> None:
-        if self._is_driving:
+        if self._stage is Stage.DRIVE:
             self._teleop.disable_torque()
-            self._is_driving = False
+            self._stage = Stage.POLICY
 
     def _release(self, action: Action | None) -> None:
         self._stop_driving()

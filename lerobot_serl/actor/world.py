@@ -1,8 +1,8 @@
 """What an actor process acts in. One session loop serves every world."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +10,8 @@ from torch import Tensor
 from ..replay.recording import Decider
 
 Observation = dict[str, Tensor]
+# Of an observation as a robot or environment gave it, and the executed action, by name.
+Observer = Callable[[Mapping[str, Any], Mapping[str, float]], None]
 
 
 class WorldError(RuntimeError):
@@ -31,6 +33,7 @@ class StepResult:
         terminated: a success or failure state was reached.
         truncated: the time limit was reached.
         decided_by: who ended the episode; nobody while it goes on.
+        success: what an environment with rewards of its own says about it; None: a termination with a reward above 0 is one.
     """
 
     observation: Observation
@@ -39,6 +42,7 @@ class StepResult:
     terminated: bool
     truncated: bool
     decided_by: Decider = Decider.NOBODY
+    success: bool | None = None
 
 
 class World(Protocol):

@@ -7,7 +7,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-DECIDED_BY, ACTED_AS = "decided_by", "acted_as"
+DECIDED_BY, ACTED_AS, SAID_SUCCESS = "decided_by", "acted_as", "success"
 
 
 class Decider(Enum):
@@ -75,8 +75,9 @@ class Recording:
 
     @property
     def success(self) -> bool:
-        """Ended in a rewarded termination."""
-        return self.terminated and bool(self.reward[-1] > 0)
+        """Ended in a rewarded termination; where an environment pays rewards of its own and says what success is, in one of these."""
+        said = self.info.get(SAID_SUCCESS)
+        return self.terminated and (bool(said) if isinstance(said, int | float) else bool(self.reward[-1] > 0))
 
     @property
     def success_alone(self) -> bool:

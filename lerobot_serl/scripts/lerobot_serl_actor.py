@@ -6,8 +6,9 @@ import re
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from draccus.utils import ParsingError
 from lerobot.configs import parser
@@ -52,9 +53,9 @@ class ActorProcessConfig:
         env: LeRobot environment to act in.
         teleop: LeRobot teleoperator with which a person takes over.
         fps: control rate; the demonstrations' rate, which is also the default.
-        task: in words; stored with every episode.
-        episode_time_s: a robot's episodes are cut off after so long; empty: 1.5 times the longest demonstration.
-        rename_map: robot's image key -> the policy's, as in lerobot-rollout.
+        task: in words; stored with every episode; empty: an environment's own.
+        episode_time_s: episodes are cut off after so long; empty: 1.5 times the longest demonstration on a robot, an environment's own limit.
+        rename_map: image key of the robot, or any key of the environment -> the policy's, as in lerobot-rollout.
         n_episodes: stop after so many episodes; empty: until the learner has finished.
         seed: of the exploration, and of an environment's first episode; every further episode adds one.
         name: of this actor process, at the learner and in the metrics; each needs its own. Letters, digits, "-", "_" and ".", at most 64;
@@ -110,8 +111,7 @@ class ActorProcessConfig:
         require_address(self.learner)
         if (self.robot is None) == (self.env is None):
             raise ValueError("Give either --robot.type=... or --env.type=...: where should the policy act?")
-        if self.env is not None and (self.reward.path or self.reward.function):
-            raise ValueError("--reward.path and --reward.function are for robots; with --env.type the environment says what succeeded.")
+        _require_obeyed(self)
         if self.fps is not None and self.fps < 1:
             raise ValueError(f"--fps={self.fps}: expected at least 1, or nothing: then the demonstrations' rate.")
         _require_device(self.device)
@@ -129,6 +129,27 @@ class ActorProcessConfig:
             raise ValueError(f"--max_disconnected_s={self.max_disconnected_s}: expected 0 or more seconds.")
         if not self.spool_limit_gb >= LEAST_SPOOL_GB:
             raise ValueError(f"--spool_limit_gb={self.spool_limit_gb}: expected at least {LEAST_SPOOL_GB}.")
+
+
+# Groups of flags that only robots, and only environments, obey; a group's name stands for all of it.
+_OF_ROBOTS = ("reset", "safety", "reward.path", "reward.function", "reward.threshold", "reward.consecutive", "reward.veto_s")
+_OF_ENVIRONMENTS = ("reward.success_key", "takeover.keys", "takeover.gripper_positions")
+
+
+def _require_obeyed(config: ActorProcessConfig) -> None:
+    """A flag that nobody would obey is refused, and not ignored."""
+    groups: dict[str, Any] = {"reset": config.reset, "safety": config.safety, "reward": config.reward, "takeover": config.takeover}
+    given = [
+        f"{group}.{item.name}"
+        for group, settings in groups.items()
+        for item in fields(settings)
+        if getattr(settings, item.name) != getattr(type(settings)(), item.name)
+    ]
+    others, only, here = (_OF_ROBOTS, "robots", "env") if config.env is not None else (_OF_ENVIRONMENTS, "environments", "robot")
+    if wrong := [f"--{flag}" for flag in given if flag in others or flag.partition(".")[0] in others]:
+        raise ValueError(f"{', '.join(wrong)}: only {only} obey that, and here is --{here}.type. Leave it out.")
+    if config.teleop is None and (idle := [f"--{flag}" for flag in given if flag.startswith("takeover.")]):
+        raise ValueError(f"{', '.join(idle)}: takes a teleoperator to take over with, --teleop.type=...")
 
 
 def _require_device(device: str) -> None:

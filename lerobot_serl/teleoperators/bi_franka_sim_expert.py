@@ -20,6 +20,7 @@ class BiFrankaSimExpert(Uncalibrated, Teleoperator):
 
     config_class = BiFrankaSimExpertConfig
     name = "bi_franka_sim_expert"
+    scripted = True  # needs no real time
 
     def __init__(self, config: BiFrankaSimExpertConfig) -> None:
         super().__init__(config)

@@ -29,6 +29,7 @@ class FrankaSimExpert(Uncalibrated, Teleoperator):
 
     config_class = FrankaSimExpertConfig
     name = "franka_sim_expert"
+    scripted = True  # needs no real time
 
     def __init__(self, config: FrankaSimExpertConfig) -> None:
         super().__init__(config)
