@@ -2,43 +2,27 @@
 
 import logging
 import uuid as uuid_module
-from collections import deque
-from collections.abc import Callable, Mapping
-from ctypes import ArgumentError
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
-from lerobot.envs import EnvConfig
-from lerobot.robots import Robot, RobotConfig, make_robot_from_config
-from lerobot.teleoperators import Teleoperator, TeleoperatorConfig, make_teleoperator_from_config
-from lerobot.utils.utils import log_say
 
 from ..access_token import TOKEN_VARIABLE, read_token
-from ..replay.recording import ActedAs, Decider, Recording
+from ..replay.recording import Recording
 from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
+from .attempts import Attempts, describe
 from .client import LearnerClient
-from .controls import QUIT, Controls
-from .display import Display, DisplaySettings
-from .env_world import EnvWorld
-from .live_line import LiveLine
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
-from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, make_robot_world
+from .robot_setup import PolicyNeeds
 from .sender import Sender
-from .session import Session
-from .settings import ENVIRONMENT_REWARDS, TakeoverConfig
 from .spool import Spool
-from .takeover import Takeover
-from .uninterrupted import uninterrupted
-from .world import EpisodeSpoilt, World
+from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
+from .workplace import Workplace, WorkplaceSettings, close_all
 
-RECENT_EPISODES = 50
-SPOILT_IN_A_ROW = 3
 # In the end, for episodes that can be sent: after Ctrl-C, and otherwise.
 INTERRUPTED_PATIENCE_S, LAST_PATIENCE_S = 3.0, 60.0
 # For episodes that could not be written to disk.
@@ -46,16 +30,12 @@ UNSAVED_PATIENCE_S = 600.0
 THREAD_PATIENCE_S = 2.0
 
 
-@dataclass
-class CollectorSettings:
-    """Settings of an actor process; meanings as the flags of ``lerobot-serl-actor``."""
+@dataclass(kw_only=True)
+class CollectorSettings(WorkplaceSettings):
+    """Settings of an actor process that collects; meanings as the flags of ``lerobot-serl-actor``."""
 
     learner: str
-    env: EnvConfig | None
-    robot_config: RobotConfig | None
-    teleop_config: TeleoperatorConfig | None
     n_episodes: int | None
-    seed: int
     name: str
     patience_s: float
     spool_dir: Path
@@ -63,10 +43,6 @@ class CollectorSettings:
     max_disconnected_s: float
     token_file: Path | None = None
     certificate: Path | None = None
-    robot: RobotSettings = field(default_factory=RobotSettings)
-    takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
-    display: DisplaySettings = field(default_factory=DisplaySettings)
-    play_sounds: bool = False
 
 
 def collect(settings: CollectorSettings) -> int:
@@ -83,9 +59,8 @@ def collect(settings: CollectorSettings) -> int:
     try:
         collector.prepare()
         collector.run()
-    except (KeyboardInterrupt, ArgumentError) as error:
-        # ctypes, and with it OpenGL, turns an interrupt that comes while it converts an argument into an error of its own.
-        if isinstance(error, ArgumentError) and "KeyboardInterrupt" not in str(error):
+    except INTERRUPTS as error:
+        if not is_interrupt(error):
             raise
         logging.info("Interrupted; the unfinished episode is dropped.")
         collector.patience_s = INTERRUPTED_PATIENCE_S
@@ -99,90 +74,55 @@ class _Collector:
 
     def __init__(self, settings: CollectorSettings) -> None:
         self._settings, self.episodes, self.patience_s = settings, 0, LAST_PATIENCE_S
-        self._controls = Controls(settings.takeover.key)
+        self._place = Workplace(settings)
         token = read_token(settings.token_file, TOKEN_VARIABLE)
         self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
         self._spool: Spool | None = None
         self._sender: Sender | None = None
-        self._world: World | None = None
-        self._robot: Robot | None = None
-        self._teleop: Teleoperator | None = None
-        self._hand: Takeover | None = None
-        self._display = Display(settings.display)
 
     def prepare(self) -> None:
         """Learner first, then devices, then checks: a wrong flag costs seconds, and nothing has moved."""
         settings = self._settings
-        self._display.start()
+        self._place.display.start()
         self._spool = Spool(settings.spool_dir, settings.spool_limit_bytes)
         header, tensors = self._client.connect()
         self._policy = policy = ReceivedPolicy(header, tensors, settings.robot.device, settings.seed)
         logging.info(f"Connected to the learner at {settings.learner}: {WeightsHeader.of(header)}, {policy.config.horizon} steps a chunk.")
         self._tell_what_waits()
-        self._follow_learner(Sender(self._spool, self._client, throttled=settings.env is not None))
-        if settings.robot_config is not None:
-            self._world = self._prepare_robot(settings.robot_config)
-        elif settings.env is not None:
-            source = settings.robot.reward.source
-            if source not in ENVIRONMENT_REWARDS:
-                raise ValueError(f"--reward.source={source} is for robots. With --env.type: {' or '.join(ENVIRONMENT_REWARDS[1:])}.")
-            reward = "success" if source == "auto" else source
-            self._world = EnvWorld(settings.env, policy.inputs, policy.action_dim, settings.seed, reward)
-            self._connect_teleop(policy.fps)
-        if self._world is not None and self._sender is not None:
-            self._sender.throttled = self._world.simulated
-        if settings.robot_config is not None or self._teleop is not None:
-            self._controls.listen()
+        sender = Sender(self._spool, self._client, throttled=settings.env is not None)
+        self._follow_learner(sender)
+        if settings.robot_config is not None and policy.facts is None:
+            raise ValueError(
+                "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
+            )
+        world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts))
+        sender.throttled = world.simulated
 
     def run(self) -> None:
         """Episode after episode."""
-        settings, world, spool = self._settings, self._world, self._spool
-        assert world is not None
+        settings, place, spool = self._settings, self._place, self._spool
+        assert place.world is not None
         assert spool is not None
-        recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
-        live, practice = LiveLine(1.0 / self._policy.fps), self._policy.practice
+        attempts, practice = Attempts(place, self._policy.fps), self._policy.practice
 
         def tick(steps: int, by_hand: bool) -> None:
-            live.tick(self.episodes + 1, steps, None if by_hand else practice.acts_as, _share(recent))
+            attempts.tick(steps, None if by_hand else practice.acts_as)
 
-        session = Session(world, practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick)
-        spoilt = 0
-        while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
+        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick)
+        while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             spool.check_room()
-            if settings.play_sounds:
-                log_say(f"Episode {self.episodes + 1}", play_sounds=True)
-            try:
-                recording = session.run_episode()
-            except EpisodeSpoilt as error:
-                live.clear()
-                spoilt += 1
-                if spoilt >= SPOILT_IN_A_ROW:
-                    raise
-                logging.warning(f"Episode dropped: {error}")
+            recording = attempts.run(session)
+            if recording is None:
                 continue
-            live.clear()
-            spoilt = 0
-            if recording is None or (len(recording) == 1 and not recording.terminated):
-                continue  # discarded, or holds no transition
-            self.episodes += 1
-            recent.append(recording.success_alone)
+            self.episodes = attempts.done
             practice.finished(recording)
-            self._keep(recording, world.simulated)
-            logging.info(f"Episode {self.episodes}: {_describe(recording)}; {_share(recent)}; phase {self._policy.phase}, weights "
+            self._keep(recording, place.world.simulated)
+            logging.info(f"Episode {self.episodes}: {describe(recording)}; {attempts.share}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
 
     def close(self) -> None:
         """The arm first."""
-        closers: list[Callable[[], object]] = [] if self._world is None else [self._world.close]
-        for device in (self._robot, self._teleop):
-            if device is not None:
-                closers.append(lambda device=device: device.disconnect() if device.is_connected else None)  # type: ignore[misc]
-        closers += [self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool]
-        for close in closers:
-            try:
-                close()
-            except (Exception, KeyboardInterrupt) as error:
-                logging.warning(f"While stopping: {error or type(error).__name__}")
+        close_all([*self._place.closers, self._finish_sending, self._client.close, self._leave_spool])
 
     def _finish_sending(self) -> None:
         if self._sender is None:
@@ -204,33 +144,6 @@ class _Collector:
                     f"{waiting} episodes wait in {self._spool.directory}; the next start with --name={self._settings.name} sends them."
                 )
         self._spool.close()
-
-    def _prepare_robot(self, config: RobotConfig) -> World:
-        settings, policy = self._settings, self._policy
-        check_fps(settings.robot.fps, policy.fps)
-        if policy.facts is None:
-            raise ValueError(
-                "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
-            )
-        self._robot = make_robot_from_config(config)
-        self._robot.connect()
-        hand = self._connect_teleop(policy.fps)
-        needs = PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts)
-        return make_robot_world(self._robot, settings.robot, needs, self._controls, hand, self._display.show if self._display.on else None)
-
-    def _connect_teleop(self, fps: int) -> Takeover | None:
-        config = self._settings.teleop_config
-        if config is None:
-            return None
-        self._teleop = make_teleoperator_from_config(config)
-        try:
-            self._teleop.connect()
-        except LookupError as error:  # a scripted expert without its simulated arm
-            raise ValueError(f"--teleop.type={config.type}: {error}") from error
-        if self._robot is not None:
-            check_teleop(self._teleop, self._robot)
-        self._hand = Takeover(self._teleop, self._controls, self._settings.takeover, 1.0 / fps)
-        return self._hand
 
     def _begin_episode(self) -> None:
         self._refresh()
@@ -307,25 +220,3 @@ class _Collector:
                 f"{number} episodes for another dataset, {name}, wait in {self._spool.directory}; this learner collects for "
                 f"{dataset.repo_id or 'a dataset without a name'} and does not get them."
             )
-
-
-def _describe(recording: Recording) -> str:
-    outcome = "success" if recording.success else "time limit" if recording.truncated else "failure"
-    said: Mapping[str, Any] = recording.info
-    judge = "" if recording.decided_by in (Decider.TIME_LIMIT, Decider.NOBODY) else f" ({recording.decided_by.value})"
-    parts = [f"{outcome}{judge} after {len(recording)} steps"]
-    if recording.acted_as is not ActedAs.EXPLORING:
-        parts.append("ACT alone" if recording.acted_as is ActedAs.ACT else "as deployed")
-    if by_hand := int(recording.intervention.sum()):
-        parts.append(f"{by_hand} steps by hand")
-    if late := said.get("late_ticks"):
-        parts.append(f"{late} late ticks, worst {1000 * float(said['worst_lateness_s']):.0f} ms")
-    if clamps := said.get("clamps"):
-        parts.append(f"{clamps} targets at a limit")
-    return ", ".join(parts)
-
-
-def _share(recent: deque[bool]) -> str:
-    if not recent:
-        return ""
-    return f"last {len(recent)}: {100 * sum(recent) / len(recent):.0f} % success without help"

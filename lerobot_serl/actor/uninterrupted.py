@@ -1,12 +1,22 @@
-"""A few lines that Ctrl-C must not cut in two."""
+"""Ctrl-C: what it looks like, and a few lines that it must not cut in two."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import ArgumentError
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTS = (KeyboardInterrupt, ArgumentError)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Of one of :data:`INTERRUPTS`, whether it was a signal.
+
+    ctypes, and with it OpenGL, turns one that comes while it converts an argument into an error of its own.
+    """
+    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 @contextmanager
