@@ -3,7 +3,7 @@
 import contextlib
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from lerobot.configs import PreTrainedConfig
@@ -25,15 +25,20 @@ class Owner:
     Args:
         checkpoint: where ACT is.
         device: to run on.
+        overrides: flags of ACT's configuration, such as ``--n_action_steps=1``.
+
+    Attributes:
+        policy: LeRobot's.
+        inputs: features that it needs, by the robot's names.
 
     Raises:
         ValueError, OSError, RuntimeError: LeRobot does not load it.
     """
 
-    def __init__(self, checkpoint: ActCheckpoint, device: str) -> None:
+    def __init__(self, checkpoint: ActCheckpoint, device: str, overrides: Sequence[str] = ()) -> None:
         place = str(checkpoint.files.require(CONFIG).parent)  # of the Hub's files those that were looked at, in its cache
         with _quietly():
-            config = PreTrainedConfig.from_pretrained(place, cli_overrides=[f"--device={device}"])
+            config = PreTrainedConfig.from_pretrained(place, cli_overrides=[f"--device={device}", *overrides])
             if type(config) is not ACTConfig:
                 raise ValueError(f"LeRobot reads {place} as {type(config).__name__}")
             config.pretrained_backbone_weights = None  # the checkpoint has the backbone's weights
@@ -50,9 +55,10 @@ class Owner:
             )
 
         self._names = {inner: outer for outer, inner in checkpoint.processors.renames.items()}
+        self.inputs = {self._names.get(key, key): feature for key, feature in (config.input_features or {}).items()}
 
     def prepared(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the network gets of raw inputs ``(B, ...)`` by ACT's names for them."""
+        """What the network gets of raw inputs ``(B, ...)`` by ACT's or the robot's names for them."""
         prepared: dict[str, Tensor] = self.before({self._names.get(key, key): value for key, value in inputs.items()})
         return prepared
 
@@ -61,6 +67,14 @@ class Owner:
         """The raw actions ``(B, steps, D)`` that ACT plans, on the CPU."""
         planned: Tensor = self.after(self.policy.predict_action_chunk(self.prepared(inputs))[:, :steps])
         return planned.float().cpu()
+
+    @torch.no_grad()
+    def next_actions(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The raw actions ``(n, D)`` that its owner carries out before ACT looks again, on the CPU: one of them with temporal ensembling."""
+        if self.policy.config.temporal_ensemble_coeff is None:
+            return self.plan(inputs, self.policy.config.n_action_steps)[0]
+        action: Tensor = self.after(self.policy.select_action(self.prepared(inputs)))
+        return action.float().cpu()
 
 
 @contextlib.contextmanager
