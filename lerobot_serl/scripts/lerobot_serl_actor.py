@@ -49,6 +49,7 @@ from lerobot_serl.transport import MessageError
 LONGEST_NAME = 64
 LEAST_SPOOL_GB = 0.1
 EVALUATED_EPISODES = 50
+PRACTICE_SEED, EVALUATION_SEED = 1_000_000, 100_000
 # Flags that only a process with a learner obeys, and those that only one with a policy of its own does.
 WITH_LEARNER = ("patience_s", "max_disconnected_s", "spool_dir", "spool_limit_gb", "token_file", "certificate")
 WITH_POLICY = ("dataset", "output_dir")
@@ -76,7 +77,8 @@ class ActorProcessConfig:
         episode_time_s: a robot's episodes are cut off after so long; empty: 1.5 times the longest demonstration.
         rename_map: robot's image key -> the policy's, as in lerobot-rollout.
         n_episodes: stop after so many episodes; empty: until the learner has finished, and 50 in an evaluation.
-        seed: of the exploration, and of an environment's first episode; every further episode adds one.
+        seed: of the exploration, and of an environment's first episode; every further episode adds one. Empty: 1000000, and 100000 in an
+            evaluation, whose starts practice then has not seen.
         name: of this actor process, at the learner and in the metrics; each needs its own. Letters, digits, "-", "_" and ".", at most 64;
             empty: the machine's name.
         reward: who decides success.
@@ -106,7 +108,7 @@ class ActorProcessConfig:
     episode_time_s: float | None = None
     rename_map: dict[str, str] = field(default_factory=dict)
     n_episodes: int | None = None
-    seed: int = 1_000_000
+    seed: int | None = None
     name: str = field(default_factory=machine_name)
     reward: RewardConfig = field(default_factory=RewardConfig)
     reset: ResetConfig = field(default_factory=ResetConfig)
@@ -225,6 +227,7 @@ def _workplace(config: ActorProcessConfig) -> dict[str, Any]:
     robot = RobotSettings(
         config.fps, config.task, config.episode_time_s, config.rename_map, config.reward, config.reset, config.safety, config.device
     )
+    seed = EVALUATION_SEED if config.learner is None else PRACTICE_SEED
     display = DisplaySettings(
         config.display_data, config.display_mode, config.display_ip, config.display_port, config.display_compressed_images
     )
@@ -232,7 +235,7 @@ def _workplace(config: ActorProcessConfig) -> dict[str, Any]:
         env=config.env,
         robot_config=config.robot,
         teleop_config=config.teleop,
-        seed=config.seed,
+        seed=seed if config.seed is None else config.seed,
         robot=robot,
         takeover=config.takeover,
         display=display,
