@@ -13,7 +13,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
-from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.record.own_expert import record_expert
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

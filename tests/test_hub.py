@@ -86,7 +86,7 @@ def ground(tmp_path_factory):
     from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
     from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
-    from lerobot_serl.envs.record_expert import record_expert
+    from lerobot_serl.record.own_expert import record_expert
 
     root = tmp_path_factory.mktemp("hub")
     record_expert(FrankaSimEnv(), "local/demos", root / "demos", n_episodes=2, seed=0)

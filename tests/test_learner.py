@@ -22,7 +22,6 @@ from test_hub import client
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
-from lerobot_serl.envs.record_expert import record_expert
 from lerobot_serl.label_settings import LabelSettings
 from lerobot_serl.networks.image_encoder import LATENT_SIZE
 from lerobot_serl.online.intake import annotate
@@ -32,6 +31,7 @@ from lerobot_serl.policy.checkpoint_files import first_flaw
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import ActorConfig, OnlineConfig, StartupConfig
+from lerobot_serl.record.own_expert import record_expert
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.store import EpisodeStore, online_features
 

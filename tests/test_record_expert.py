@@ -12,11 +12,14 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.envs.configs import PushtEnv
 from test_franka_sim import opengl_platform
+from test_world import CounterEnv
 
+from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.franka_sim import FrankaSimGym
-from lerobot_serl.envs.record_expert import dataset_features, record_expert
-from lerobot_serl.scripts.lerobot_serl_record import RecordExpertConfig
+from lerobot_serl.record.own_expert import record_expert
+from lerobot_serl.record.recorder import RecordSettings, dataset_features
+from lerobot_serl.scripts.lerobot_serl_record import RecordConfig
 from lerobot_serl.setting_error import SettingError
 
 COMMAND = [sys.executable, "-m", "lerobot_serl.scripts.lerobot_serl_record", "--repo_id=me/pick_cube"]
@@ -85,10 +88,11 @@ def test_command_records_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("use_videos", "dtype"), [(True, "video"), (False, "image")])
 def test_images_are_stored_as_asked(use_videos: bool, dtype: str) -> None:
-    features = dataset_features(FrankaSimEnv(obs_type="pixels"), use_videos)
-    assert features["observation.images.front"] == {
+    world = EnvWorld(CounterEnv(), None, None, seed=0)
+    features = dataset_features(world, RecordSettings(env=CounterEnv(), repo_id="me/x", use_videos=use_videos))
+    assert features["observation.image"] == {
         "dtype": dtype,
-        "shape": (128, 128, 3),
+        "shape": (6, 5, 3),
         "names": ["height", "width", "channels"],
     }
 
@@ -140,7 +144,7 @@ def test_existing_folder_is_refused_and_untouched(tmp_path: Path) -> None:
 def test_numbers_have_limits(flags: dict[str, float]) -> None:
     ((name, value),) = flags.items()
     with pytest.raises(SettingError, match=f"{name} is {value}, expected"):
-        RecordExpertConfig(env=FrankaSimEnv(), repo_id="me/x", **flags)
+        RecordConfig(env=FrankaSimEnv(), repo_id="me/x", **flags)
 
 
 def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
@@ -152,6 +156,6 @@ def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_other_environments_are_refused() -> None:
-    with pytest.raises(SettingError, match=r"env.type is 'pusht'.*use --env.type=franka_sim"):
-        RecordExpertConfig(env=PushtEnv(), repo_id="me/x")
+def test_other_environments_need_an_expert_or_a_device() -> None:
+    with pytest.raises(SettingError, match=r"env.type is 'pusht'.*--expert=module:function .*--teleop.type="):
+        RecordConfig(env=PushtEnv(), repo_id="me/x")

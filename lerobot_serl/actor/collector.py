@@ -2,44 +2,28 @@
 
 import logging
 import uuid as uuid_module
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
-from lerobot.envs import EnvConfig
-from lerobot.robots import Robot, RobotConfig
-from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
-from lerobot.utils.utils import log_say
 
 from ..access_token import TOKEN_VARIABLE, read_token
-from ..replay.recording import ActedAs, Decider, Recording
+from ..replay.recording import Recording
 from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
+from .attempts import Attempts, describe
 from .client import LearnerClient
-from .controls import QUIT, Controls, require_keys
-from .devices import check_reading, connect, is_scripted, make_robot, make_teleop, type_flag
-from .display import Display, DisplaySettings
-from .dropped import DroppedEpisodes
-from .env_setup import environment_reward, expect_teleop, make_env_world
-from .leaving import close_all, has_motors, leave, torque_at_the_end
-from .live_line import LiveLine
+from .leaving import close_all
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
-from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, is_in_lockstep, make_robot_world, reward_source
+from .robot_setup import PolicyNeeds
 from .sender import Sender
-from .session import Session
-from .settings import TakeoverConfig
 from .spool import Spool
-from .takeover import Takeover
 from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
-from .world import EpisodeSpoilt, World
+from .workplace import Workplace, WorkplaceSettings
 
-RECENT_EPISODES = 50
 # In the end, for episodes that can be sent: after Ctrl-C, and otherwise.
 INTERRUPTED_PATIENCE_S, LAST_PATIENCE_S = 3.0, 60.0
 # For episodes that could not be written to disk.
@@ -47,16 +31,12 @@ UNSAVED_PATIENCE_S = 600.0
 THREAD_PATIENCE_S = 2.0
 
 
-@dataclass
-class CollectorSettings:
-    """Settings of an actor process; meanings as the flags of ``lerobot-serl-actor``."""
+@dataclass(kw_only=True)
+class CollectorSettings(WorkplaceSettings):
+    """Settings of an actor process that collects; meanings as the flags of ``lerobot-serl-actor``."""
 
     learner: str
-    env: EnvConfig | None
-    robot_config: RobotConfig | None
-    teleop_config: TeleoperatorConfig | None
     n_episodes: int | None
-    seed: int
     name: str
     patience_s: float
     spool_dir: Path
@@ -64,10 +44,6 @@ class CollectorSettings:
     max_disconnected_s: float
     token_file: Path | None = None
     certificate: Path | None = None
-    robot: RobotSettings = field(default_factory=RobotSettings)
-    takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
-    display: DisplaySettings = field(default_factory=DisplaySettings)
-    play_sounds: bool = False
 
 
 def collect(settings: CollectorSettings) -> int:
@@ -100,78 +76,55 @@ class _Collector:
 
     def __init__(self, settings: CollectorSettings) -> None:
         self._settings, self.episodes, self.patience_s = settings, 0, LAST_PATIENCE_S
-        self._controls = Controls(settings.takeover.key)
+        self._place = Workplace(settings)
         token = read_token(settings.token_file, TOKEN_VARIABLE)
         self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
         self._spool: Spool | None = None
         self._sender: Sender | None = None
-        self._world: World | None = None
-        self._robot: Robot | None = None
-        self._connected: list[Robot | Teleoperator] = []
-        self._teleop: Teleoperator | None = None
-        self._hand: Takeover | None = None
-        self._display = Display(settings.display)
 
     def prepare(self) -> None:
         """Learner first, then devices, then checks: a wrong flag costs seconds, and nothing has moved."""
         settings = self._settings
-        self._display.start()
+        self._place.display.start()
         self._spool = Spool(settings.spool_dir, settings.spool_limit_bytes)
         header, tensors = self._client.connect()
         self._policy = policy = ReceivedPolicy(header, tensors, settings.robot.device, settings.seed)
         logging.info(f"Connected to the learner at {settings.learner}: {WeightsHeader.of(header)}, {policy.config.horizon} steps a chunk.")
         self._tell_what_waits()
-        self._follow_learner(Sender(self._spool, self._client, throttled=settings.env is not None))
-        if settings.robot_config is not None:
-            self._world = self._prepare_robot(settings.robot_config)
-        elif settings.env is not None:
-            self._prepare_environment(settings.env)
-        if self._world is not None and self._sender is not None:
-            self._sender.throttled = self._world.simulated
-        if settings.robot_config is not None or self._has_person:
-            self._controls.listen(self._teleop is not None)
+        sender = Sender(self._spool, self._client, throttled=settings.env is not None)
+        self._follow_learner(sender)
+        if settings.robot_config is not None and policy.facts is None:
+            raise ValueError(
+                "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
+            )
+        world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts))
+        sender.throttled = world.simulated
 
     def run(self) -> None:
         """Episode after episode."""
-        settings, world, spool = self._settings, self._world, self._spool
-        assert world is not None
+        settings, place, spool = self._settings, self._place, self._spool
+        assert place.world is not None
         assert spool is not None
-        recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
-        live, practice = LiveLine(1.0 / self._policy.fps), self._policy.practice
+        attempts, practice = Attempts(place, self._policy.fps), self._policy.practice
 
         def tick(steps: int, by_hand: bool) -> None:
-            live.tick(self.episodes + 1, steps, None if by_hand else practice.acts_as, _share(recent))
+            attempts.tick(steps, None if by_hand else practice.acts_as)
 
-        session = Session(world, practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick)
-        dropped = DroppedEpisodes(world, lambda: self._controls.asked(QUIT))
-        while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
+        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick)
+        while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             spool.check_room()
-            if settings.play_sounds:
-                log_say(f"Episode {self.episodes + 1}", play_sounds=True)
-            try:
-                recording = session.run_episode()
-            except EpisodeSpoilt as error:
-                live.clear()
-                dropped.add(error)
+            recording = attempts.run(session)
+            if recording is None:
                 continue
-            live.clear()
-            dropped.forget()
-            if recording is None or (len(recording) == 1 and not recording.terminated):
-                continue  # discarded, or holds no transition
-            self.episodes += 1
-            recent.append(recording.success_alone)
+            self.episodes = attempts.done
             practice.finished(recording)
-            self._keep(recording, world.simulated)
-            logging.info(f"Episode {self.episodes}: {_describe(recording)}; {_share(recent)}; phase {self._policy.phase}, weights "
+            self._keep(recording, place.world.simulated)
+            logging.info(f"Episode {self.episodes}: {describe(recording)}; {attempts.share}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
 
     def close(self) -> None:
         """The arm first."""
-        closers: list[Callable[[], object]] = [] if self._world is None else [self._world.close]
-        for device in (self._robot if self._world is None else None, self._teleop):
-            if device is not None:
-                closers.append(lambda device=device: leave(device, device in self._connected))  # type: ignore[misc]
-        close_all([*closers, self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool])
+        close_all([*self._place.closers, self._finish_sending, self._client.close, self._leave_spool])
 
     def _finish_sending(self) -> None:
         if self._sender is None:
@@ -193,58 +146,6 @@ class _Collector:
                     f"{waiting} episodes wait in {self._spool.directory}; the next start with --name={self._settings.name} sends them."
                 )
         self._spool.close()
-
-    def _prepare_robot(self, config: RobotConfig) -> World:
-        settings, policy = self._settings, self._policy
-        check_fps(settings.robot.fps, policy.fps)
-        if policy.facts is None:
-            raise ValueError(
-                "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
-            )
-        self._robot, robot_flag = make_robot(config), type_flag(config)
-        self._teleop = None if settings.teleop_config is None else make_teleop(settings.teleop_config)
-        require_keys(reward_source(self._robot, settings.robot.reward), self._teleop)
-        connect(self._robot, robot_flag)
-        self._connected.append(self._robot)
-        if self._teleop is not None:
-            flag = self._connect_teleop(self._teleop)
-            check_teleop(self._teleop, self._robot, flag, robot_flag)
-            check_reading(self._teleop, flag)
-        needs = PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts)
-        if not is_in_lockstep(self._robot):
-            logging.info(torque_at_the_end(self._robot, "robot"))
-        show = self._display.show if self._display.on else None
-        return make_robot_world(self._robot, settings.robot, needs, self._controls, self._hand, show)
-
-    def _prepare_environment(self, config: EnvConfig) -> None:
-        settings = self._settings
-        source = environment_reward(settings.robot.reward.source)
-        self._teleop = None if settings.teleop_config is None else make_teleop(settings.teleop_config)
-        require_keys(source, self._teleop)
-        show = self._display.show if self._display.on else None
-        world = make_env_world(config, settings.robot, self._policy, settings.seed, self._has_person, show)
-        self._world = world  # to be closed, whatever comes now
-        if self._teleop is not None:
-            flag = self._connect_teleop(self._teleop)
-            expect_teleop(world, self._teleop, flag, settings.takeover)
-            check_reading(self._teleop, flag)
-
-    @property
-    def _has_person(self) -> bool:
-        """Whether somebody looks at an environment, who needs real time."""
-        return self._settings.robot.reward.source == "keys" or (self._teleop is not None and not is_scripted(self._teleop))
-
-    def _connect_teleop(self, teleop: Teleoperator) -> str:
-        """Returns its flag, for messages."""
-        settings = self._settings
-        assert settings.teleop_config is not None
-        flag = type_flag(settings.teleop_config)
-        connect(teleop, flag)
-        self._connected.append(teleop)
-        if has_motors(teleop):
-            logging.info(torque_at_the_end(teleop, "teleop"))
-        self._hand = Takeover(teleop, self._controls, settings.takeover, 1.0 / self._policy.fps)
-        return flag
 
     def _begin_episode(self) -> None:
         self._refresh()
@@ -321,25 +222,3 @@ class _Collector:
                 f"{number} episodes for another dataset, {name}, wait in {self._spool.directory}; this learner collects for "
                 f"{dataset.repo_id or 'a dataset without a name'} and does not get them."
             )
-
-
-def _describe(recording: Recording) -> str:
-    outcome = "success" if recording.success else "time limit" if recording.truncated else "failure"
-    said: Mapping[str, Any] = recording.info
-    judge = "" if recording.decided_by in (Decider.TIME_LIMIT, Decider.NOBODY) else f" ({recording.decided_by.value})"
-    parts = [f"{outcome}{judge} after {len(recording)} steps"]
-    if recording.acted_as is not ActedAs.EXPLORING:
-        parts.append("ACT alone" if recording.acted_as is ActedAs.ACT else "as deployed")
-    if by_hand := int(recording.intervention.sum()):
-        parts.append(f"{by_hand} steps by hand")
-    if late := said.get("late_ticks"):
-        parts.append(f"{late} late ticks, worst {1000 * float(said['worst_lateness_s']):.0f} ms")
-    if clamps := said.get("clamps"):
-        parts.append(f"{clamps} targets at a limit")
-    return ", ".join(parts)
-
-
-def _share(recent: deque[bool]) -> str:
-    if not recent:
-        return ""
-    return f"last {len(recent)}: {100 * sum(recent) / len(recent):.0f} % success without help"

@@ -1,4 +1,4 @@
-"""From flags and the learner's policy to an environment, with everything checked before its first step."""
+"""From flags and what the policy needs to an environment, with everything checked before its first step."""
 
 from lerobot.envs import EnvConfig
 from lerobot.teleoperators import Teleoperator
@@ -7,8 +7,7 @@ from .devices import action_keys, gripper_is_wish
 from .env_world import EnvSettings, EnvWorld
 from .hand_keys import HandSettings
 from .pace import Pace
-from .received_policy import ReceivedPolicy
-from .robot_setup import RobotSettings, check_fps
+from .robot_setup import PolicyNeeds, RobotSettings, check_fps
 from .settings import ENVIRONMENT_REWARDS, TakeoverConfig
 from .world import Observer
 
@@ -25,7 +24,7 @@ def environment_reward(source: str) -> str:
 
 
 def make_env_world(
-    config: EnvConfig, settings: RobotSettings, policy: ReceivedPolicy, seed: int, for_person: bool, show: Observer | None
+    config: EnvConfig, settings: RobotSettings, needs: PolicyNeeds, seed: int, for_person: bool, show: Observer | None
 ) -> EnvWorld:
     """A world around an environment; says what counts as success, and the time limit if a flag sets one.
 
@@ -36,18 +35,18 @@ def make_env_world(
         ValueError: environment and policy, or flags, do not fit each other.
         WorldError: the environment cannot be reset.
     """
-    check_fps(settings.fps, policy.fps)
+    check_fps(settings.fps, needs.fps)
     seconds = settings.episode_time_s
     options = EnvSettings(
         success_key=settings.reward.success_key,
         task=settings.task,
         rename_map=settings.rename_map,
-        time_limit_steps=None if seconds is None else max(1, round(seconds * policy.fps)),
-        action_names=() if policy.facts is None else policy.facts.action_names,
-        pace=Pace(policy.fps) if for_person else None,
+        time_limit_steps=None if seconds is None else max(1, round(seconds * needs.fps)),
+        action_names=() if needs.facts is None else needs.facts.action_names,
+        pace=Pace(needs.fps) if for_person else None,
         show=show,
     )
-    return EnvWorld(config, policy.inputs, policy.action_dim, seed, environment_reward(settings.reward.source), options)
+    return EnvWorld(config, needs.inputs, needs.action_dim, seed, environment_reward(settings.reward.source), options)
 
 
 def expect_teleop(world: EnvWorld, teleop: Teleoperator, flag: str, settings: TakeoverConfig) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs import EnvConfig, preprocess_observation
+from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 
 from ..replay.recording import Decider
 from .env_maker import make_one
@@ -51,12 +52,17 @@ class EnvWorld:
 
     Args:
         config: LeRobot's environment configuration.
-        inputs: the policy's input features.
-        action_dim: ``D``.
+        inputs: the policy's input features; None, without a policy: all that it gives.
+        action_dim: ``D``; None, without a policy: as it is.
         seed: of the first episode; every further episode adds one.
         reward: what counts as success (`success_rule.SOURCES`); it pays 1 and everything else 0, but with ``environment`` the environment's own
             reward.
         settings: everything else.
+
+    Attributes:
+        inputs: features of its observations.
+        action_dim: of its actions.
+        raw: the last observation, as the environment gave it.
 
     Raises:
         ValueError: it cannot be made, an observation that the policy needs is missing or has another shape, or the action has another size.
@@ -69,8 +75,8 @@ class EnvWorld:
     def __init__(
         self,
         config: EnvConfig,
-        inputs: Mapping[str, PolicyFeature],
-        action_dim: int,
+        inputs: Mapping[str, PolicyFeature] | None,
+        action_dim: int | None,
         seed: int,
         reward: str = "success",
         settings: EnvSettings | None = None,
@@ -80,12 +86,14 @@ class EnvWorld:
         self._rule = SuccessRule(reward, settings.success_key, self._name)
         self._env = make_one(config)
         self._preprocess, _ = config.get_env_processors()
-        self._inputs, self._seed, self._reward = dict(inputs), seed, reward
-        self._action_dim, self._steps = action_dim, 0
+        self._seed, self._reward, self._steps = seed, reward, 0
         self._last: np.ndarray | None = None
         self._hand: HandKeys | None = None
-        self._check_action(action_dim)
-        self._check_observation(self.reset())
+        self.action_dim = self._size_of_action() if action_dim is None else action_dim
+        self._check_action(self.action_dim)
+        self._restart()
+        self.inputs = self._features() if inputs is None else dict(inputs)
+        self._check_observation(self._observation())
         self._seed = seed
         self.task = settings.task or str(getattr(self._env.unwrapped, "task_description", config.task or ""))
         logging.info(
@@ -97,19 +105,22 @@ class EnvWorld:
         )
 
     def reset(self) -> Observation:
-        raw, info = self._ask("to be reset", lambda: self._env.reset(seed=self._seed))
-        self._seed, self._steps, self._last = self._seed + 1, 0, None
-        self._rule.begin(info)
+        self._restart()
         if self._settings.pace is not None:
             self._settings.pace.begin()
-        return self._observation(raw)
+        return self._observation()
+
+    def _restart(self) -> None:
+        self.raw, info = self._ask("to be reset", lambda: self._env.reset(seed=self._seed))
+        self._seed, self._steps, self._last = self._seed + 1, 0, None
+        self._rule.begin(info)
 
     def step(self, action: np.ndarray) -> StepResult:
         if bad := np.flatnonzero(~np.isfinite(action)).tolist():
             raise WorldError(f"{self._name}: the action's entries {bad} are not finite; it was not sent. Policy or teleoperator is broken.")
         space = self._env.action_space
         clipped = np.clip(action, space.low, space.high).astype(np.float32)
-        raw, reward, terminated, truncated, info = self._ask("to make a step", lambda: self._env.step(clipped))
+        self.raw, reward, terminated, truncated, info = self._ask("to make a step", lambda: self._env.step(clipped))
         if self._settings.pace is not None:
             self._settings.pace.wait()
         self._steps += 1
@@ -119,7 +130,7 @@ class EnvWorld:
         ends = bool(terminated) or success
         self._last = executed = np.asarray(info.get("executed_action", clipped), dtype=np.float32)
         return StepResult(
-            observation=self._shown(self._observation(raw), executed),
+            observation=self._shown(self._observation(), executed),
             executed=executed,
             reward=float(reward) if self._reward == "environment" else float(success),
             terminated=ends,
@@ -139,7 +150,7 @@ class EnvWorld:
             ValueError: they do not fit.
         """
         names = [str(name) for name in getattr(self._env.unwrapped, "action_names", self._settings.action_names)]
-        self._hand = HandKeys(flag, given, names if len(names) == self._action_dim else (), self._env.action_space.high, settings)
+        self._hand = HandKeys(flag, given, names if len(names) == self.action_dim else (), self._env.action_space.high, settings)
         logging.info(f"By hand, {flag}: {self._hand}.")
 
     def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
@@ -153,12 +164,18 @@ class EnvWorld:
         assert self._hand is not None
         return self.step(self._hand.action(action, self._last))
 
+    @property
+    def env(self) -> Any:
+        """The environment itself, without gymnasium's wrappers."""
+        return self._env.unwrapped
+
     def hold(self) -> None:
         """Nothing moves between two steps."""
 
     def report(self) -> Mapping[str, float | int | str]:
         pace = self._settings.pace
-        return {} if pace is None else {"late_ticks": pace.late_ticks, "worst_lateness_s": pace.worst_lateness_s}
+        late = {} if pace is None else {"late_ticks": pace.late_ticks, "worst_lateness_s": pace.worst_lateness_s}
+        return {"seed": self._seed - 1, **late}
 
     def close(self) -> None:
         self._env.close()
@@ -179,29 +196,61 @@ class EnvWorld:
             self._settings.show(raw, {str(index): float(value) for index, value in enumerate(executed)})
         return observation
 
-    def _observation(self, raw: dict[str, np.ndarray]) -> Observation:
+    def _observation(self) -> Observation:
         """LeRobot's own conversion, without its batch dimension, with images back in uint8, and free of the environment's own memory.
 
         Raises:
             EpisodeSpoilt: an image is not finite.
         """
-        renamed = self._settings.rename_map
-        converted = {renamed.get(key, key): value for key, value in self._preprocess(preprocess_observation(raw)).items()}
-        self._given = sorted(key for key in converted if key.startswith("observation."))
+        converted = self._converted()
+        self._given = sorted(converted)
         observation = {}
-        for key in self._inputs:
+        for key in self.inputs:
             if key in converted:
                 value = converted[key][0]
-                image = self._inputs[key].type is FeatureType.VISUAL
+                image = self.inputs[key].type is FeatureType.VISUAL
                 if image and not bool(value.isfinite().all()):  # in uint8 it would be lost
                     raise EpisodeSpoilt(f"{self._name}: the image '{key}' has a number that is not finite.")
                 observation[key] = (value * 255.0).round().to(torch.uint8) if image else value.float().clone()
         return observation
 
+    def _converted(self) -> dict[str, Any]:
+        """What a policy could see, ``(1, ...)``."""
+        renamed, converted = self._settings.rename_map, self._preprocess(preprocess_observation(self.raw))
+        return {renamed.get(key, key): value for key, value in converted.items() if key.startswith("observation.")}
+
+    def _features(self) -> dict[str, PolicyFeature]:
+        """Of what it gives, as LeRobot's datasets and policies name it.
+
+        Raises:
+            ValueError: there is neither a vector nor an image.
+        """
+        features, others = {}, []
+        for key, value in sorted(self._converted().items(), key=lambda item: item[0] != OBS_STATE):  # as LeRobot's recordings begin
+            kind = {2: FeatureType.ENV if key == OBS_ENV_STATE else FeatureType.STATE, 4: FeatureType.VISUAL}.get(getattr(value, "ndim", 0))
+            if kind is None:
+                others.append(key)
+            else:
+                features[key] = PolicyFeature(kind, tuple(value.shape[1:]))
+        if not features:
+            raise ValueError(
+                f"{self._name}: the observation has nothing that LeRobot understands, {others or 'nothing at all'}. Let the environment give "
+                "'agent_pos', 'environment_state' or 'pixels', or choose another observation mode (such as --env.obs_type)."
+            )
+        if others:
+            logging.warning(f"{self._name}: {others} are neither vectors nor images, so they are left out.")
+        return features
+
+    def _size_of_action(self) -> int:
+        shape = self._env.action_space.shape
+        if shape is None or len(shape) != 1:
+            raise ValueError(f"{self._name}: actions are {self._env.action_space}, expected a vector of numbers (a Box of one dimension).")
+        return int(shape[0])
+
     def _check_observation(self, observation: Observation) -> None:
         if unknown := [key for key, new in self._settings.rename_map.items() if new not in self._given]:
             raise ValueError(f"--rename_map names {unknown}, which {self._name} does not give (it gives {self._given}).")
-        for key, feature in self._inputs.items():
+        for key, feature in self.inputs.items():
             if key not in observation:
                 raise ValueError(
                     f"{self._name}: the policy needs '{key}', which this environment does not give (it gives "

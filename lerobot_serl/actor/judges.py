@@ -207,8 +207,12 @@ def _preprocessor(config: RewardModelConfig, files: CheckpointFiles) -> PolicyPr
         ) from error
 
 
-def load_function(name: str, flag: str) -> Callable[[Mapping[str, Any]], Any]:
+def load_function(name: str, flag: str, argument: str = "the robot's observation") -> Callable[[Any], Any]:
     """``module:function``, imported.
+
+    Args:
+        flag: that names it.
+        argument: what it gets, in words.
 
     Raises:
         ValueError: naming the flag, what was found and what was expected.
@@ -223,9 +227,9 @@ def load_function(name: str, flag: str) -> Callable[[Mapping[str, Any]], Any]:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{flag}={name!r}: {error}. The module has to be importable: install it, or start where it lies.") from error
     if not callable(function):
-        raise ValueError(f"{flag}={name!r} is a {type(function).__name__}, expected a function of the robot's observation.")
+        raise ValueError(f"{flag}={name!r} is a {type(function).__name__}, expected a function of {argument}.")
     try:
         inspect.signature(function).bind({})
     except TypeError as error:
-        raise ValueError(f"{flag}={name!r}: {error}; expected a function of one argument, the robot's observation.") from error
+        raise ValueError(f"{flag}={name!r}: {error}; expected a function of one argument, {argument}.") from error
     return function

@@ -46,12 +46,19 @@ class RobotSettings:
 
 @dataclass(frozen=True)
 class PolicyNeeds:
-    """What the policy that the learner sent needs of a robot."""
+    """What a policy needs of a robot or an environment.
 
-    inputs: Mapping[str, PolicyFeature]
-    action_dim: int
+    Attributes:
+        inputs: features; None, without a policy: whatever an environment gives.
+        action_dim: ``D``; None, without a policy: what an environment takes.
+        fps: control rate.
+        facts: what the demonstrations say about the robot; environments need none.
+    """
+
+    inputs: Mapping[str, PolicyFeature] | None
+    action_dim: int | None
     fps: int
-    facts: DemonstrationFacts
+    facts: DemonstrationFacts | None = None
 
 
 def make_robot_world(
@@ -69,6 +76,9 @@ def make_robot_world(
         WorldError: the robot's first observation is incomplete.
     """
     facts = needs.facts
+    assert facts is not None
+    assert needs.inputs is not None
+    assert needs.action_dim is not None
     io = RobotIo(
         robot.name, robot.observation_features, robot.action_features, needs.inputs, needs.action_dim,
         facts.state_names, facts.action_names, settings.rename_map,

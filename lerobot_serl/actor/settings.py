@@ -2,7 +2,9 @@
 
 import math
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from ..label_settings import AUTO, LabelSettings
 from ..setting_error import checks_settings
 
 ENVIRONMENT_REWARDS = ("auto", "success", "environment", "termination", "keys")
@@ -190,3 +192,49 @@ class TakeoverConfig:
         positions = self.gripper_positions
         two = not positions or (len(positions) == 2 and all(map(math.isfinite, positions)))
         _require("takeover.gripper_positions", positions, two, "two numbers, closed and open")
+
+
+@dataclass
+class DeployedPolicyConfig:
+    """The policy of an evaluation, with `--policy.path=...`.
+
+    Attributes:
+        path: directory or Hub id of a `serl_sac` checkpoint, or of a LeRobot policy of type act.
+        n_action_steps: of ACT, instead of its own: how many steps of a plan are carried out.
+        temporal_ensemble_coeff: of ACT, instead of its own; with `n_action_steps` 1.
+    """
+
+    path: str | None = None
+    n_action_steps: int | None = None
+    temporal_ensemble_coeff: float | None = None
+
+    @checks_settings
+    def __post_init__(self) -> None:
+        steps = self.n_action_steps
+        _require("policy.n_action_steps", steps, steps is None or steps >= 1, "at least 1, or nothing: ACT's own")
+        _require("policy.path", self.path, self.path is not None or not self.changes, "a checkpoint, as other flags of it are given")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Of ACT's configuration."""
+        given = {name: getattr(self, name) for name in ("n_action_steps", "temporal_ensemble_coeff")}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass
+class DemonstrationsConfig:
+    """The demonstrations of an evaluation, from which limits, start and rate come; with a checkpoint that says them itself none are needed.
+
+    Attributes:
+        repo_id: of the dataset, `user/name`.
+        root: its directory; empty: LeRobot's own place for `repo_id`, or the Hub.
+        labels: how rewards and ends are understood, as `--policy.labels` of the learner; the longest demonstration depends on it.
+    """
+
+    repo_id: str | None = None
+    root: str | None = None
+    labels: LabelSettings = AUTO
+
+    @checks_settings
+    def __post_init__(self) -> None:
+        _require("dataset.repo_id", self.repo_id, bool(self.repo_id) or self.root is None, "a name, as --dataset.root is given")

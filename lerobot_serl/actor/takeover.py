@@ -56,6 +56,7 @@ class Takeover:
         period_s: of the control loop.
 
     Attributes:
+        always: the person moves the robot from beginning to end, as for demonstrations.
         count: takeovers since :meth:`begin`; refused ones do not count.
         ranges: action key -> width of its range in the demonstrations; from them come an automatic ``max_difference`` and ``speed``.
         told: action key -> what holds it still, the target that was executed last or 0; without the keys that were told nothing.
@@ -72,6 +73,7 @@ class Takeover:
         feedback = tuple(teleop.feedback_features)
         self._informed = feedback if not self._is_driven and all(customary_kind(key) is Kind.GRIPPER for key in feedback) else ()
         self.kind: Callable[[str], Kind] = customary_kind
+        self.always = False
         self.ranges: Mapping[str, float] = {}
         self.told: Callable[[], Mapping[str, float]] = dict
         self._stage = Stage.POLICY
@@ -145,7 +147,7 @@ class Takeover:
             self._controls.add_teleop_events(events)
         if self._controls.take(TAKEOVER):
             self._asked_by_key = not self._asked_by_key
-        asked = self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
+        asked = self.always or self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
         if not asked and not self._settings.motion_threshold:
             return False, action
         action = self._action() if action is None else action
@@ -198,7 +200,7 @@ class Takeover:
         is_driven = self._is_driven and bool(positions)
         if is_driven and self._was_refused:
             return False  # it takes another wish: a leader must not set off again and again
-        if self._is_too_far(action, start, DRIVEN_FARTHER if is_driven else 1.0):
+        if not self.always and self._is_too_far(action, start, DRIVEN_FARTHER if is_driven else 1.0):
             return False
         self._tick, self._start, self._quiet_s = 0, start, 0.0
         grips = {key: value for key, value in told.items() if self.kind(key) is Kind.GRIPPER}
@@ -215,7 +217,8 @@ class Takeover:
     def _begin_takeover(self, stage: Stage) -> None:
         self._stage = stage
         self.count += 1
-        logging.info("The person takes over.")
+        if not self.always:
+            logging.info("The person takes over.")
 
     def _is_too_far(self, action: Action, start: Action, times: float = 1.0) -> bool:
         distances = {key: abs(action[key] - value) for key, value in start.items() if self.kind(key) is Kind.POSITION}

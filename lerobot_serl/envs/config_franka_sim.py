@@ -135,6 +135,11 @@ class FrankaSimEnv(EnvConfig):
         return features
 
     @property
+    def feature_names(self) -> dict[str, tuple[str, ...]]:
+        """Names of the entries of each vector, as demonstrations have them."""
+        return {OBS_STATE: STATE_NAMES, OBS_ENV_STATE: ENVIRONMENT_STATE_NAMES, ACTION: ACTION_NAMES[self.control_mode]}
+
+    @property
     def package_name(self) -> str:
         """Module that holds the environment class."""
         return ENV_MODULE

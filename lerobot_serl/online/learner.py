@@ -19,6 +19,7 @@ from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
+from ..replay.facts_file import RatedFacts
 from ..replay.memory import BASE, ReplayMemory
 from ..replay.opening import open_dataset
 from ..replay.recording import Recording
@@ -89,6 +90,7 @@ class Learner:
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
         reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys, settings=config.labels)
+        self.facts = RatedFacts(dataset_meta.fps, reader.facts)
         self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader))
         self.collection = source
         if config.online.enabled and source is None:
@@ -112,9 +114,9 @@ class Learner:
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
-        self.corrections = CorrectionReport(agent.edit_reach, reader.facts.action_names)
+        self.corrections = CorrectionReport(agent.edit_reach, self.facts.facts.action_names)
         if self.collection is not None:
-            self._start_collection(self.collection, keys, reader.facts)
+            self._start_collection(self.collection, keys, self.facts.facts)
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
 

@@ -51,20 +51,23 @@ class ActCheckpoint:
         return {key: mode for key, mode in modes.items() if mode is not NormalizationMode(said[key] or NormalizationMode.IDENTITY)}
 
 
-def load_act_checkpoint(path: str) -> ActCheckpoint:
+def load_act_checkpoint(path: str, flag: str = FLAG) -> ActCheckpoint:
     """Read a local place (:func:`~lerobot_serl.checkpoint.place.locate`) or a Hub id, of any version of LeRobot.
+
+    Args:
+        flag: with which ``path`` was given, for messages.
 
     Raises:
         FileNotFoundError: no checkpoint there, or not a whole one.
         ValueError: a file is damaged; the checkpoint is not ACT; its weights do not fit it; or its preprocessing is not the plain
             normalisation that LeRobot's ACT uses.
     """
-    files = _files(path)
+    files = find_checkpoint(path, flag)
     config = read_act_config(files)
     processors = read_act_processors(files, config) or old_processors(files, config)
     if processors is None:
         raise ValueError(
-            f"{FLAG}={files.place!r}: normalisation statistics missing ({PREPROCESSOR}), and none lie in {WEIGHTS}, where LeRobot before 0.4 kept "
+            f"{flag}={files.place!r}: normalisation statistics missing ({PREPROCESSOR}), and none lie in {WEIGHTS}, where LeRobot before 0.4 kept "
             "them. Copy the whole checkpoint again."
         )
     weights = AdaptedWeights(files) if is_adapter(files, config.use_peft) else ActWeights(files)
@@ -72,17 +75,21 @@ def load_act_checkpoint(path: str) -> ActCheckpoint:
     return ActCheckpoint(config, weights.tensors(), processors, files)
 
 
-def _files(path: str) -> CheckpointFiles:
-    """Looks for the checkpoint; a run's or a checkpoint's directory is accepted too."""
+def find_checkpoint(path: str, flag: str) -> CheckpointFiles:
+    """The files of a policy; a run's or a checkpoint's directory is accepted too.
+
+    Raises:
+        FileNotFoundError: no checkpoint there.
+    """
     located = locate(path)
     directory = None if located is None else located.directory
     remedy = f"Copy the checkpoint again, or train ACT again; `lerobot-serl-doctor {directory or path}` looks at all of its files."
-    files = CheckpointFiles(path, directory, FLAG, remedy)
+    files = CheckpointFiles(path, directory, flag, remedy)
     if located is not None and located.words:
-        logging.warning(f"{FLAG}={path!r}: {located.words}.")
+        logging.warning(f"{flag}={path!r}: {located.words}.")
     if directory is None and not may_be_hub_id(path):
         raise FileNotFoundError(
-            f"{FLAG}={path!r}: no {CONFIG} in this directory, in pretrained_model/ or in a checkpoint below it. {way_on(path)}"
+            f"{flag}={path!r}: no {CONFIG} in this directory, in pretrained_model/ or in a checkpoint below it. {way_on(path)}"
         )
     try:
         found, words = files.find(CONFIG) is not None, f"no {CONFIG}"
@@ -92,7 +99,7 @@ def _files(path: str) -> CheckpointFiles:
         found, words = False, f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if not found:
         raise FileNotFoundError(
-            f"{FLAG}={path!r}: no LeRobot checkpoint found there. Expected a directory with {CONFIG} and {WEIGHTS} (for example "
+            f"{flag}={path!r}: no LeRobot checkpoint found there. Expected a directory with {CONFIG} and {WEIGHTS} (for example "
             f"outputs/train/act/checkpoints/last/pretrained_model) or a Hub id such as 'you/act_pick_cube'. ({words})"
         )
     return files

@@ -11,7 +11,6 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from ..checkpoint.files import CONFIG
 from ..networks.act_base import Statistics
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
 from .act_config import execution_note
@@ -119,7 +118,7 @@ def begin_as_act(policy: "SerlSacPolicy", checkpoint: ActCheckpoint, statistics:
         return
     policy.to(config.device)
     with exactly():
-        owner = _owner(checkpoint, str(config.device))
+        owner = Owner.of(checkpoint, str(config.device), "step 0 is measured beside")
         step_zero = observe(agent.act, owner, dataset, config.horizon)
         plan = step_zero.owners
         set_box(agent, statistics, _range_of(own[ACTION]), (plan.amin((0, 1)), plan.amax((0, 1))))
@@ -154,30 +153,6 @@ def _range_of(action: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         mean, reach = action["mean"].flatten(), _FARTHEST * action["std"].flatten()
         low, high = low.maximum(mean - reach), high.minimum(mean + reach)
     return low, high
-
-
-def _owner(checkpoint: ActCheckpoint, device: str) -> Owner:
-    """As LeRobot loads it, else LeRobot's ACT with what was read from the checkpoint.
-
-    Raises:
-        ValueError: LeRobot's ACT does not run with this configuration.
-    """
-    place, inputs = checkpoint.files.place, checkpoint.config.input_features or {}
-    said = ""
-    for make in (Owner.loaded, Owner.rebuilt):
-        try:
-            owner = make(checkpoint, device)
-            owner.plan({key: torch.zeros((1, *feature.shape), device=device) for key, feature in inputs.items()}, 1)
-        except Exception as error:  # whatever LeRobot stumbles over
-            said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}"
-            continue
-        if said:
-            logging.warning(
-                f"LeRobot itself does not run {place} ({said}); step 0 is measured beside LeRobot's ACT with the weights and "
-                "statistics that were read from there."
-            )
-        return owner
-    raise checkpoint.files.error(CONFIG, f"describes a network that does not run in LeRobot's ACT ({said})", "Train ACT again.")
 
 
 def _require_act(policy: "SerlSacPolicy", owner: Owner, step_zero: StepZero, dataset: LeRobotDataset) -> None:

@@ -170,16 +170,22 @@ class SerlSacPolicy(PreTrainedPolicy):
         """In training, a checkpoint to go on from, and ``checkpoints/best`` beside it; what goes elsewhere, to the Hub, is the best."""
         learner = self._learner
         if learner is None or (save_directory.name != MODEL and learner.watch is None):
-            super()._save_pretrained(save_directory, state_dict=state_dict)
+            self._write(save_directory, state_dict)
         elif save_directory.name != MODEL:
             self._save_best(save_directory, learner.best_policy)
         else:
             require_room(save_directory, self._checkpoint_bytes)
             mark_unfinished(save_directory.parent)
-            super()._save_pretrained(save_directory, state_dict=state_dict)
+            self._write(save_directory, state_dict)
             learner.save(save_directory)
             best = learner.best_policy
             write_best(save_directory.parent, best, lambda directory: self._save_best(directory, best, whole=True))
+
+    def _write(self, directory: Path, state_dict: dict[str, Tensor] | None) -> None:
+        """A policy, and what is known of its demonstrations, from which limits come where it is deployed."""
+        super()._save_pretrained(directory, state_dict=state_dict)
+        if self._learner is not None:
+            self._learner.facts.write(directory)
 
     @property
     def _checkpoint_bytes(self) -> int:
@@ -194,7 +200,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         state = dict(self.state_dict())
         if best.candidate is not None:
             state |= {f"agent.{name}": value for name, value in best.candidate.kept.tensors.items()}
-        super()._save_pretrained(directory, state_dict=state)
+        self._write(directory, state)
         config = copy.copy(self.config)  # the server's threads read the learner's own
         config.act_alone = not best.edits_are_better
         config.save_pretrained(directory)

@@ -6,13 +6,20 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from lerobot.configs import PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.policies.act.modeling_act import ACTPolicy
 from lerobot.policies.factory import make_pre_post_processors
-from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline, ProcessorStep, UnnormalizerProcessorStep
+from lerobot.processor import (
+    NormalizerProcessorStep,
+    PolicyProcessorPipeline,
+    ProcessorStep,
+    RenameObservationsProcessorStep,
+    UnnormalizerProcessorStep,
+)
 from lerobot.utils.constants import OBS_STATE
 from torch import Tensor
 
@@ -20,6 +27,7 @@ from ..checkpoint.files import CONFIG
 from ..checkpoint.processor_files import DEVICE
 from .act_checkpoint import ActCheckpoint
 
+Changes = Mapping[str, Any]
 _NAMES_DIFFER = ("Missing key(s)", "Unexpected key(s)")
 
 
@@ -29,20 +37,49 @@ class Owner:
     Args:
         policy: on its device.
         before, after: its pre- and its post-processor.
-        names: ACT's name of an input -> the pre-processor's, where it differs.
+        names: ACT's name of an input -> the robot's and the pre-processor's, where it differs.
+
+    Attributes:
+        policy: as given.
+        inputs: features that it needs, by the robot's names.
     """
 
     def __init__(
-        self,
-        policy: ACTPolicy,
-        before: PolicyProcessorPipeline,
-        after: PolicyProcessorPipeline,
-        names: Mapping[str, str] = MappingProxyType({}),
+        self, policy: ACTPolicy, before: PolicyProcessorPipeline, after: PolicyProcessorPipeline, names: Mapping[str, str]
     ) -> None:
         self.policy, self.before, self.after, self._names = policy.eval(), before, after, names
+        self.inputs = {names.get(key, key): feature for key, feature in (policy.config.input_features or {}).items()}
 
     @classmethod
-    def loaded(cls, checkpoint: ActCheckpoint, device: str) -> "Owner":
+    def of(cls, checkpoint: ActCheckpoint, device: str, doing: str, changes: Changes = MappingProxyType({})) -> "Owner":
+        """As LeRobot loads it, else LeRobot's ACT with what was read from the checkpoint.
+
+        Args:
+            device: to run on.
+            doing: what for, in a warning that LeRobot itself does not run the checkpoint.
+            changes: of ACT's configuration, such as ``{"n_action_steps": 1}``.
+
+        Raises:
+            ValueError: LeRobot's ACT does not run with this configuration.
+        """
+        refused = ""
+        for make in (cls.loaded, cls.rebuilt):
+            try:
+                owner = make(checkpoint, device, changes)
+                owner.plan({key: torch.zeros((1, *feature.shape), device=device) for key, feature in owner.inputs.items()}, 1)
+            except Exception as error:  # whatever LeRobot stumbles over
+                refused = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:300]}"
+                continue
+            if refused:
+                logging.warning(
+                    f"LeRobot itself does not run {checkpoint.files.place} ({refused}); {doing} LeRobot's ACT with the weights and "
+                    "statistics that were read from there."
+                )
+            return owner
+        raise checkpoint.files.error(CONFIG, f"describes a network that does not run in LeRobot's ACT ({refused})", "Train ACT again.")
+
+    @classmethod
+    def loaded(cls, checkpoint: ActCheckpoint, device: str, changes: Changes) -> "Owner":
         """As LeRobot loads it. Only for what :func:`.load_act_checkpoint` has read: LeRobot's loader runs what the files name.
 
         Raises:
@@ -52,7 +89,9 @@ class Owner:
             raise ValueError("it is of LeRobot before 0.4")
         place = str(checkpoint.files.require(CONFIG).parent)  # of the Hub's files those that were looked at, in its cache
         with _quietly():
-            config = PreTrainedConfig.from_pretrained(place, cli_overrides=[f"--device={device}"])
+            config = PreTrainedConfig.from_pretrained(
+                place, cli_overrides=[f"--{name}={value}" for name, value in {"device": device, **changes}.items()]
+            )
             if type(config) is not ACTConfig:
                 raise ValueError(f"LeRobot reads {place} as {type(config).__name__}")
             config.pretrained_backbone_weights = None  # the checkpoint has the backbone's weights
@@ -70,27 +109,28 @@ class Owner:
         return cls(policy, before, after, {inner: outer for outer, inner in checkpoint.processors.renames.items()})
 
     @classmethod
-    def rebuilt(cls, checkpoint: ActCheckpoint, device: str) -> "Owner":
+    def rebuilt(cls, checkpoint: ActCheckpoint, device: str, changes: Changes) -> "Owner":
         """LeRobot's ACT of today with the weights and statistics that were read from a checkpoint which it does not load.
 
         Raises:
             ValueError, RuntimeError: LeRobot builds no such network.
         """
-        config = replace(checkpoint.config, device=device, pretrained_backbone_weights=None)
+        config = replace(checkpoint.config, device=device, pretrained_backbone_weights=None, **changes)
         policy = ACTPolicy(config)
         policy.load_state_dict({**policy.state_dict(), **checkpoint.weights})
         outputs, processors = config.output_features or {}, checkpoint.processors.features
-        steps: dict[bool, list[ProcessorStep]] = {False: [], True: []}
+        renames = dict(checkpoint.processors.renames)
+        steps: dict[bool, list[ProcessorStep]] = {False: [RenameObservationsProcessorStep(renames)], True: []}
         for key, feature in {**(config.input_features or {}), **outputs}.items():
             kind = UnnormalizerProcessorStep if key in outputs else NormalizerProcessorStep
             statistics, mode = {key: dict(processors[key].statistics)}, {feature.type: processors[key].mode}
             steps[key in outputs].append(kind({key: feature}, mode, statistics, device=torch.device(device), eps=processors[key].eps))
         standard = make_pre_post_processors(config)
         before, after = (replace(pipeline, steps=steps[is_after]) for is_after, pipeline in zip((False, True), standard, strict=True))
-        return cls(policy.to(device), before, after)
+        return cls(policy.to(device), before, after, {inner: outer for outer, inner in renames.items()})
 
     def prepared(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the network gets of raw inputs ``(B, ...)`` by ACT's names for them."""
+        """What the network gets of raw inputs ``(B, ...)`` by ACT's or the robot's names for them."""
         prepared: dict[str, Tensor] = self.before({self._names.get(key, key): value for key, value in inputs.items()})
         if OBS_STATE not in prepared:  # LeRobot asks it on which device it is, also for an ACT that takes none
             prepared[OBS_STATE] = torch.zeros(0, device=next(self.policy.parameters()).device)
@@ -101,6 +141,14 @@ class Owner:
         """The raw actions ``(B, steps, D)`` that ACT plans, on the CPU."""
         planned: Tensor = self.after(self.policy.predict_action_chunk(self.prepared(inputs))[:, :steps])
         return planned.float().cpu()
+
+    @torch.no_grad()
+    def next_actions(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """The raw actions ``(n, D)`` that its owner carries out before ACT looks again, on the CPU: one of them with temporal ensembling."""
+        if self.policy.config.temporal_ensemble_coeff is None:
+            return self.plan(inputs, self.policy.config.n_action_steps)[0]
+        action: Tensor = self.after(self.policy.select_action(self.prepared(inputs)))
+        return action.float().cpu()
 
 
 @contextlib.contextmanager

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
 from .committed import Committed
+from .frames import frames_of
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .ledger import add_to_ledger, known_uuids
 from .opening import explained, open_dataset, require_whole
@@ -106,8 +106,8 @@ class EpisodeStore:
         try:
             dataset = self._writer(path)
             for _, recording in episodes:
-                for frame in range(len(recording)):
-                    dataset.add_frame(self._frame(recording, frame))
+                for frame in frames_of(recording, self.features):
+                    dataset.add_frame(frame)
                 dataset.save_episode(parallel_encoding=False)
             dataset.finalize()
             add_to_ledger(path, episodes)
@@ -120,30 +120,6 @@ class EpisodeStore:
         if path.exists():
             return LeRobotDataset.resume(self.repo_id, root=path)
         return LeRobotDataset.create(self.repo_id, fps=self.fps, features=self.features, root=path, use_videos=self._use_videos)
-
-    def _frame(self, recording: Recording, index: int) -> dict[str, Any]:
-        last = index == len(recording) - 1
-        flags = {
-            SUCCESS: last and recording.success,
-            DONE: last and (recording.terminated or recording.truncated),
-            TERMINATED: last and recording.terminated,
-            TRUNCATED: last and recording.truncated,
-            INTERVENTION: bool(recording.intervention[index]),
-        }
-        observation = {key: self._value(key, value[index].numpy()) for key, value in recording.observation.items()}
-        return {
-            **observation,
-            ACTION: recording.action[index].numpy(),
-            REWARD: np.array([recording.reward[index].item()], dtype=np.float32),
-            DECIDED_BY: np.array([recording.decided_by.number if last else 0], dtype=np.int64),
-            **{key: np.array([value]) for key, value in flags.items()},
-            "task": recording.task or "no task given",
-        }
-
-    def _value(self, key: str, value: np.ndarray) -> np.ndarray:
-        """Images lie channel last in a LeRobotDataset."""
-        channel_last = value.ndim == 3 and tuple(value.shape) != tuple(self.features[key]["shape"])
-        return value.transpose(1, 2, 0) if channel_last else value
 
     def _check(self) -> None:
         """What is the dataset, or becomes it at recovery, must be whole, and fit."""

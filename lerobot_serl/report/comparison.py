@@ -16,8 +16,8 @@ MIN_EPISODES = 5
 LEVEL = 0.05
 
 _UNPROVED = (
-    "not known to be the same, so compared as independent samples: lerobot-eval's file holds neither seeds nor the environment's "
-    "task and length. If --env.*, --seed and LeRobot were the same for both, add --same_starts"
+    "not known to be the same, so compared as independent samples: files without seeds (of lerobot-eval, or of a robot) do not say what the "
+    "starts were. If --env.*, --seed and LeRobot were the same for both, add --same_starts"
 )
 _STATED = "the same, as --same_starts states (lerobot-eval's file holds no seeds)"
 _SEEDED = "the same seeds, which both files hold (they do not name the environment)"

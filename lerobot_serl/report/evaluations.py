@@ -74,13 +74,14 @@ def _locate(given: Path) -> Path:
     if given.is_file():
         return given
     if not given.exists():
-        raise ComparisonError(f"{given} does not exist; give lerobot-eval's --output_dir, or a run directory")
+        raise ComparisonError(f"{given} does not exist; give lerobot-eval's --output_dir, lerobot-serl-actor's, or a run directory")
     found = [path for path in (given / EVALUATION_FILE, MetricsDirectory(given).episodes) if path.is_file()]
     found = found or sorted(given.glob(f"*/{EVALUATION_FILE}"))
     if not found:
         raise ComparisonError(
-            f"{given} holds neither {EVALUATION_FILE} (lerobot-eval writes it when it is done) nor metrics/episodes.csv (of a run); "
-            "give lerobot-eval's --output_dir, or a run directory"
+            f"{given} holds neither {EVALUATION_FILE} (lerobot-eval writes it when it is done, lerobot-serl-actor --policy.path after the first "
+            "episode) nor metrics/episodes.csv (of a run); "
+            "give lerobot-eval's --output_dir, lerobot-serl-actor's, or a run directory"
         )
     if len(found) > 1:
         raise ComparisonError(f"{given} holds {', '.join(str(path.relative_to(given)) for path in found)}; give the one that you mean")

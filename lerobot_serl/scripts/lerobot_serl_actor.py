@@ -1,4 +1,7 @@
-"""`lerobot-serl-actor --learner=HOST:PORT --robot.type=...` (or `--env.type=...`): collect episodes with the learner's newest policy."""
+"""`lerobot-serl-actor --learner=HOST:PORT --robot.type=...` (or `--env.type=...`): collect episodes with the learner's newest policy.
+
+With `--policy.path=...` in the place of the learner: count how often that policy succeeds.
+"""
 
 import logging
 import math
@@ -7,6 +10,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +27,22 @@ from lerobot.utils.utils import init_logging
 import lerobot_serl  # noqa: F401
 from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
+from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.leaving import StillPowered
 from lerobot_serl.actor.robot_setup import RobotSettings
-from lerobot_serl.actor.settings import ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.actor.settings import (
+    DemonstrationsConfig,
+    DeployedPolicyConfig,
+    ResetConfig,
+    RewardConfig,
+    RobotKeysConfig,
+    SafetyConfig,
+    TakeoverConfig,
+)
+from lerobot_serl.actor.workplace import WorkplaceSettings
 from lerobot_serl.one_line import shorten_torchcodec
+from lerobot_serl.report.evaluations import EVALUATION_FILE
+from lerobot_serl.report.interval import SuccessCount
 from lerobot_serl.secure_channel import require_address
 from lerobot_serl.setting_error import checks_settings
 from lerobot_serl.stock_hardware import register_stock_hardware
@@ -36,6 +52,11 @@ from lerobot_serl.transport import MessageError
 EXPECTED = (OSError, RuntimeError, MessageError, ValueError, ImportError, ParsingError)
 LONGEST_NAME = 64
 LEAST_SPOOL_GB = 0.1
+EVALUATED_EPISODES = 50
+PRACTICE_SEED, EVALUATION_SEED = 1_000_000, 100_000
+# Flags that only a process with a learner obeys, and those that only one with a policy of its own does.
+WITH_LEARNER = ("patience_s", "max_disconnected_s", "spool_dir", "spool_limit_gb", "token_file", "certificate")
+WITH_POLICY = ("dataset", "output_dir")
 
 
 def machine_name() -> str:
@@ -45,10 +66,13 @@ def machine_name() -> str:
 
 @dataclass
 class ActorProcessConfig:
-    """Flags of `lerobot-serl-actor`. Everything else (policy, processors, weights) comes from the learner.
+    """Flags of `lerobot-serl-actor`. With a learner everything else (policy, processors, weights) comes from it.
 
     Attributes:
-        learner: where the learner listens, HOST:PORT.
+        learner: where the learner listens, HOST:PORT; either this or `policy.path`.
+        policy: the policy to evaluate, without a learner.
+        dataset: its demonstrations, from which limits, start and rate come; empty: what the checkpoint says of them.
+        output_dir: where an evaluation's results go; empty: a new directory in outputs/eval, as lerobot-eval makes it.
         robot: LeRobot robot to act with; either this or `env`.
         env: LeRobot environment to act in.
         teleop: LeRobot teleoperator with which a person takes over.
@@ -56,8 +80,9 @@ class ActorProcessConfig:
         task: in words; stored with every episode; empty: an environment's own.
         episode_time_s: episodes are cut off after so long; empty: 1.5 times the longest demonstration on a robot, an environment's own limit.
         rename_map: image key of the robot, or any key of the environment -> the policy's, as in lerobot-rollout.
-        n_episodes: stop after so many episodes; empty: until the learner has finished.
-        seed: of the exploration, and of an environment's first episode; every further episode adds one.
+        n_episodes: stop after so many episodes; empty: until the learner has finished, and 50 in an evaluation.
+        seed: of the exploration, and of an environment's first episode; every further episode adds one. Empty: 1000000, and 100000 in an
+            evaluation, whose starts practice then has not seen.
         name: of this actor process, at the learner and in the metrics; each needs its own. Letters, digits, "-", "_" and ".", at most 64;
             empty: the machine's name.
         reward: who decides success.
@@ -76,7 +101,10 @@ class ActorProcessConfig:
         play_sounds: say the number of each episode aloud.
     """
 
-    learner: str
+    learner: str | None = None
+    policy: DeployedPolicyConfig = field(default_factory=DeployedPolicyConfig)
+    dataset: DemonstrationsConfig = field(default_factory=DemonstrationsConfig)
+    output_dir: Path | None = None
     robot: RobotConfig | None = None
     env: EnvConfig | None = None
     teleop: TeleoperatorConfig | None = None
@@ -85,7 +113,7 @@ class ActorProcessConfig:
     episode_time_s: float | None = None
     rename_map: dict[str, str] = field(default_factory=dict)
     n_episodes: int | None = None
-    seed: int = 1_000_000
+    seed: int | None = None
     name: str = field(default_factory=machine_name)
     reward: RewardConfig = field(default_factory=RewardConfig)
     reset: ResetConfig = field(default_factory=ResetConfig)
@@ -108,7 +136,7 @@ class ActorProcessConfig:
 
     @checks_settings
     def __post_init__(self) -> None:
-        require_address(self.learner)
+        self._require_one_task()
         if (self.robot is None) == (self.env is None):
             raise ValueError("Give either --robot.type=... or --env.type=...: where should the policy act?")
         _require_obeyed(self)
@@ -129,6 +157,19 @@ class ActorProcessConfig:
             raise ValueError(f"--max_disconnected_s={self.max_disconnected_s}: expected 0 or more seconds.")
         if not self.spool_limit_gb >= LEAST_SPOOL_GB:
             raise ValueError(f"--spool_limit_gb={self.spool_limit_gb}: expected at least {LEAST_SPOOL_GB}.")
+
+    def _require_one_task(self) -> None:
+        """Either collect or evaluate, and no flag of the other."""
+        if (self.learner is None) == (self.policy.path is None):
+            raise ValueError(
+                "Give either --learner=HOST:PORT, to collect for a learner, or --policy.path=CHECKPOINT, to count how often that policy succeeds."
+            )
+        if self.learner is not None:
+            require_address(self.learner)
+        plain = {item.name: item.default_factory() if callable(item.default_factory) else item.default for item in fields(self)}
+        others, words = (WITH_LEARNER, "with --learner") if self.learner is None else (WITH_POLICY, "with --policy.path")
+        if wrong := [name for name in others if getattr(self, name) != plain[name]]:
+            raise ValueError(f"--{wrong[0]}: only {words} is it of any use. Leave it out.")
 
 
 # Groups of flags that only robots, and only environments, obey; a group's name stands for all of it.
@@ -161,10 +202,10 @@ def _require_device(device: str) -> None:
 
 @parser.wrap()
 def run(config: ActorProcessConfig) -> int:
-    """Collect until the learner has finished; the exit code."""
+    """Collect until the learner has finished, or evaluate; the exit code."""
     init_logging()
     try:
-        episodes = collect(_settings(config))
+        words = _collect(config, config.learner) if config.learner is not None else _evaluate(config)
     except StillPowered as error:
         before = error.__context__
         if before is not None:
@@ -174,25 +215,15 @@ def run(config: ActorProcessConfig) -> int:
     except EXPECTED as error:
         logging.error(error)
         return 1
-    logging.info(f"Stopped after {episodes} episodes.")
+    logging.info(words)
     return 0
 
 
-def _settings(config: ActorProcessConfig) -> CollectorSettings:
-    robot = RobotSettings(
-        config.fps, config.task, config.episode_time_s, config.rename_map, config.reward, config.reset, config.safety, config.robot_keys,
-        config.device,
-    )  # fmt: skip
-    display = DisplaySettings(
-        config.display_data, config.display_mode, config.display_ip, config.display_port, config.display_compressed_images
-    )
-    return CollectorSettings(
-        learner=config.learner,
-        env=config.env,
-        robot_config=config.robot,
-        teleop_config=config.teleop,
+def _collect(config: ActorProcessConfig, learner: str) -> str:
+    settings = CollectorSettings(
+        **_workplace(config),
+        learner=learner,
         n_episodes=config.n_episodes,
-        seed=config.seed,
         name=config.name,
         patience_s=config.patience_s,
         spool_dir=config.spool_dir or HF_LEROBOT_HOME / "serl_actor" / config.name,
@@ -200,11 +231,50 @@ def _settings(config: ActorProcessConfig) -> CollectorSettings:
         max_disconnected_s=config.max_disconnected_s,
         token_file=config.token_file,
         certificate=config.certificate,
+    )
+    return f"Stopped after {collect(settings)} episodes."
+
+
+def _evaluate(config: ActorProcessConfig) -> str:
+    device = config.robot or config.env
+    assert device is not None
+    directory = config.output_dir or Path(f"outputs/eval/{datetime.now():%Y-%m-%d/%H-%M-%S}_{device.type}")
+    settings = EvaluationSettings(
+        **_workplace(config),
+        policy=config.policy,
+        dataset=config.dataset,
+        n_episodes=config.n_episodes or EVALUATED_EPISODES,
+        results=directory / EVALUATION_FILE,
+    )
+    successes, trials = evaluate(settings)
+    if not trials:
+        return "Stopped before an episode was finished; nothing was written."
+    low, high = SuccessCount(successes, trials, "").interval
+    share = f"{100 * successes / trials:.0f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
+    return f"{successes} of {trials} episodes succeed without help, {share}: {settings.results}"
+
+
+def _workplace(config: ActorProcessConfig) -> dict[str, Any]:
+    """Settings that both have."""
+    robot = RobotSettings(
+        config.fps, config.task, config.episode_time_s, config.rename_map, config.reward, config.reset, config.safety, config.robot_keys,
+        config.device,
+    )  # fmt: skip
+    seed = EVALUATION_SEED if config.learner is None else PRACTICE_SEED
+    display = DisplaySettings(
+        config.display_data, config.display_mode, config.display_ip, config.display_port, config.display_compressed_images
+    )
+    settings = WorkplaceSettings(
+        env=config.env,
+        robot_config=config.robot,
+        teleop_config=config.teleop,
+        seed=seed if config.seed is None else config.seed,
         robot=robot,
         takeover=config.takeover,
         display=display,
         play_sounds=config.play_sounds,
     )
+    return vars(settings)
 
 
 def main() -> None:

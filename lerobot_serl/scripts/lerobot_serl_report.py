@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         nargs=2,
         metavar=("A", "B"),
-        help="compare two policies instead: two output directories of lerobot-eval, or two runs",
+        help="compare two policies instead: two output directories of lerobot-serl-actor --policy.path or lerobot-eval, or two runs",
     )
     parser.add_argument(
         "--same_starts",

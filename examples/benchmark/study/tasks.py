@@ -9,7 +9,7 @@ from typing import Any
 from lerobot.envs import EnvConfig
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
-from lerobot_serl.envs.record_expert import record_expert
+from lerobot_serl.record.own_expert import record_expert
 
 from . import metaworld_state, pusht_state, so101_state
 

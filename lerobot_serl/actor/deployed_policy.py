@@ -1,0 +1,114 @@
+"""A checkpoint as it is deployed: ``serl_sac``, or ACT as its owner runs it."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from lerobot.configs import PolicyFeature, PreTrainedConfig
+
+from ..checkpoint.files import CONFIG, CheckpointFiles
+from ..checkpoint.oldest_config import is_oldest
+from ..policy.act_checkpoint import find_checkpoint, load_act_checkpoint
+from ..policy.agent import BASE
+from ..policy.configuration_serl_sac import SerlSacConfig
+from ..policy.modeling_serl_sac import SerlSacPolicy
+from ..policy.owner import Owner
+from ..replay.recording import ActedAs, policy_input
+from .practice_policy import next_chunk
+from .session import Chunk
+from .settings import DeployedPolicyConfig
+from .world import Observation
+
+FLAG = "policy.path"
+
+
+class DeployedPolicy(Protocol):
+    """What a session asks for chunks.
+
+    Attributes:
+        files: of the checkpoint.
+        inputs: features that it needs of an observation, by the robot's names.
+        action_dim: ``D``.
+        acts_as: ``DEPLOYED`` or ``ACT``.
+    """
+
+    files: CheckpointFiles
+    inputs: Mapping[str, PolicyFeature]
+    action_dim: int
+    acts_as: ActedAs
+
+    def begin(self) -> None:
+        """An episode begins, or a person has moved the robot: what was planned is out of date."""
+
+    def act(self, observation: Observation) -> Chunk:
+        """The next chunk for one observation (no batch dimension)."""
+
+
+def load_deployed(place: DeployedPolicyConfig, device: str) -> DeployedPolicy:
+    """Read a local place (:func:`~lerobot_serl.checkpoint.place.locate`) or a Hub id.
+
+    Raises:
+        FileNotFoundError: no checkpoint there, or not a whole one.
+        ValueError: it is of another type, damaged, or LeRobot does not load it; or a setting is not for it.
+    """
+    assert place.path is not None
+    files = find_checkpoint(place.path, FLAG)
+    document = files.json(CONFIG)
+    if is_oldest(document) or document.get("type") == "act":
+        return DeployedAct(place, device)
+    if document.get("type") != "serl_sac":
+        kind = str(document.get("type"))[:100]
+        raise files.error(
+            CONFIG, f"a policy of type {kind!r}, expected 'serl_sac' or 'act'", "lerobot-eval and lerobot-rollout run the others."
+        )
+    if place.changes:
+        raise ValueError(f"--{FLAG}={place.path}: {', '.join(place.changes)} is for ACT; a serl_sac policy acts by its own horizon.")
+    return DeployedEdits(files, device)
+
+
+class DeployedEdits:
+    """A ``serl_sac`` checkpoint: ACT's chunk, edited where the critics prefer that."""
+
+    def __init__(self, files: CheckpointFiles, device: str) -> None:
+        self.files = files
+        place = files.place if files.directory is None else str(files.directory)
+        config = PreTrainedConfig.from_pretrained(place)
+        assert isinstance(config, SerlSacConfig)
+        config.device = device
+        self._agent = SerlSacPolicy.from_pretrained(place, config=config).to(device).agent.requires_grad_(False)
+        self.inputs: Mapping[str, PolicyFeature] = dict(config.input_features or {})
+        self.action_dim = self._agent.action_dim
+        self.acts_as = ActedAs.ACT if self._agent.is_act else ActedAs.DEPLOYED
+        self._unused = torch.Generator()
+
+    def begin(self) -> None:
+        pass
+
+    def act(self, observation: Observation) -> Chunk:
+        return next_chunk(self._agent, observation, self.acts_as, learning=False, generator=self._unused)
+
+
+class DeployedAct:
+    """LeRobot's ACT between its own saved processors, with its own ``n_action_steps`` or temporal ensembling."""
+
+    acts_as = ActedAs.ACT
+
+    def __init__(self, place: DeployedPolicyConfig, device: str) -> None:
+        checkpoint = load_act_checkpoint(str(place.path), FLAG)
+        self.files, self._device = checkpoint.files, device
+        changes, config = place.changes, checkpoint.config
+        steps = changes.get("n_action_steps", config.n_action_steps)
+        if changes.get("temporal_ensemble_coeff", config.temporal_ensemble_coeff) is not None and steps != 1:
+            raise ValueError(
+                f"--{FLAG}={place.path}: n_action_steps={steps}, expected 1 with temporal ensembling. Add --policy.n_action_steps=1."
+            )
+        self._owner = Owner.of(checkpoint, device, "what acts is", changes)
+        self.inputs: Mapping[str, PolicyFeature] = self._owner.inputs
+        self.action_dim = checkpoint.config.action_feature.shape[0]
+
+    def begin(self) -> None:
+        self._owner.policy.reset()
+
+    def act(self, observation: Observation) -> Chunk:
+        batch = policy_input({key: value.unsqueeze(0).to(self._device) for key, value in observation.items()})
+        return Chunk(self._owner.next_actions(batch).numpy(), BASE, 0.0, self.acts_as)
