@@ -17,6 +17,7 @@ from lerobot.teleoperators import Teleoperator, TeleoperatorConfig, make_teleope
 from lerobot.utils.utils import log_say
 
 from ..access_token import TOKEN_VARIABLE, read_token
+from ..replay.part_message import image_shapes
 from ..replay.recording import ActedAs, Decider, Recording
 from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
@@ -25,6 +26,8 @@ from .client import LearnerClient
 from .controls import QUIT, Controls
 from .display import Display, DisplaySettings
 from .env_world import EnvWorld
+from .episode_size import EpisodeSize
+from .film import Film
 from .live_line import LiveLine
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
@@ -108,6 +111,7 @@ class _Collector:
         self._robot: Robot | None = None
         self._teleop: Teleoperator | None = None
         self._hand: Takeover | None = None
+        self._film: Film | None = None
         self._display = Display(settings.display)
 
     def prepare(self) -> None:
@@ -131,6 +135,8 @@ class _Collector:
             self._connect_teleop(policy.fps)
         if self._world is not None and self._sender is not None:
             self._sender.throttled = self._world.simulated
+            size = EpisodeSize(image_shapes(policy.inputs), policy.fps, self._world.longest_steps, not self._world.simulated)
+            size.check(policy.most_frames, self._spool)
         if settings.robot_config is not None or self._teleop is not None:
             self._controls.listen()
 
@@ -145,7 +151,9 @@ class _Collector:
         def tick(steps: int, by_hand: bool) -> None:
             live.tick(self.episodes + 1, steps, None if by_hand else practice.acts_as, _share(recent))
 
-        session = Session(world, practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick)
+        session = Session(
+            world, practice.act, self._begin_episode, self._controls, self._hand, settings.robot.reward.veto_s, tick, self._new_film
+        )
         spoilt = 0
         while self.episodes != settings.n_episodes and not self._controls.asked(QUIT) and self._learner_wants_more():
             spool.check_room()
@@ -177,7 +185,7 @@ class _Collector:
         for device in (self._robot, self._teleop):
             if device is not None:
                 closers.append(lambda device=device: device.disconnect() if device.is_connected else None)  # type: ignore[misc]
-        closers += [self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool]
+        closers += [self._drop_film, self._controls.close, self._display.close, self._finish_sending, self._client.close, self._leave_spool]
         for close in closers:
             try:
                 close()
@@ -232,6 +240,19 @@ class _Collector:
         self._hand = Takeover(self._teleop, self._controls, self._settings.takeover, 1.0 / fps)
         return self._hand
 
+    def _new_film(self) -> Film | None:
+        """For the images of the next episode; those of one that was not kept go."""
+        self._drop_film()
+        if self._spool is not None and (shapes := image_shapes(self._policy.inputs)):
+            uuid, waits = str(uuid_module.uuid4()), self._world is not None and self._world.simulated
+            self._film = Film(uuid, self._spool.new_parts(self._policy.dataset, uuid), shapes, may_wait=waits)
+        return self._film
+
+    def _drop_film(self) -> None:
+        if self._film is not None:
+            self._film.drop()
+            self._film = None
+
     def _begin_episode(self) -> None:
         self._refresh()
         self._policy.begin_episode()
@@ -277,11 +298,13 @@ class _Collector:
             UnsavedError: it could not be written.
             LearnerRefused, LearnerUnreachable: as :meth:`_learner_wants_more`, while waiting.
         """
-        sender, dataset, uuid = self._sender, self._policy.dataset, str(uuid_module.uuid4())
+        sender, dataset, film = self._sender, self._policy.dataset, self._film
+        uuid, parts = (str(uuid_module.uuid4()), None) if film is None else (film.uuid, film.parts)
         assert sender is not None
         with uninterrupted():
             info = {**recording.info, "actor": self._settings.name, "policy_version": self._policy.version}
-            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid))
+            self._film = None  # it belongs to the episode
+            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid), parts)
         if wait:
             sender.wait_for(uuid, lambda: self._learner_wants_more() and self._client.dataset == dataset)
 

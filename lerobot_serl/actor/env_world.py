@@ -48,6 +48,10 @@ class EnvWorld:
         self._seed = seed
         self.task = str(getattr(self._env.unwrapped, "task_description", config.task or ""))
 
+    @property
+    def longest_steps(self) -> int | None:
+        return getattr(self._env.spec, "max_episode_steps", None)
+
     def reset(self) -> Observation:
         raw, _ = self._env.reset(seed=self._seed)
         self._seed += 1

@@ -78,6 +78,10 @@ class RobotWorld:
         """What each gripper was told last, as it was executed; empty where that is not known."""
         return {key: value for key, value in self._last.items() if GRIPPER in key}
 
+    @property
+    def longest_steps(self) -> int:
+        return self._limit
+
     def read(self) -> Mapping[str, float]:
         """A fresh observation; returns its numbers.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..replay.recording import ACTED_AS, DECIDED_BY, ActedAs, Decider, Recording
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
+from .film import Film
 from .world import EpisodeSpoilt, Observation, StepResult, World
 
 CHOICES = ("share_base", "share_mean", "share_sample")
@@ -61,6 +62,7 @@ class Session:
         hand: the person's teleoperator.
         veto_s: time for the key f after a reward model's success.
         tick: told after each step how many there were, and whether a person moved the robot.
+        film: begins a film for the images of each episode; None: they stay as they are, in memory.
     """
 
     def __init__(
@@ -72,9 +74,10 @@ class Session:
         hand: Hand | None = None,
         veto_s: float = 0.0,
         tick: Callable[[int, bool], None] = lambda steps, by_hand: None,
+        film: Callable[[], Film | None] = lambda: None,
     ) -> None:
         self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
-        self._controls, self._hand, self._tick = controls or Controls(), hand, tick
+        self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
 
     def run_episode(self) -> Recording | None:
         """One episode, from reset to its end; None if the person discards it, or wants to stop before it begins.
@@ -92,7 +95,7 @@ class Session:
             return None
         if self._hand is not None:
             self._hand.begin()
-        frames = _Frames()
+        frames = _Frames(self._film())
         queue: deque[np.ndarray] = deque()
         while True:
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
@@ -107,7 +110,11 @@ class Session:
                 result = self._world.step(queue.popleft())
             self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
-            frames.add(observation, result, by_hand=wanted is not None)
+            try:
+                frames.add(observation, result, by_hand=wanted is not None)
+            except EpisodeSpoilt:
+                self._world.hold()
+                raise
             self._tick(len(frames), wanted is not None)
             observation = result.observation
             if self._controls.take(REDO):
@@ -154,7 +161,8 @@ class Session:
 class _Frames:
     """What an episode has seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, film: Film | None) -> None:
+        self._film = film
         self._observations: list[Observation] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
@@ -165,7 +173,11 @@ class _Frames:
         return len(self._actions)
 
     def add(self, observation: Observation, result: StepResult, by_hand: bool) -> None:
-        self._observations.append(observation)
+        images = {}
+        if self._film is not None:
+            images = {key: value for key, value in observation.items() if value.dtype == torch.uint8}
+            self._film.add(images)
+        self._observations.append({key: value for key, value in observation.items() if key not in images})
         self._actions.append(result.executed)
         self._rewards.append(result.reward)
         self._by_hand.append(by_hand)
@@ -173,7 +185,7 @@ class _Frames:
     def recording(self, end: StepResult, world: World, takeovers: int) -> Recording:
         info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
         return Recording(
-            observation=_stack(self._observations),
+            observation={**_stack(self._observations), **(self._film.finish() if self._film is not None else {})},
             action=torch.from_numpy(np.stack(self._actions)),
             reward=torch.tensor([*self._rewards[:-1], end.reward], dtype=torch.float32),
             intervention=torch.tensor(self._by_hand, dtype=torch.bool),
