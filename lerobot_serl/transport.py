@@ -18,7 +18,8 @@ from torch import Tensor
 
 from .message_header import HEADER_KEY, MessageError, TensorClaim, read_header
 
-PROTOCOL = 3
+# Of 3, episodes came whole, with images as tensors.
+PROTOCOL, OLDER_PROTOCOLS = 4, (3,)
 # Metadata of calls: protocol version; name of the actor process, and the id of its life; run and version of the weights that it has;
 # whether the learner may hold an acknowledgement back; the acknowledgement itself.
 PROTOCOL_KEY, ACTOR_KEY, SESSION_KEY, RUN_KEY, VERSION_KEY = "serl-protocol", "serl-actor", "serl-session", "serl-run", "serl-version"

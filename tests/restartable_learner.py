@@ -12,11 +12,13 @@ from lerobot.configs import FeatureType, PolicyFeature
 from small_robots import KEYS
 from so101_bus import SO101_KEYS
 
+from lerobot_serl.online.arriving_parts import ArrivingParts
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import EditAgent
 from lerobot_serl.replay.facts import DemonstrationFacts
+from lerobot_serl.replay.journal import EpisodeJournal
 from lerobot_serl.replay.recording_message import decode_recording
 
 
@@ -57,7 +59,7 @@ class RestartableLearner:
 
     def __init__(self, directory: Path, port: int = 0, dataset: str = "one", **changes):
         self.directory, self.failures, self.calls, self._keeping = directory, [], [], threading.Lock()
-        self.acknowledged = str
+        self.acknowledged, self.parts = str, ArrivingParts(EpisodeJournal(directory / "parts"), 1000)
         directory.mkdir(parents=True, exist_ok=True)
         self.config = small_config(**changes)
         self.agent = EditAgent(self.config)
@@ -72,7 +74,9 @@ class RestartableLearner:
         self.port = int(self.server.address.rpartition(":")[2])
 
     def _receive(self, data):
-        uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim)
+        if (receipt := self.parts.take(data, self.config.input_features)) is not None:
+            return receipt
+        uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim, self.parts.find)
         self.calls.append(uuid)
         (self.directory / "came").write_text(uuid)
         while (self.directory / "hold").exists():

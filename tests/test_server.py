@@ -493,7 +493,7 @@ def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0), buffer_capacity=20)
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     assert collection._receive(encode_recording(make_recording(20), "fits")).frames == 20
-    with pytest.raises(MessageError, match=r"episode of 21 steps, expected at most policy.buffer_capacity=20; raise it"):
+    with pytest.raises(MessageError, match=r"episode of 21 steps, expected at most 20: that is --policy.buffer_capacity"):
         collection._receive(encode_recording(make_recording(21), "does-not"))
     assert journal_of(tmp_path / "online").uuids() == {"fits"}
     collection._completion.finish = lambda: None

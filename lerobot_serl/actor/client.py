@@ -154,12 +154,12 @@ class LearnerClient:
         if self._failure is not None:
             raise self._failure
 
-    def send(self, uuid: str, data: bytes, wait_for_learner: bool) -> None:
-        """Send an episode once and wait for its acknowledgement.
+    def send(self, uuid: str, data: bytes, wait_for_learner: bool) -> int:
+        """Send an episode, or a part of it, once and wait for its acknowledgement; returns how many parts of it the learner has.
 
         Args:
             uuid: of the episode; it makes sending again harmless.
-            data: message of the episode.
+            data: message of the episode, or of the part.
             wait_for_learner: let the learner hold the acknowledgement back until it has caught up (simulation).
 
         Raises:
@@ -182,10 +182,11 @@ class LearnerClient:
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
         receipt = str(dict(call.trailing_metadata() or ()).get(RECEIPT_KEY))
-        if not _names(receipt, uuid):
+        if (n_parts := _parts_of(receipt, uuid)) is None:
             wrong = f"the learner acknowledged {printable(receipt, 200)}, expected episode {uuid}; it has another version of lerobot_serl"
             raise self._after(self._send_doubt.of(LearnerRefused(wrong), channel), channel)
         self._send_doubt.went_well()
+        return n_parts
 
     def close(self) -> None:
         """End the connection, and following; may be called twice."""
@@ -342,9 +343,13 @@ def _said(error: grpc.RpcError | grpc.FutureCancelledError, watch: SilenceWatch)
     return answer(error) if isinstance(error, grpc.RpcError) else LearnerAway("the call was cancelled")
 
 
-def _names(receipt: str, uuid: str) -> bool:
+def _parts_of(receipt: str, uuid: str) -> int | None:
+    """How many parts the receipt says are there; None if it is not for this episode."""
     try:
         document = json.loads(receipt)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and document.get("uuid") == uuid
+        return None
+    if not isinstance(document, dict) or document.get("uuid") != uuid:
+        return None
+    n_parts = document.get("parts", 0)
+    return n_parts if type(n_parts) is int else None

@@ -9,12 +9,15 @@ from pathlib import Path
 import torch
 
 from ..access_token import TOKEN_VARIABLE, read_token
+from ..replay.part_message import image_shapes
 from ..replay.recording import Recording
 from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
 from .attempts import Attempts, describe
 from .client import LearnerClient
+from .episode_size import EpisodeSize
+from .film import Film
 from .leaving import close_all
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
@@ -81,6 +84,7 @@ class _Collector:
         self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
         self._spool: Spool | None = None
         self._sender: Sender | None = None
+        self._film: Film | None = None
 
     def prepare(self) -> None:
         """Learner first, then devices, then checks: a wrong flag costs seconds, and nothing has moved."""
@@ -99,6 +103,8 @@ class _Collector:
             )
         world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts))
         sender.throttled = world.simulated
+        size = EpisodeSize(image_shapes(policy.inputs), policy.fps, world.longest_steps, not world.simulated)
+        size.check(policy.most_frames, self._spool)
 
     def run(self) -> None:
         """Episode after episode."""
@@ -110,7 +116,7 @@ class _Collector:
         def tick(steps: int, by_hand: bool) -> None:
             attempts.tick(steps, None if by_hand else practice.acts_as)
 
-        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick)
+        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             spool.check_room()
             recording = attempts.run(session)
@@ -124,7 +130,7 @@ class _Collector:
 
     def close(self) -> None:
         """The arm first."""
-        close_all([*self._place.closers, self._finish_sending, self._client.close, self._leave_spool])
+        close_all([*self._place.closers, self._drop_film, self._finish_sending, self._client.close, self._leave_spool])
 
     def _finish_sending(self) -> None:
         if self._sender is None:
@@ -146,6 +152,19 @@ class _Collector:
                     f"{waiting} episodes wait in {self._spool.directory}; the next start with --name={self._settings.name} sends them."
                 )
         self._spool.close()
+
+    def _new_film(self) -> Film | None:
+        """For the images of the next episode; those of one that was not kept go."""
+        self._drop_film()
+        if self._spool is not None and (shapes := image_shapes(self._policy.inputs)):
+            uuid, waits = str(uuid_module.uuid4()), self._place.world is not None and self._place.world.simulated
+            self._film = Film(uuid, self._spool.new_parts(self._policy.dataset, uuid), shapes, may_wait=waits)
+        return self._film
+
+    def _drop_film(self) -> None:
+        if self._film is not None:
+            self._film.drop()
+            self._film = None
 
     def _begin_episode(self) -> None:
         self._refresh()
@@ -192,11 +211,13 @@ class _Collector:
             UnsavedError: it could not be written.
             LearnerRefused, LearnerUnreachable: as :meth:`_learner_wants_more`, while waiting.
         """
-        sender, dataset, uuid = self._sender, self._policy.dataset, str(uuid_module.uuid4())
+        sender, dataset, film = self._sender, self._policy.dataset, self._film
+        uuid, parts = (str(uuid_module.uuid4()), None) if film is None else (film.uuid, film.parts)
         assert sender is not None
         with uninterrupted():
             info = {**recording.info, "actor": self._settings.name, "policy_version": self._policy.version}
-            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid))
+            self._film = None  # it belongs to the episode
+            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid), parts)
         if wait:
             sender.wait_for(uuid, lambda: self._learner_wants_more() and self._client.dataset == dataset)
 

@@ -104,6 +104,11 @@ class EnvWorld:
             + "."
         )
 
+    @property
+    def longest_steps(self) -> int | None:
+        limits = (self._settings.time_limit_steps, getattr(getattr(self._env, "spec", None), "max_episode_steps", None))
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def reset(self) -> Observation:
         self._restart()
         if self._settings.pace is not None:

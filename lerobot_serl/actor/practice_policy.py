@@ -47,7 +47,7 @@ class PracticePolicy:
 def next_chunk(agent: EditAgent, observation: Observation, acts_as: ActedAs, learning: bool, generator: torch.Generator) -> Chunk:
     """The chunk that one observation (no batch dimension) calls for; see :meth:`EditAgent.explore` for ``learning`` and ``generator``."""
     device = agent.box.middle.device
-    features, base = agent.observe(policy_input({key: value.unsqueeze(0).to(device) for key, value in observation.items()}))
+    features, base = agent.observe(policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()}))
     if acts_as is ActedAs.EXPLORING:
         proposal = agent.explore(features, base, learning, generator)
     else:

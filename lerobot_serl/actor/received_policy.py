@@ -40,6 +40,7 @@ class ReceivedPolicy:
 
     Attributes:
         dataset: that the episodes it collects are for.
+        most_frames: of an episode that the learner takes.
         practice: what a session asks for chunks.
 
     Raises:
@@ -50,6 +51,8 @@ class ReceivedPolicy:
         said = WeightsHeader.of(header)
         self.version, self.phase, self.dataset = said.version, said.phase, OnlineDataset.of(header)
         self.config, self.fps, self.facts = _settings(header, device)
+        # Learners of earlier releases do not say.
+        self.most_frames = whole_number(header, "most_frames", 1) if "most_frames" in header else self.config.buffer_capacity
         sketch = _sketch(self.config, sum(tensor.nbytes for tensor in tensors.values()))
         self._expected = {name: claim for name, claim in claims_of(sketch.state_dict()).items() if not name.startswith(LEARNER_ONLY)}
         check_tensors(tensors, self._expected, whole=True)

@@ -86,6 +86,10 @@ class RobotWorld:
         """Where the robot stands still by what it was told last; without the keys of which that is not known."""
         return self._stillness.told
 
+    @property
+    def longest_steps(self) -> int:
+        return self._limit
+
     def read(self) -> Mapping[str, float]:
         """A fresh observation; returns its numbers.
 

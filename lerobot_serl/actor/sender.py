@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..replay.journal import uuid_of
+from ..replay.image_parts import ImageParts
+from ..replay.journal import DamagedFileError, uuid_of
+from ..replay.recording_message import parts_before
 from .answers import EpisodeRefused, LearnerAway, LearnerFinished, LearnerRefused, NamePatience
 from .client import LearnerClient
 from .spool import OnlineDataset, Spool
@@ -28,6 +30,7 @@ class _Unsaved:
     dataset: OnlineDataset
     uuid: str
     data: bytes
+    parts: ImageParts | None = None
     refused: str = ""
 
 
@@ -70,7 +73,7 @@ class Sender:
         """Begin with what an earlier process left."""
         self._thread.start()
 
-    def keep(self, dataset: OnlineDataset, uuid: str, data: bytes) -> None:
+    def keep(self, dataset: OnlineDataset, uuid: str, data: bytes, parts: ImageParts | None = None) -> None:
         """Take an episode over: on return it is on disk, and on its way.
 
         Raises:
@@ -79,10 +82,10 @@ class Sender:
         with self._changed:
             self._open.add(uuid)
         try:
-            self._spool.write(dataset, uuid, data)
+            self._spool.write(dataset, uuid, data, parts)
         except OSError as error:
             with self._changed:
-                self._unsaved.append(_Unsaved(dataset, uuid, data))
+                self._unsaved.append(_Unsaved(dataset, uuid, data, parts))
             message = (
                 f"The last episode could not be written to the spool {self._spool.directory}: {error}. Make room there, or the directory "
                 "writable. The episode is in memory; writing and sending it goes on."
@@ -159,7 +162,7 @@ class Sender:
         self._save_again_s = time.monotonic() + LONGEST_BACKOFF_S
         for episode in list(self._unsaved):
             try:
-                self._spool.write(episode.dataset, episode.uuid, episode.data)
+                self._spool.write(episode.dataset, episode.uuid, episode.data, episode.parts)
             except OSError:
                 return
             logging.info("The episode that was in memory alone is in the spool now.")
@@ -183,7 +186,12 @@ class Sender:
         data = self._spool.read(path)
         if data is not None:
             try:
+                if n_parts := parts_before(data):
+                    with self._spool.parts(path, n_parts) as parts:
+                        self._send_parts(uuid_of(path), parts)
                 self._client.send(uuid_of(path), data, self.throttled)
+            except DamagedFileError as error:
+                self._spool.damaged(path, str(error))
             except EpisodeRefused as error:
                 self._spool.refuse(path, str(error))
                 self._count_refused(uuid_of(path), error)
@@ -193,8 +201,19 @@ class Sender:
                 self._spool.acknowledge(path)
         self._settle(uuid_of(path))
 
+    def _send_parts(self, uuid: str, parts: ImageParts) -> None:
+        """Those that the learner does not have: its answer to the first one tells which."""
+        sent = 0
+        while sent < len(parts):
+            there = self._client.send(uuid, parts.read(sent), wait_for_learner=False)
+            if there <= sent:
+                raise LearnerAway(f"the learner has {there} parts of an episode, of which it had {sent}")
+            sent = there
+
     def _send_memory(self, episode: _Unsaved) -> None:
         try:
+            if episode.parts is not None:
+                self._send_parts(episode.uuid, episode.parts)
             self._client.send(episode.uuid, episode.data, self.throttled)
         except EpisodeRefused as error:
             episode.refused = str(error)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..replay.recording import ACTED_AS, DECIDED_BY, SAID_SUCCESS, ActedAs, Decider, Recording
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
+from .film import Film
 from .world import EpisodeSpoilt, Observation, StepResult, World
 
 CHOICES = ("share_base", "share_mean", "share_sample")
@@ -65,6 +66,7 @@ class Session:
         hand: the person's teleoperator.
         veto_s: time for the key f after a reward model's success.
         tick: told after each step how many there were, and whether a person moved the robot.
+        film: begins a film for the images of each episode; None: they stay as they are, in memory.
     """
 
     def __init__(
@@ -76,9 +78,10 @@ class Session:
         hand: Hand | None = None,
         veto_s: float = 0.0,
         tick: Callable[[int, bool], None] = lambda steps, by_hand: None,
+        film: Callable[[], Film | None] = lambda: None,
     ) -> None:
         self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
-        self._controls, self._hand, self._tick = controls or Controls(), hand, tick
+        self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
         self._not_held = ""
 
     def run_episode(self) -> Recording | None:
@@ -97,7 +100,7 @@ class Session:
             return None
         if self._hand is not None:
             self._hand.begin()
-        frames = _Frames()
+        frames = _Frames(self._film())
         queue: deque[np.ndarray] = deque()
         while True:
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
@@ -113,7 +116,11 @@ class Session:
                 result = self._world.step(queue.popleft())
             self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
-            frames.add(observation, result, by_hand)
+            try:
+                frames.add(observation, result, by_hand)
+            except EpisodeSpoilt:
+                self._hold()
+                raise
             self._tick(len(frames), wanted is not None)
             observation = result.observation
             if self._controls.take(REDO):
@@ -169,7 +176,8 @@ class Session:
 class _Frames:
     """What an episode has seen so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, film: Film | None) -> None:
+        self._film = film
         self._observations: list[Observation] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
@@ -180,7 +188,11 @@ class _Frames:
         return len(self._actions)
 
     def add(self, observation: Observation, result: StepResult, by_hand: bool) -> None:
-        self._observations.append(observation)
+        images = {}
+        if self._film is not None:
+            images = {key: value for key, value in observation.items() if value.dtype == torch.uint8}
+            self._film.add(images)
+        self._observations.append({key: value for key, value in observation.items() if key not in images})
         self._actions.append(result.executed)
         self._rewards.append(result.reward)
         self._by_hand.append(by_hand)
@@ -190,7 +202,7 @@ class _Frames:
         if end.success is not None:
             info[SAID_SUCCESS] = int(end.success)
         return Recording(
-            observation=_stack(self._observations),
+            observation={**_stack(self._observations), **(self._film.finish() if self._film is not None else {})},
             action=torch.from_numpy(np.stack(self._actions)),
             reward=torch.tensor([*self._rewards[:-1], end.reward], dtype=torch.float32),
             intervention=torch.tensor(self._by_hand, dtype=torch.bool),

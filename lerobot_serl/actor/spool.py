@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ..owned_lock import OwnedLock
-from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, make_directory, sync
+from ..replay.image_parts import ImageParts
+from ..replay.journal import DAMAGED, IMAGES, SUFFIX, DamagedFileError, EpisodeJournal, make_directory, sync, uuid_of
 from ..replay.json_file import write_json
 from ..transport import MessageError
 from ..words import printable
 
-# Room for the next episode: twice the largest so far, at least this.
+# Room for the next episode is at least this.
 FLOOR_BYTES = 64 * 1024 * 1024
 REFUSED = "refused"
 _OUR_ID = re.compile(r"[0-9a-f]{32}")
@@ -75,13 +76,17 @@ class Spool:
         directory: made if it is not there.
         limit_bytes: of everything in it.
 
+    Attributes:
+        expected_bytes: of the longest episode, if that is known.
+
     Raises:
         LockedError: another process uses it.
         OSError: the directory can not be written.
     """
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
-        self.directory, self._limit_bytes = directory, limit_bytes
+        self.directory, self.limit_bytes = directory, limit_bytes
+        self.expected_bytes = 0
         self._owner = OwnedLock(
             directory / "lock",
             f"The spool {directory} (--spool_dir)",
@@ -96,21 +101,29 @@ class Spool:
         self._skipped: set[Path] = set()
         for part in directory.glob(f"*/*{_PART}"):
             self._recover(part)
-        self._largest_bytes = max((path.stat().st_size for path in directory.glob(f"*/*{SUFFIX}")), default=0)
+        for description in directory.glob(f"*/{_DESCRIPTION}"):
+            self._journal(description.parent.name).remove_unfinished()
+        sizes = (_file_bytes(path) + _file_bytes(path.parent / f"{uuid_of(path)}{IMAGES}") for path in directory.glob(f"*/*{SUFFIX}"))
+        self._largest_bytes = max(sizes, default=0)
 
-    def write(self, dataset: OnlineDataset, uuid: str, data: bytes) -> None:
+    def new_parts(self, dataset: OnlineDataset, uuid: str) -> ImageParts:
+        """Where the images of an episode go while it goes on; without :meth:`write` afterwards the next start deletes them.
+
+        Raises:
+            OSError: disk full or not writable.
+        """
+        return ImageParts(self._described(dataset).images(uuid), is_new=True)
+
+    def write(self, dataset: OnlineDataset, uuid: str, data: bytes, parts: ImageParts | None = None) -> None:
         """Keep an episode; on return it survives SIGKILL and power loss.
 
         Raises:
             OSError: disk full or not writable.
         """
-        self._largest_bytes = max(self._largest_bytes, len(data))
-        journal = self._journal(dataset.directory)
-        description = journal.directory / _DESCRIPTION
-        if not description.exists():
-            make_directory(journal.directory)
-            write_json(description, {"id": dataset.id, "repo_id": dataset.repo_id})
-        journal.write(uuid, data)
+        self._largest_bytes = max(self._largest_bytes, len(data) + (0 if parts is None else parts.n_bytes))
+        if parts is not None:
+            parts.save()
+        self._described(dataset).write(uuid, data)
 
     def pending(self, dataset: OnlineDataset) -> list[Path]:
         """Files of the episodes for a dataset that are not acknowledged, oldest first."""
@@ -127,10 +140,25 @@ class Spool:
             self._skip(path, "can not be read", error)
         return None
 
+    def parts(self, path: Path, expected: int) -> ImageParts:
+        """Images of an episode that is in so many parts.
+
+        Raises:
+            DamagedFileError: they are not what was written.
+        """
+        parts = ImageParts(self._journal(path.parent.name).images(uuid_of(path)))
+        if len(parts) != expected:
+            raise DamagedFileError(f"{parts.path.name} has {len(parts)} parts, expected {expected}")
+        return parts
+
+    def damaged(self, path: Path, reason: str) -> None:
+        """An episode that can not be used goes out of the way."""
+        self._set_aside(path, reason)
+
     def acknowledge(self, path: Path) -> None:
         """The learner has it: delete it."""
         try:
-            path.unlink()
+            self._journal(path.parent.name).remove(path)
         except OSError as error:
             self._skip(path, "has arrived but can not be deleted", error)
 
@@ -138,21 +166,32 @@ class Spool:
         """The learner will never take it: keep it under ``refused/``."""
         self._set_aside(path, reason, REFUSED)
 
+    @property
+    def needed_bytes(self) -> int:
+        """For the next episode: as much as the longest is expected to take, or twice the largest so far, at least `FLOOR_BYTES`."""
+        return max(FLOOR_BYTES, self._largest_bytes, self.expected_bytes or 2 * self._largest_bytes)
+
+    @property
+    def free_bytes(self) -> int:
+        """Of its disk."""
+        disk = os.statvfs(self.directory)
+        return disk.f_bavail * disk.f_frsize
+
     def check_room(self) -> None:
         """Is there room for the next episode?
 
         Raises:
             SpoolFullError: perhaps not; the message says what to do.
         """
-        needed = max(FLOOR_BYTES, 2 * self._largest_bytes)
+        needed = self.needed_bytes
         used = sum(_file_bytes(path) for path in self.directory.rglob("*"))
-        if used + needed > self._limit_bytes:
+        if used + needed > self.limit_bytes:
             raise SpoolFullError(
                 f"The spool {self.directory} holds {_mb(used)} and the next episode may take {_mb(needed)}; --spool_limit_gb="
-                f"{self._limit_bytes / 1e9:g} allows no more. Let the learner take the waiting episodes, or raise the limit. Nothing is lost."
+                f"{self.limit_bytes / 1e9:g} allows no more. Let the learner take the waiting episodes, or raise the limit. Nothing is lost."
             )
         disk = os.statvfs(self.directory)
-        free = disk.f_bavail * disk.f_frsize
+        free = self.free_bytes
         if free < needed or (disk.f_files and not disk.f_favail):
             raise SpoolFullError(
                 f"The disk of the spool {self.directory} has {_mb(free)} and {disk.f_favail} files left, and the next episode may take "
@@ -170,6 +209,15 @@ class Spool:
     def close(self) -> None:
         """Let another process use it; may be called twice."""
         self._owner.release()
+
+    def _described(self, dataset: OnlineDataset) -> EpisodeJournal:
+        """The journal of a dataset, with the name that people know."""
+        journal = self._journal(dataset.directory)
+        description = journal.directory / _DESCRIPTION
+        if not description.exists():
+            make_directory(journal.directory)
+            write_json(description, {"id": dataset.id, "repo_id": dataset.repo_id})
+        return journal
 
     def _journal(self, name: str) -> EpisodeJournal:
         with self._lock:

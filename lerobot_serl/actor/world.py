@@ -58,6 +58,10 @@ class World(Protocol):
     def measured(self) -> Mapping[str, float]:
         """Numbers of the last observation under the robot's own keys; empty where the world has no such names."""
 
+    @property
+    def longest_steps(self) -> int | None:
+        """Of an episode; None: nobody knows."""
+
     def reset(self) -> Observation:
         """Begin an episode."""
 

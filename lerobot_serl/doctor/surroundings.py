@@ -8,7 +8,7 @@ from pathlib import Path
 from ..owned_lock import LockedError, OwnedLock
 from ..replay.committed import NAME as COMMITTED
 from ..replay.inventory import IDENTITY, held_by
-from ..replay.journal import DAMAGED, SUFFIX, DamagedFileError, journal_of
+from ..replay.journal import DAMAGED, IMAGES, SUFFIX, DamagedFileError, journal_of
 from ..replay.versions import DatasetVersions
 from .finding import CannotCheckError, Finding, note, ok, problem
 
@@ -206,7 +206,7 @@ class Surroundings:
             )
         if parts := self.parts():
             yield problem(f"{len(parts)} files in {self.journal.directory} are half-written and were never acknowledged", "sets them aside")
-        if kept := [path for path in (self.journal.directory / DAMAGED).glob("*") if path.is_file()]:
+        if kept := [path for path in (self.journal.directory / DAMAGED).glob("*") if path.is_file() and path.suffix != IMAGES]:
             yield note(f"{len(kept)} damaged episodes were set aside in {self.journal.directory / DAMAGED}")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 
 from ..access_token import AUTHORIZATION_KEY, TOKEN_VARIABLE, is_right
-from ..transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, RUN_KEY, SESSION_KEY, THROTTLE_KEY, VERSION_KEY
+from ..transport import ACTOR_KEY, OLDER_PROTOCOLS, PROTOCOL, PROTOCOL_KEY, RUN_KEY, SESSION_KEY, THROTTLE_KEY, VERSION_KEY
 from .limits import ServerLimits
 from .sessions import NameTaken, Sessions, TooManyActors
 
@@ -126,7 +126,7 @@ class Admission:
 
 def _check_protocol(metadata: Mapping[str, str], caller: Caller) -> None:
     theirs = metadata.get(PROTOCOL_KEY, "none")
-    if theirs != str(PROTOCOL):
+    if theirs not in map(str, (PROTOCOL, *OLDER_PROTOCOLS)):
         raise Refused(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"learner speaks protocol {PROTOCOL}, this actor process {theirs[:20]}: "

@@ -15,12 +15,14 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.completion import CompletionProcess, StoreSettings, complete
 from ..replay.facts import DemonstrationFacts
 from ..replay.journal import journal_of
+from ..replay.part_message import MAX_FRAMES
 from ..replay.plausible import Plausible
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
-from ..replay.store import EpisodeStore, online_features
-from ..transport import WAITS_FOR_THE_ROBOT, MessageError
+from ..replay.store import EpisodeStore, most_frames, online_features
+from ..transport import WAITS_FOR_THE_ROBOT, MessageError, read_header
 from .access import Access
+from .arriving_parts import ArrivingParts, check_length
 from .progress import Phase, Progress
 from .server import Busy, EpisodeReceipt, LearnerServer
 from .weights import WeightPublisher
@@ -84,7 +86,12 @@ class Collection:
             self._check_episodes()
         # An actor process sends an episode again if the acknowledgement did not get through, even days later.
         self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()
-        self._publisher = WeightPublisher(agent, config, fps=dataset_meta.fps, dataset=(online.repo_id, self.store.versions.identity()))
+        stored = most_frames(features)
+        self._most_frames = min(config.buffer_capacity, MAX_FRAMES if stored is None else stored)
+        self._parts = ArrivingParts(self._journal, self._most_frames)
+        self._publisher = WeightPublisher(
+            agent, config, fps=dataset_meta.fps, dataset=(online.repo_id, self.store.versions.identity()), most_frames=self._most_frames
+        )
         self._server = LearnerServer(
             online.host, online.port, self._publisher, self._receive, self._finish,
             access=access, largest_message_bytes=largest_message_bytes(config.input_features or {}, agent.action_dim),
@@ -196,17 +203,24 @@ class Collection:
         """In a server thread: check, make durable, queue. An episode that came before is acknowledged again and dropped.
 
         Raises:
-            MessageError: the episode is no good.
-            Busy: too many wait; the actor process keeps it and tries again.
+            MessageError: the episode, or part of one, is no good.
+            Busy: too many wait, or parts of it are not here; the actor process keeps it and tries again.
             OSError: it could not be written; likewise.
         """
-        inputs = self._config.input_features or {}
-        uuid, recording = decode_recording(data, inputs, self._agent.action_dim)
-        if len(recording) > self._config.buffer_capacity:
-            raise MessageError(
-                f"episode of {len(recording)} steps, expected at most policy.buffer_capacity={self._config.buffer_capacity}; "
-                "raise it, or end episodes sooner (--episode_time_s)"
-            )
+        uuid = str(read_header(data)[0].get("uuid"))
+        if uuid in self._seen:  # also of a part: all are here
+            return EpisodeReceipt(uuid, frames=0, is_new=False, parts=MAX_FRAMES)
+        if (receipt := self._parts.take(data, self._config.input_features or {})) is not None:
+            return receipt
+        try:
+            return self._receive_whole(data)
+        except MessageError:
+            self._parts.refused(uuid)
+            raise
+
+    def _receive_whole(self, data: bytes) -> EpisodeReceipt:
+        uuid, recording = decode_recording(data, self._config.input_features or {}, self._agent.action_dim, self._parts.find)
+        check_length(len(recording), self._most_frames)
         if (flaw := self._plausible.flaw_of(recording)) is not None:
             raise MessageError(f"an episode makes no sense: {flaw} (--policy.online.reach={self._config.online.reach:g})")
         with self._receiving:
@@ -217,4 +231,5 @@ class Collection:
                 self._journal.write(uuid, data)
                 self._seen.add(uuid)
                 self._arrived.put(recording)
+                self._parts.finished(uuid)
         return EpisodeReceipt(uuid=uuid, frames=len(recording), is_new=is_new)

@@ -13,6 +13,8 @@ from ..replay.transition import Episode
 
 # What one slice of the work should take. A gradient step waits for one slice at most; a single frame of a large ACT may take longer.
 SLICE_S = 0.01
+# ACT's backbone needs some hundred times as much.
+LARGEST_BATCH_BYTES = 16 * 1024 * 1024
 
 
 class Annotation:
@@ -29,6 +31,8 @@ class Annotation:
         self._features: list[Tensor] = []
         self._bases: list[Tensor] = []
         self._n_frames = 0
+        image_bytes = sum(math.prod(value.shape[1:]) for value in recording.observation.values() if value.dtype == torch.uint8)
+        self._most_frames = max(1, LARGEST_BATCH_BYTES // max(1, image_bytes))
 
     @property
     def n_left(self) -> int:
@@ -36,8 +40,8 @@ class Annotation:
         return len(self.recording) - self._n_frames
 
     def advance(self, n_frames: int) -> None:
-        """Show ACT the next frames, at most so many."""
-        span = slice(self._n_frames, self._n_frames + n_frames)
+        """Show ACT the next frames, at most so many, and no more than `LARGEST_BATCH_BYTES` of images."""
+        span = slice(self._n_frames, self._n_frames + min(n_frames, self._most_frames))
         feature, base = self._agent.annotate(
             policy_input({key: value[span].to(self._device) for key, value in self.recording.observation.items()})
         )
@@ -90,6 +94,10 @@ class Intake:
     def begin(self, recording: Recording) -> None:
         """Take the next recording; :attr:`is_idle` before."""
         self._annotation = Annotation(self._agent, recording)
+
+    def forget(self) -> None:
+        """Give the recording in work up."""
+        self._annotation = None
 
     def advance(self) -> tuple[Recording, Episode] | None:
         """Do one slice of the work; returns the recording and its episode with the last one."""

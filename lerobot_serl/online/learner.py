@@ -20,6 +20,7 @@ from ..policy.optimizer import GroupControl
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
 from ..replay.facts_file import RatedFacts
+from ..replay.journal import DamagedFileError
 from ..replay.memory import BASE, ReplayMemory
 from ..replay.opening import open_dataset
 from ..replay.recording import Recording
@@ -245,7 +246,12 @@ class Learner:
                 self.stopping.ask(f"An episode makes no sense: {flaw}.")
                 return
             self.intake.begin(arrived)
-        done = self.intake.advance()
+        try:
+            done = self.intake.advance()
+        except DamagedFileError as error:  # of its images; the process that completes the dataset finds it, too, and sets it aside
+            logging.warning(f"An episode is left out of learning: {error}.")
+            self.intake.forget()
+            return
         if done is None:
             return
         recording, episode = done
@@ -270,7 +276,7 @@ class Learner:
                 "Lower --policy.online.reach to refuse the like of it."
             )
             return
-        self.corrections.add(episode.action, episode.columns[BASE], episode.intervention)
+        self.corrections.add(episode.action, episode.columns[BASE][:], episode.intervention)
         by_person = intervened_segments(episode)
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
@@ -290,7 +296,7 @@ class Learner:
     def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Recording]:
         for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):
             self.stopping.end_if_asked()
-            yield reader.read(index)
+            yield reader.open(index)
 
     def _decide(self, reader: EpisodeReader) -> bool:
         """Fill in what the data decide, and say so; returns whether rewards of other kinds than the demonstrations' would now be wrong."""

@@ -1,7 +1,8 @@
 """The learner's gRPC server: LeRobot's LearnerService with safetensors payloads.
 
 ``Ready`` checks the protocol version. ``StreamParameters`` answers with weights newer than the caller's, or with nothing after a second, and
-is called again. ``SendTransitions`` takes one episode; its reply is the acknowledgement. Who may call, and how much: admission.py, limits.py.
+is called again. ``SendTransitions`` takes one episode, or a part of one; its reply is the acknowledgement. Who may
+call, and how much: admission.py, limits.py.
 """
 
 import errno
@@ -54,11 +55,19 @@ class Busy(RuntimeError):  # noqa: N818
 
 @dataclass(frozen=True)
 class EpisodeReceipt:
-    """Acknowledgement of an episode that is on disk; ``is_new`` unless it had come before."""
+    """Acknowledgement of an episode, or of one of its parts, that is on disk.
+
+    Attributes:
+        uuid: of the episode.
+        frames: of the episode; 0 for a part.
+        is_new: an episode that had not come before.
+        parts: of it that are here; those from there on are still wanted.
+    """
 
     uuid: str
     frames: int
     is_new: bool = True
+    parts: int = 0
 
 
 class LearnerServer:
@@ -206,7 +215,8 @@ class LearnerServer:
             if transfer.was_cut:
                 self._rejections.note(peer, f"an episode came too slowly, {transfer.n_bytes} bytes of it")
         del data  # a held-back acknowledgement must not hold the episode
-        context.set_trailing_metadata(((RECEIPT_KEY, json.dumps({"uuid": receipt.uuid, "frames": receipt.frames})),))
+        said = {"uuid": receipt.uuid, "frames": receipt.frames, "parts": receipt.parts}
+        context.set_trailing_metadata(((RECEIPT_KEY, json.dumps(said)),))
         if throttled:
             while not self._may_go_on.wait(POLL_S) and context.is_active() and not self._closing.is_set():
                 pass

@@ -34,13 +34,17 @@ class WeightPublisher:
         config: sent along, so that the robot side needs no configuration of its own.
         fps: control rate of the demonstrations.
         dataset: name and identifier of the online dataset; an actor process that was away keeps episodes for the one it collected for.
+        most_frames: of an episode that is accepted; None: those that the replay memory holds.
 
     Attributes:
         facts: of the demonstrations; sent with the whole policy, so they must be there before the first actor process comes.
     """
 
-    def __init__(self, agent: EditAgent, config: SerlSacConfig, fps: int, dataset: tuple[str, str] = ("", "")) -> None:
+    def __init__(
+        self, agent: EditAgent, config: SerlSacConfig, fps: int, dataset: tuple[str, str] = ("", ""), most_frames: int | None = None
+    ) -> None:
         self._agent, self._config, self._fps, self._dataset = agent, config, fps, dataset
+        self._most_frames = config.buffer_capacity if most_frames is None else most_frames
         self._changed = threading.Condition()
         self._newest: Snapshot | None = None
         self.run = uuid.uuid4().hex
@@ -75,6 +79,7 @@ class WeightPublisher:
             "kind": POLICY,
             **snapshot.header,
             "fps": self._fps,
+            "most_frames": self._most_frames,
             "dataset": {"repo_id": self._dataset[0], "id": self._dataset[1]},
             "demonstrations": None if self.facts is None else self.facts.to_json(),
             "config": draccus.encode(self._config, PreTrainedConfig),

@@ -81,7 +81,7 @@ def complete(
             if episodes:
                 store.append(episodes)
             for path in files:
-                path.unlink(missing_ok=True)  # it may have been set aside
+                journal.remove(path)
             added += len(episodes)
     return added
 
@@ -89,12 +89,18 @@ def complete(
 def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausible: "Plausible | None") -> "tuple[str, Recording] | None":
     from lerobot.utils.feature_utils import dataset_to_policy_features
 
+    from .image_parts import ImageParts
     from .recording_message import decode_recording
+
+    def find_parts(uuid: str, n_parts: int) -> ImageParts:
+        parts = ImageParts(journal.images(uuid))
+        parts.check()  # once the episode is being added it is too late
+        return parts
 
     features = dataset_to_policy_features(settings.features)
     action = features.pop("action")
     try:
-        recording = decode_recording(journal.read(path), features, action.shape[0])[1]
+        recording = decode_recording(journal.read(path), features, action.shape[0], find_parts)[1]
         if plausible is not None and (flaw := plausible.flaw_of(recording)) is not None:
             raise MessageError(f"it makes no sense: {flaw}")
         return uuid_of(path), recording

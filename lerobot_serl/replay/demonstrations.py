@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE
+from lerobot.utils.feature_utils import dataset_to_policy_features
 from torch import Tensor
 
 from ..label_settings import AUTO, LabelSettings
+from .dataset_frames import DatasetFrames, LastRead
 from .facts import DemonstrationFacts, gather_facts
 from .label_rule import FLAG, decide_rule
 from .label_table import LabelTable
@@ -25,6 +27,7 @@ from .labels import (
     pays_once_at_its_end,
     unread_labels,
 )
+from .lazy_frames import Frames
 from .opening import delete_episodes_command, explained
 from .plausible import Plausible, refused_episode
 from .recording import Recording
@@ -42,7 +45,7 @@ class _Span:
 
 
 class EpisodeReader:
-    """Episodes of a LeRobotDataset as :class:`Recording`; images are decoded once, when their episode is read.
+    """Episodes of a LeRobotDataset as :class:`Recording`; images are decoded when they are asked for.
 
     Args:
         dataset: opened without delta timestamps.
@@ -129,11 +132,16 @@ class EpisodeReader:
         Raises:
             ValueError: a video, or a picture, is damaged; its file is named.
         """
+        recording = self.open(index)
+        return replace(recording, observation={key: value[:] for key, value in recording.observation.items()})
+
+    def open(self, index: int) -> Recording:
+        """One episode, whose images are decoded when they are asked for, which raises what :meth:`read` does."""
         span = self.spans[index]
         labels = self._labelled[span]
         stop = span.start + len(labels.reward)
-        observation: dict[str, Tensor] = {key: torch.from_numpy(self._columns[key][span.start : stop]).float() for key in self._vectors}
-        observation |= self._decode(span, stop)
+        observation: dict[str, Frames] = {key: torch.from_numpy(self._columns[key][span.start : stop]).float() for key in self._vectors}
+        observation |= self._cameras(span, stop)
         flags = self._labels.get(INTERVENTION)
         return Recording(
             observation=observation,
@@ -146,14 +154,23 @@ class EpisodeReader:
             truncated=labels.truncated,
         )
 
-    def _decode(self, span: _Span, stop: int) -> dict[str, Tensor]:
+    def _cameras(self, span: _Span, stop: int) -> dict[str, DatasetFrames]:
         if not self._images:
             return {}
         with explained(self._dataset.root):
             needed = self._files(span.episode)
-        with explained(self._dataset.root, needed):
-            frames = [self._dataset[i] for i in range(span.start, stop)]
-            return {key: torch.stack([_as_uint8(frame[key]) for frame in frames]) for key in self._images}
+
+        def decode(frames: range) -> dict[str, Tensor]:
+            images: dict[str, list[Tensor]] = {key: [] for key in self._images}
+            with explained(self._dataset.root, needed):
+                for index in frames:
+                    frame = self._dataset[index]
+                    for key, kept in images.items():
+                        kept.append(_as_uint8(frame[key]))
+                return {key: torch.stack(kept) for key, kept in images.items()}
+
+        read, features = LastRead(decode), dataset_to_policy_features(self._dataset.features)
+        return {key: DatasetFrames(read, key, features[key].shape, span.start, stop) for key in self._images}
 
     def _files(self, episode: int) -> list[Path]:
         meta = self._dataset.meta

@@ -5,9 +5,12 @@ import logging
 import os
 import re
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 SUFFIX = ".episode"
+# Of the file with an episode's images (image_parts.py), beside that of the episode. It is complete when the other one is there.
+IMAGES = ".images"
 DAMAGED = "damaged"
 # What a file starts with; the SHA-256 of the message follows, then the message.
 _MAGIC = b"SERLEP01"
@@ -80,10 +83,33 @@ class EpisodeJournal:
             raise DamagedFileError(f"{path.name} does not have the checksum that it was written with")
         return data
 
+    def images(self, uuid: str) -> Path:
+        """Where the images of an episode are, or will be, if it has any."""
+        return self.directory / f"{uuid}{IMAGES}"
+
+    def remove(self, path: Path) -> None:
+        """An episode is safe elsewhere: delete it, and then its images.
+
+        Raises:
+            OSError: it cannot be deleted.
+        """
+        path.unlink(missing_ok=True)  # it may have been set aside
+        self.images(uuid_of(path)).unlink(missing_ok=True)
+
+    def remove_unfinished(self) -> None:
+        """Delete images of episodes that are not here: they were never finished, or are safe elsewhere. For the only user of the journal."""
+        known = self.uuids()
+        for path in self.directory.glob(f"*{IMAGES}") if self.directory.is_dir() else ():
+            if path.name.removesuffix(IMAGES) not in known:
+                path.unlink(missing_ok=True)
+
     def set_aside(self, path: Path, reason: str, where: str = DAMAGED) -> Path:
         """Move a file that cannot be used out of the way, and say so; it is never deleted."""
         target = self.directory / where / path.name
         make_directory(target.parent)
+        images = self.images(uuid_of(path))
+        with suppress(FileNotFoundError):
+            os.replace(images, target.parent / images.name)
         os.replace(path, target)
         sync(target.parent)
         sync(self.directory)

@@ -1,5 +1,7 @@
 """The replay memory in RAM: a ring of whole episodes, each frame stored once, windows drawn from any step."""
 
+import math
+
 import numpy as np
 import torch
 from lerobot.utils.constants import OBS_IMAGES
@@ -7,10 +9,12 @@ from torch import Tensor
 
 from ..sac import window_return
 from .episode_table import EpisodeTable
+from .lazy_frames import Frames
 from .random_shift import shifted
 from .transition import Batch, Episode
 
 FEATURES, BASE = "features", "base"
+FRAMES_AT_ONCE = 64
 
 
 class ReplayMemory:
@@ -57,7 +61,7 @@ class ReplayMemory:
             ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one, or so large that the machine refuses
             the memory for all of the capacity.
         """
-        values = {
+        values: dict[str, Frames] = {
             **episode.columns,
             "action": episode.action,
             "reward": episode.reward,
@@ -70,7 +74,9 @@ class ReplayMemory:
         self._check_layout(values)
         start = self._make_room(len(episode))
         for name, value in values.items():
-            self._columns[name][start : start + len(episode)] = value
+            for first in range(0, len(episode), FRAMES_AT_ONCE):  # encoded images are decoded here, and not all at once
+                piece = value[first : first + FRAMES_AT_ONCE]
+                self._columns[name][start + first : start + first + len(piece)] = piece
         self._episodes.append(start, len(episode), episode.steps, episode.terminated)
         self._head = start + len(episode)
 
@@ -120,12 +126,12 @@ class ReplayMemory:
         """Kept camera images of these frames, each moved by a few pixels."""
         return {key: shifted(column, frame, generator) for key, column in self._columns.items() if key.startswith(OBS_IMAGES)}
 
-    def _column(self, value: Tensor) -> Tensor:
+    def _column(self, value: Frames) -> Tensor:
         """Room for the capacity, of which the system gives each page when it is first written."""
         try:
             return torch.empty((self.capacity, *value.shape[1:]), dtype=value.dtype)
         except RuntimeError as error:
-            frame_bytes = value[0].numel() * value.element_size()
+            frame_bytes = math.prod(value.shape[1:]) * value.dtype.itemsize
             raise ValueError(
                 f"The replay memory's {self.capacity:,} frames with {frame_bytes:,} bytes each are {self.capacity * frame_bytes / 1e9:.0f} GB, "
                 "which this machine does not give. Set a smaller --policy.buffer_capacity, or smaller images."
@@ -145,7 +151,7 @@ class ReplayMemory:
             self._episodes.drop_oldest()
         return start
 
-    def _check_layout(self, values: dict[str, Tensor]) -> None:
+    def _check_layout(self, values: dict[str, Frames]) -> None:
         expected = {name: (tuple(column.shape[1:]), column.dtype) for name, column in self._columns.items()}
         actual = {name: (tuple(value.shape[1:]), value.dtype) for name, value in values.items()}
         if expected != actual:

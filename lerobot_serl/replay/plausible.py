@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from lerobot.utils.constants import ACTION
+from torch import Tensor
 
 from .labels import REWARD, pays_once_at_its_end
 from .recording import Recording
@@ -64,7 +65,9 @@ class Plausible:
 
     def flaw_of(self, recording: Recording) -> str | None:
         """What makes no sense in an episode, in words; None if there is nothing."""
-        columns = {key: value.numpy() for key, value in recording.observation.items() if value.is_floating_point()}
+        columns = {
+            key: value.numpy() for key, value in recording.observation.items() if isinstance(value, Tensor) and value.is_floating_point()
+        }
         return self.flaw({**columns, ACTION: recording.action.numpy(), REWARD: recording.reward.numpy()}, recording.terminated)
 
     def flaw(self, columns: Mapping[str, np.ndarray], terminated: bool) -> str | None:

@@ -7,6 +7,8 @@ from enum import Enum
 import torch
 from torch import Tensor
 
+from .lazy_frames import Frames
+
 DECIDED_BY, ACTED_AS, SAID_SUCCESS = "decided_by", "acted_as", "success"
 
 
@@ -40,7 +42,7 @@ class Recording:
     """``T`` frames as the robot or environment gave them.
 
     Attributes:
-        observation: key -> ``(T, ...)``; images uint8 ``(T, C, H, W)``, everything else float32.
+        observation: key -> ``(T, ...)``; images uint8 ``(T, C, H, W)``, decoded when they are asked for; everything else float32.
         action: ``(T, D)`` float32, the actions that were executed, raw units.
         reward: ``(T,)`` float32.
         intervention: ``(T,)`` bool.
@@ -49,7 +51,7 @@ class Recording:
         info: what the actor process reports of the episode (numbers and short strings).
     """
 
-    observation: Mapping[str, Tensor]
+    observation: Mapping[str, Frames]
     action: Tensor
     reward: Tensor
     intervention: Tensor

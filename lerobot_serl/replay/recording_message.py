@@ -1,29 +1,40 @@
-"""A :class:`Recording` as a message, and back with every claim checked against the policy's features before a tensor is decoded."""
+"""A :class:`Recording` as a message, and back with every claim checked against the policy's features before a tensor is decoded.
+
+Encoded images are not in it: they have travelled before it, in parts (part_message.py), and it says in how many. Earlier releases sent images
+as tensors, and are understood.
+"""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
+from torch import Tensor
 
-from ..transport import MAX_MESSAGE_BYTES, Claims, MessageError, TensorClaim, decode, encode
+from ..transport import MAX_MESSAGE_BYTES, Claims, MessageError, TensorClaim, decode, encode, read_header
 from ..words import printable
+from .encoded_frames import EncodedFrames
+from .image_parts import ImageParts
 from .journal import UUID
+from .lazy_frames import Frames
+from .part_message import MAX_FRAMES, image_shapes
 from .recording import Recording
 
 KIND = "episode"
 _OBSERVATION, _ACTION, _REWARD, _INTERVENTION = "observation/", "action", "reward", "intervention"
-MAX_FRAMES = 100_000
+PARTS = "parts"
 # Of the header, the gaps between parts, and whatever else is not frames.
 MARGIN_BYTES = 256 * 1024
 MAX_TEXT_CHARS = 1000
 MAX_INFO_ENTRIES = 64
+# UUID of an episode, number of its parts -> the parts. Raises where they are not there.
+FindParts = Callable[[str, int], ImageParts]
 
 
 def encode_recording(recording: Recording, uuid: str) -> bytes:
     """Message of one episode; ``uuid`` (1 to 64 letters, digits and dashes) makes sending it twice harmless."""
-    header = {
+    header: dict[str, Any] = {
         "kind": KIND,
         "uuid": uuid,
         "terminated": recording.terminated,
@@ -31,25 +42,35 @@ def encode_recording(recording: Recording, uuid: str) -> bytes:
         "task": recording.task,
         "info": dict(recording.info),
     }
-    tensors = {_OBSERVATION + key: value for key, value in recording.observation.items()}
+    tensors = {_OBSERVATION + key: value for key, value in recording.observation.items() if isinstance(value, Tensor)}
+    if encoded := [value for value in recording.observation.values() if isinstance(value, EncodedFrames)]:
+        header[PARTS] = len(encoded[0].parts)
     tensors |= {_ACTION: recording.action, _REWARD: recording.reward, _INTERVENTION: recording.intervention}
     return encode(header, tensors)
 
 
+def parts_before(data: bytes) -> int:
+    """How many parts travel before an episode's message."""
+    return int(read_header(data)[0].get(PARTS, 0))
+
+
 def largest_message_bytes(inputs: Mapping[str, PolicyFeature], action_dim: int) -> int:
     """Size that no episode of a policy exceeds: `MAX_FRAMES` of its frames, at most `MAX_MESSAGE_BYTES`."""
-    claims = _expected(1, inputs, action_dim).values()
+    claims = _expected(1, inputs, action_dim, encoded=False).values()
     frame_bytes = sum(math.prod(claim.shape) * claim.dtype.itemsize for claim in claims)
     return min(MAX_MESSAGE_BYTES, MAX_FRAMES * frame_bytes + MARGIN_BYTES)
 
 
-def decode_recording(data: bytes, inputs: Mapping[str, PolicyFeature], action_dim: int) -> tuple[str, Recording]:
+def decode_recording(
+    data: bytes, inputs: Mapping[str, PolicyFeature], action_dim: int, find_parts: FindParts | None = None
+) -> tuple[str, Recording]:
     """The episode and its UUID.
 
     Control characters in its words become spaces, and long words are cut; entries of ``info`` that are neither numbers nor words are dropped.
 
     Args:
         inputs: the policy's input features; each must be there with this shape, images uint8, the rest float32.
+        find_parts: where encoded images are; None: nowhere.
 
     Raises:
         MessageError: naming what is wrong.
@@ -63,8 +84,11 @@ def decode_recording(data: bytes, inputs: Mapping[str, PolicyFeature], action_di
             raise MessageError(f"'{name}' contains NaN or infinite numbers")
         if value.dtype == torch.bool and bool((value.view(torch.uint8) > 1).any()):
             raise MessageError(f"'{name}' contains bytes that are neither true nor false")
+    observation: dict[str, Frames] = {key: tensors[_OBSERVATION + key] for key in inputs if _OBSERVATION + key in tensors}
+    if n_parts := header.get(PARTS, 0):
+        observation |= _encoded(header["uuid"], n_parts, len(tensors[_ACTION]), inputs, find_parts)
     return header["uuid"], Recording(
-        observation={key: tensors[_OBSERVATION + key] for key in inputs},
+        observation=observation,
         action=tensors[_ACTION],
         reward=tensors[_REWARD],
         intervention=tensors[_INTERVENTION],
@@ -79,6 +103,17 @@ def decode_recording(data: bytes, inputs: Mapping[str, PolicyFeature], action_di
     )
 
 
+def _encoded(
+    uuid: str, n_parts: int, n_frames: int, inputs: Mapping[str, PolicyFeature], find_parts: FindParts | None
+) -> dict[str, EncodedFrames]:
+    if find_parts is None:
+        raise MessageError(f"the images of episode {uuid} are in {n_parts} parts, and there are none here")
+    parts = find_parts(uuid, n_parts)
+    if len(parts) != n_parts or parts.frames != n_frames:
+        raise MessageError(f"{len(parts)} parts with {parts.frames} images, expected {n_parts} parts with {n_frames}, one for each frame")
+    return {key: EncodedFrames(parts, key, shape) for key, shape in image_shapes(inputs).items()}
+
+
 def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, PolicyFeature], action_dim: int) -> None:
     """Everything that can be said of an episode without its numbers."""
     if not UUID.fullmatch(uuid := _field(header, "uuid", str)):
@@ -90,7 +125,10 @@ def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, Polic
     frames = action.shape[0] if action is not None and len(action.shape) == 2 else 0
     if not 1 <= frames <= MAX_FRAMES:
         raise MessageError(f"episode of {frames} frames, expected 1 to {MAX_FRAMES}")
-    expected = _expected(frames, inputs, action_dim)
+    parts = header.get(PARTS, 0)
+    if type(parts) is not int or not 0 <= parts <= (frames if image_shapes(inputs) else 0):
+        raise MessageError(f"header field '{PARTS}' is {repr(parts)[:80]}, expected at most one for each of {frames} frames with images")
+    expected = _expected(frames, inputs, action_dim, encoded=parts > 0)
     for name in sorted(expected.keys() | claims.keys()):
         if expected.get(name) != claims.get(name):
             raise MessageError(
@@ -103,15 +141,16 @@ def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, Polic
         raise MessageError("an episode of one frame that did not terminate holds no transition")
 
 
-def _expected(frames: int, inputs: Mapping[str, PolicyFeature], action_dim: int) -> dict[str, TensorClaim]:
+def _expected(frames: int, inputs: Mapping[str, PolicyFeature], action_dim: int, encoded: bool) -> dict[str, TensorClaim]:
     expected = {
         _ACTION: TensorClaim((frames, action_dim), torch.float32),
         _REWARD: TensorClaim((frames,), torch.float32),
         _INTERVENTION: TensorClaim((frames,), torch.bool),
     }
     for key, feature in inputs.items():
-        dtype = torch.uint8 if feature.type is FeatureType.VISUAL else torch.float32
-        expected[_OBSERVATION + key] = TensorClaim((frames, *feature.shape), dtype)
+        is_image = feature.type is FeatureType.VISUAL
+        if not (is_image and encoded):
+            expected[_OBSERVATION + key] = TensorClaim((frames, *feature.shape), torch.uint8 if is_image else torch.float32)
     return expected
 
 

@@ -1,5 +1,6 @@
 """The replay memory on disk: a LeRobotDataset that every episode of the robot is appended to."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from .opening import explained, open_dataset, require_whole
 from .recording import Recording
 from .versions import DatasetVersions
 
+# LeRobot puts all pictures of an episode into one table in memory, whose columns count bytes in 32 bits. PNG may be as large as the pixels.
+_LARGEST_COLUMN_BYTES = 2**31
 _FLAGS = (SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
 
 
@@ -37,6 +40,12 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
     for flag in _FLAGS:
         features[flag] = {"dtype": "bool", "shape": (1,), "names": None}
     return features
+
+
+def most_frames(features: Mapping[str, dict[str, Any]]) -> int | None:
+    """Of an episode that a dataset with these features can hold; None: as many as there are. Videos have no limit."""
+    sizes = [math.prod(feature["shape"]) for feature in features.values() if feature["dtype"] == "image"]
+    return _LARGEST_COLUMN_BYTES // max(sizes) if sizes else None
 
 
 class EpisodeStore:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .lazy_frames import Frames
+
 
 @dataclass(frozen=True, eq=False)
 class Episode:
@@ -18,14 +20,14 @@ class Episode:
     here, for example where a person took over: also bootstrap from the last observation).
 
     Attributes:
-        columns: name -> ``(T, ...)`` tensors, each frame stored once.
+        columns: name -> ``(T, ...)`` tensors, or encoded images, each frame stored once.
         action: ``(T, D)`` float32, in action units.
         reward: ``(T,)`` float32, following each action.
         intervention: ``(T,)`` bool, the action was a person's.
         terminated, truncated: of the last frame.
     """
 
-    columns: Mapping[str, Tensor]
+    columns: Mapping[str, Frames]
     action: Tensor
     reward: Tensor
     intervention: Tensor
@@ -52,14 +54,16 @@ class Episode:
     @property
     def is_finite(self) -> bool:
         """Whether no number is NaN or infinite."""
-        return all(bool(value.isfinite().all()) for value in self._tensors().values() if value.is_floating_point())
+        return all(
+            bool(value.isfinite().all()) for value in self._tensors().values() if isinstance(value, Tensor) and value.is_floating_point()
+        )
 
     @property
     def success(self) -> bool:
         """Reached a rewarded termination."""
         return self.terminated and bool(self.reward[-1] > 0)
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _tensors(self) -> dict[str, Frames]:
         return {**self.columns, "action": self.action, "reward": self.reward, "intervention": self.intervention}
 
     def slice(self, start: int, stop: int, terminated: bool | None = None) -> "Episode":
@@ -70,7 +74,7 @@ class Episode:
         last = stop == len(self)
         return replace(
             self,
-            columns={name: value[start:stop] for name, value in self.columns.items()},
+            columns={name: value.narrow(0, start, stop - start) for name, value in self.columns.items()},
             action=self.action[start:stop],
             reward=self.reward[start:stop],
             intervention=self.intervention[start:stop],
