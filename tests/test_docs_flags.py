@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.actor.settings import ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.online.journal import LEARNER_METRICS
 from lerobot_serl.replay.recording import Decider
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, EVALUATION_COLUMNS, LEARNER_LEADING_COLUMNS
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig
 
 DOCS = Path(__file__).parents[1] / "docs"
-GROUPS = {"reward": RewardConfig, "reset": ResetConfig, "safety": SafetyConfig, "takeover": TakeoverConfig}
+GROUPS = {"reward": RewardConfig, "reset": ResetConfig, "safety": SafetyConfig, "takeover": TakeoverConfig, "robot_keys": RobotKeysConfig}
 EXISTING = {f"--{group}.{field.name}" for group, config in GROUPS.items() for field in fields(config)}
 FLAG = re.compile(rf"--(?:{'|'.join(GROUPS)})\.\w+")
 SECTION = re.compile(r"^## (\w+)\.csv.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)

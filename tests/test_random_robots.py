@@ -145,7 +145,12 @@ def watched(robot):
         range_margin=random.choice((0.0, 0.1)), step_margin=random.choice((1.0, 1.5)), far_start=True,
         high={key: random.uniform(-1, 2)} if random.random() < 0.2 else {},
     )  # fmt: skip
-    return kind(random, keys, measured, robot["faults"]), facts, safety, ResetConfig(mode=mode, speed=0.4 * FPS)
+    return (
+        kind(random, keys, measured, robot["faults"]),
+        facts,
+        safety,
+        ResetConfig(mode=mode, speed=0.4 * FPS, pause_s=random.choice((0.0, 5 / FPS))),
+    )
 
 
 def begin(robot, facts, safety, reset):

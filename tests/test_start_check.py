@@ -83,11 +83,18 @@ def test_the_dataset_s_order_counts_where_it_has_no_names():
         make(arm(**{"elbow_flex.pos": 140.0}), facts)
 
 
-@pytest.mark.parametrize(("answer", "goes_on"), [("y", True), (" Y ", True), ("", False), ("no", False)])
+@pytest.mark.parametrize(("answer", "goes_on"), [("y", True), (" Y ", True), ("", False), ("no", False), (None, False)])
 def test_at_a_terminal_the_person_decides(monkeypatch, answer, goes_on, caplog):
     asked = []
     monkeypatch.setattr(start_check.sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda words: asked.append(words) or answer)
+
+    def input_of_person(words):
+        asked.append(words)
+        if answer is None:
+            raise EOFError  # Ctrl-D
+        return answer
+
+    monkeypatch.setattr("builtins.input", input_of_person)
     robot = arm(**{"shoulder_pan.pos": 100.0})
     if goes_on:
         make(robot, FACTS)

@@ -63,7 +63,11 @@ def check_start(
         )
     else:
         logging.warning(what)
-        if input("Type 'y' and press Enter to move it from there; anything else stops: ").strip().lower() != "y":
+        try:
+            answer = input("Type 'y' and press Enter to move it from there; anything else stops: ")
+        except EOFError:
+            answer = ""
+        if answer.strip().lower() != "y":
             raise ValueError(f"{robot} was not moved, since {far[0]} is far outside the demonstrations' range.")
 
 
