@@ -1,6 +1,7 @@
 """Leaving a robot: torque goes off whatever its `disconnect` says, and what stays on is said."""
 
 import logging
+import signal
 
 import pytest
 from lerobot.robots.bi_so_follower import BiSOFollower, BiSOFollowerConfig
@@ -126,6 +127,23 @@ def test_a_robot_without_known_parts(error):
         StillPowered, match=rf"two_arms could not be disconnected \({type(error).__name__}.*its motors may still be under torque"
     ):
         leave(robot)
+
+
+def test_ctrl_c_while_it_disconnects_does_not_hide_what_is_under_torque():
+    robot = TwoArms()
+    robot.connect()
+
+    def disconnect():
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("overload")
+
+    robot.disconnect = disconnect
+    with pytest.raises(StillPowered, match="overload"):
+        leave(robot)
+    robot.disconnect = lambda: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        leave(robot)
+    robot.connected = False
 
 
 def test_after_a_connect_that_failed_only_what_was_connected_counts(tmp_path, caplog):
