@@ -129,7 +129,15 @@ def test_a_robot_without_known_parts(error):
         leave(robot)
 
 
-def test_ctrl_c_while_it_disconnects_does_not_hide_what_is_under_torque():
+@pytest.fixture
+def ctrl_c():
+    """A job in a shell's background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_it_disconnects_does_not_hide_what_is_under_torque(ctrl_c):
     robot = TwoArms()
     robot.connect()
 

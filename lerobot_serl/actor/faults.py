@@ -41,12 +41,12 @@ MISSING = Fault("an entry is missing", True, "Check the connection.")
 NUMBER = Fault("a number is not finite", True, "Check the sensor.")
 FRAME = Fault("a frame has another shape or type", True, "Check the camera.")
 CONTRACT = Fault("`send_action` does not say what was executed", False, "Update the robot class.")
-DRIVER = Fault("any other exception", False, "This is an error in that class, not a passing fault: tell its author.")
+DRIVER = Fault("any other exception", False, "What it says comes from that class: follow it, or tell its author.")
 FAULTS = (LINK, CAMERA, STALE, MISSING, NUMBER, FRAME, CONTRACT, DRIVER)
 
 # Besides Python's own: names of exceptions, or of their bases, of buses and networks that do not derive from these.
 LINK_NAMES = re.compile(
-    r"timeout|timedout|connection|connected|communication|packet|^(CanError|ZMQError|RpcError|ModbusException|Empty)$", re.IGNORECASE
+    r"timeout|timedout|stale|connection|connected|communication|packet|^(CanError|ZMQError|RpcError|ModbusException|Empty)$", re.IGNORECASE
 )
 
 
