@@ -91,6 +91,7 @@ def test_what_is_left_as_it_is(error):
     with pytest.raises(type(error)) as end:
         raising(error).get_observation()
     assert end.value is error
+    assert error.__cause__ is None
 
 
 def test_everything_else_is_the_robot_s_own():
