@@ -45,6 +45,10 @@ class NotConnectedError(Exception):
     pass
 
 
+class StaleStateError(RuntimeError):
+    pass
+
+
 class MotorTimeout(Exception):  # noqa: N818
     pass
 
@@ -59,7 +63,7 @@ def raising(error):
     "error",
     [
         ConnectionError("a"), ConnectionResetError("a"), TimeoutError("a"), OSError(5, "a"), BrokenPipeError("a"),
-        CanOperationError("a"), NotConnectedError("a"), MotorTimeout("a"), queue.Empty(),
+        CanOperationError("a"), NotConnectedError("a"), MotorTimeout("a"), queue.Empty(), StaleStateError("a"),
     ],
 )  # fmt: skip
 def test_what_may_pass(error):
@@ -75,7 +79,7 @@ def test_what_may_pass(error):
 )
 def test_what_is_an_error_of_the_class(error):
     with pytest.raises(
-        WorldError, match=r"TwoArms.get_observation\(\) raised .* \(test_faults.py, line \d+\)\. This is an error in"
+        WorldError, match=r"TwoArms.get_observation\(\) raised .* \(test_faults.py, line \d+\)\. What it says comes from that class"
     ) as end:
         raising(error).get_observation()
     assert not isinstance(end.value, EpisodeSpoilt)
@@ -87,6 +91,7 @@ def test_what_is_left_as_it_is(error):
     with pytest.raises(type(error)) as end:
         raising(error).get_observation()
     assert end.value is error
+    assert error.__cause__ is None
 
 
 def test_everything_else_is_the_robot_s_own():

@@ -1,6 +1,7 @@
 """Leaving a robot: torque goes off whatever its `disconnect` says, and what stays on is said."""
 
 import logging
+import signal
 
 import pytest
 from lerobot.robots.bi_so_follower import BiSOFollower, BiSOFollowerConfig
@@ -126,6 +127,31 @@ def test_a_robot_without_known_parts(error):
         StillPowered, match=rf"two_arms could not be disconnected \({type(error).__name__}.*its motors may still be under torque"
     ):
         leave(robot)
+
+
+@pytest.fixture
+def ctrl_c():
+    """A job in a shell's background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_it_disconnects_does_not_hide_what_is_under_torque(ctrl_c):
+    robot = TwoArms()
+    robot.connect()
+
+    def disconnect():
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("overload")
+
+    robot.disconnect = disconnect
+    with pytest.raises(StillPowered, match="overload"):
+        leave(robot)
+    robot.disconnect = lambda: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        leave(robot)
+    robot.connected = False
 
 
 def test_after_a_connect_that_failed_only_what_was_connected_counts(tmp_path, caplog):

@@ -229,7 +229,7 @@ def test_a_driver_s_own_error_ends_it_at_once_with_class_and_method(tmp_path, ca
         lab.episodes(1)
     assert not isinstance(end.value, EpisodeSpoilt)
     assert said in str(end.value)
-    assert "This is an error in that class, not a passing fault" in str(end.value)
+    assert "What it says comes from that class: follow it, or tell its author." in str(end.value)
     assert any(record.exc_info for record in caplog.records if record.levelno == logging.DEBUG)
     lab.world.close()
     assert not any(lab.robot.bus.torque.values())

@@ -18,12 +18,11 @@ class DroppedEpisodes:
     Args:
         world: holds still until the next attempt.
         is_over: whether the person wants to stop.
-        retry_after_s: until the next attempt; a simulation is tried again at once.
+        retry_after_s: until the next attempt.
     """
 
     def __init__(self, world: World, is_over: Callable[[], bool], retry_after_s: float = RETRY_AFTER_S) -> None:
-        self._world, self._is_over, self._count = world, is_over, 0
-        self._retry_after_s = 0.0 if world.simulated else retry_after_s
+        self._world, self._is_over, self._retry_after_s, self._count = world, is_over, retry_after_s, 0
 
     def forget(self) -> None:
         """An episode came to its end."""
@@ -40,8 +39,7 @@ class DroppedEpisodes:
             raise WorldError(
                 f"{error} That was the third attempt in a row to fail, so the process ends; finished episodes are kept."
             ) from error
-        again = f" Next attempt in {self._retry_after_s:.0f} s." if self._retry_after_s else ""
-        logging.warning(f"Episode dropped: {error}{again}")
+        logging.warning(f"Episode dropped: {error} Next attempt in {self._retry_after_s:.0f} s.")
         until_s = time.monotonic() + self._retry_after_s
         while time.monotonic() < until_s and not self._is_over():
             self._hold()

@@ -41,12 +41,12 @@ MISSING = Fault("an entry is missing", True, "Check the connection.")
 NUMBER = Fault("a number is not finite", True, "Check the sensor.")
 FRAME = Fault("a frame has another shape or type", True, "Check the camera.")
 CONTRACT = Fault("`send_action` does not say what was executed", False, "Update the robot class.")
-DRIVER = Fault("any other exception", False, "This is an error in that class, not a passing fault: tell its author.")
+DRIVER = Fault("any other exception", False, "What it says comes from that class: follow it, or tell its author.")
 FAULTS = (LINK, CAMERA, STALE, MISSING, NUMBER, FRAME, CONTRACT, DRIVER)
 
 # Besides Python's own: names of exceptions, or of their bases, of buses and networks that do not derive from these.
 LINK_NAMES = re.compile(
-    r"timeout|timedout|connection|connected|communication|packet|^(CanError|ZMQError|RpcError|ModbusException|Empty)$", re.IGNORECASE
+    r"timeout|timedout|stale|connection|connected|communication|packet|^(CanError|ZMQError|RpcError|ModbusException|Empty)$", re.IGNORECASE
 )
 
 
@@ -69,9 +69,9 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         try:
             value = getattr(self._device, name)
-        except AttributeError:
-            raise
         except Exception as error:
+            if isinstance(error, AttributeError) or _speaks_for_itself(error):
+                raise
             raise self._explained(name, error) from error
         if not callable(value):
             return value
@@ -81,6 +81,8 @@ class Watched:
             try:
                 return value(*arguments, **named)
             except Exception as error:
+                if _speaks_for_itself(error):
+                    raise
                 raise self._explained(f"{name}()", error) from error
 
         return call
@@ -88,9 +90,7 @@ class Watched:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._device, name, value)
 
-    def _explained(self, method: str, error: Exception) -> Exception:
-        if isinstance(error, WorldError) or (isinstance(error, INTERRUPTS) and is_interrupt(error)):
-            return error
+    def _explained(self, method: str, error: Exception) -> WorldError:
         device, may_pass = self._device, _is_of_a_link(error)
         raised = f"{type(device).__name__}.{method} raised {quoted(error)}"
         camera = camera_of(device, error, may_pass) if self._role == "robot" and (may_pass or isinstance(error, RuntimeError)) else None
@@ -106,6 +106,10 @@ def quoted(error: BaseException) -> str:
     """An exception of others on one line."""
     text = " ".join(printable(str(error), LONGEST_QUOTE, instead=" ").split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _speaks_for_itself(error: Exception) -> bool:
+    return isinstance(error, WorldError) or (isinstance(error, INTERRUPTS) and is_interrupt(error))
 
 
 def _place(error: BaseException) -> str:

@@ -52,17 +52,19 @@ def leave(device: Any, has_been_connected: bool = True) -> None:
     Raises:
         StillPowered: motors may still be under torque.
     """
-    with uninterrupted():
-        release = _Release(device, has_been_connected)
-        powered = release.all()
-    if powered:
-        motors = f"its motors ({', '.join(powered)})" if all(powered) else "its motors"
-        raise StillPowered(
-            f"{device.name} could not be disconnected ({release.reason}): {motors} may still be under torque. "
-            "Support the arm and switch its power off."
-        )
-    if release.reason and has_been_connected:
-        logging.warning(f"{device.name}: disconnect() failed ({release.reason}); its parts were disconnected one by one.")
+    release = _Release(device, has_been_connected)
+    try:
+        with uninterrupted():
+            release.run()
+    finally:  # an interrupt that was held back comes now
+        if release.powered:
+            motors = f"its motors ({', '.join(release.powered)})" if all(release.powered) else "its motors"
+            raise StillPowered(
+                f"{device.name} could not be disconnected ({release.reason}): {motors} may still be under torque. "
+                "Support the arm and switch its power off."
+            )
+        if release.reason and has_been_connected:
+            logging.warning(f"{device.name}: disconnect() failed ({release.reason}); its parts were disconnected one by one.")
 
 
 def close_all(closers: Sequence[Callable[[], object]]) -> None:
@@ -84,23 +86,27 @@ def close_all(closers: Sequence[Callable[[], object]]) -> None:
 
 
 class _Release:
-    """One attempt to disconnect a device."""
+    """One attempt to disconnect a device.
+
+    Attributes:
+        powered: names of the motors that may still be under torque; [""] stands for all of them.
+        reason: why the device's own `disconnect` failed; empty if it did not.
+    """
 
     def __init__(self, device: Any, has_been_connected: bool) -> None:
         self._device, self._has_been_connected = device, has_been_connected
         self._connected = {id(part) for part in moving_parts(device) if is_connected(part)}
+        self.powered: list[str] = []
         self.reason = ""
 
-    def all(self) -> list[str]:
-        """Names of the motors that may still be under torque; [""] stands for all of them."""
+    def run(self) -> None:
         try:
             self._device.disconnect()
         except (Exception, KeyboardInterrupt) as error:
             self.reason = quoted(error)
-        else:
-            return []
-        powered, knows_motors = self._parts(self._device)
-        return powered if knows_motors or not self._has_been_connected or not has_motors(self._device) else [""]
+            self.powered, knows_motors = self._parts(self._device)
+            if self._has_been_connected and not knows_motors and has_motors(self._device):
+                self.powered = [""]
 
     def _parts(self, owner: Any) -> tuple[list[str], bool]:
         """What may still be under torque of an owner's parts, and whether there are motors among them. Motors before cameras."""
@@ -129,7 +135,7 @@ class _Release:
             return []
         if not is_connected(bus):
             return [name] if self._has_been_connected else []
-        takes_torque = "disable_torque" in inspect.signature(bus.disconnect).parameters
+        takes_torque = _takes_torque(bus)
         if _succeeds(bus.disconnect, *([torque_goes_off] if takes_torque else [])):
             return []
         if not torque_goes_off:
@@ -150,6 +156,14 @@ def _succeeds(call: Callable[..., object], *arguments: Any) -> bool:
         logging.debug(f"{call}: {quoted(error)}")
         return False
     return True
+
+
+def _takes_torque(bus: Any) -> bool:
+    """Whether its `disconnect` is told if torque is to go off, as those of LeRobot's buses are."""
+    try:
+        return "disable_torque" in inspect.signature(bus.disconnect).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def _torque_settings(config: Any, flag: str) -> Iterator[tuple[str, bool]]:

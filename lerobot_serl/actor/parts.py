@@ -33,7 +33,9 @@ def is_camera(part: Any) -> bool:
 
 def is_bus(part: Any) -> bool:
     """Whether motors hang on it, whose torque it can switch off, as LeRobot's buses can."""
-    return not is_device(part) and hasattr(type(part), "disable_torque") and isinstance(getattr(part, "motors", None), Mapping)
+    return (
+        not is_device(part) and hasattr(type(part), "disable_torque") and isinstance(getattr(part, "motors", None), Mapping | list | tuple)
+    )
 
 
 def is_device(part: Any) -> bool:
