@@ -17,15 +17,17 @@ class ScriptedHandConfig(TeleoperatorConfig):
 
     Attributes:
         presses: number of a tick, counted from 1 over all attempts -> "success", "failure" or "rerecord_episode".
+        takes_over: ticks at which the device says that the person takes over.
         breaks_at: the tick at which the cable comes off; 0: never.
     """
 
     presses: dict[int, str] = field(default_factory=dict)
+    takes_over: tuple[int, ...] = ()
     breaks_at: int = 0
 
 
 class ScriptedHand(Uncalibrated, Teleoperator):
-    """Moves by a tenth of the tick's number, and never says that it takes over."""
+    """Moves by a tenth of the tick's number."""
 
     config_class = ScriptedHandConfig
     name = "serl_test_hand"
@@ -60,7 +62,7 @@ class ScriptedHand(Uncalibrated, Teleoperator):
 
     def get_teleop_events(self) -> dict[Any, bool]:
         pressed = self.config.presses.get(self.ticks)
-        return {**intervention_events(False), **({TeleopEvents(pressed): True} if pressed else {})}
+        return {**intervention_events(self.ticks in self.config.takes_over), **({TeleopEvents(pressed): True} if pressed else {})}
 
     def send_feedback(self, feedback: dict[str, Any]) -> None:
         raise AssertionError("no motors")

@@ -2,19 +2,25 @@
 
 import json
 import re
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
 from conftest import make_recording
+from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.act.modeling_act import ACTPolicy
+from scripted_hand import ScriptedHandConfig
 from test_best_checkpoint import Run, actions
+from test_world import CounterEnv
 
 from lerobot_serl.actor.demonstrated import find_facts, nothing_known
 from lerobot_serl.actor.deployed_policy import load_deployed
 from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.evaluation_file import EvaluationFile
 from lerobot_serl.actor.robot_setup import RobotSettings
+from lerobot_serl.actor.session import Chunk
 from lerobot_serl.actor.settings import DemonstrationsConfig, DeployedPolicyConfig, SafetyConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.policy.act_checkpoint import find_checkpoint
@@ -22,7 +28,7 @@ from lerobot_serl.replay.facts_file import FILE
 from lerobot_serl.replay.recording import ActedAs
 from lerobot_serl.report.comparison import compare
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
-from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig
+from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, _workplace
 from lerobot_serl.setting_error import SettingError
 
 
@@ -76,6 +82,42 @@ def test_every_episode_is_in_the_file_at_once_and_help_makes_it_a_failure(tmp_pa
     assert [episode["steps_by_hand"] for episode in seen[-1]["per_episode"]] == [0, 2, 0]
     assert results.counts == (1, 3)
     assert seen[-1]["aggregated"]["pc_success"] == pytest.approx(100 / 3)
+
+
+class Stub:
+    """A policy that counts how often it is told to begin anew; its chunks are of one step."""
+
+    inputs: ClassVar = {"observation.state": PolicyFeature(FeatureType.STATE, (2,))}
+    action_dim, acts_as = 2, ActedAs.ACT
+
+    def __init__(self, files):
+        self.files, self.asked, self.begun = files, 0, []
+
+    def begin(self):
+        self.begun.append(self.asked)
+
+    def act(self, observation):
+        self.asked += 1
+        return Chunk(np.zeros((1, 2), np.float32), 0, 0.0, ActedAs.ACT)
+
+
+def test_after_a_persons_help_the_policy_begins_anew_and_the_episode_failed(act, tmp_path, monkeypatch):
+    stub = Stub(find_checkpoint(str(act), "policy.path"))
+    monkeypatch.setattr("lerobot_serl.actor.evaluation.load_deployed", lambda *_: stub)
+    hand = ScriptedHandConfig(takes_over=(3, 4))
+    settings = settings_of(act, tmp_path, env=CounterEnv(succeed_at=6), teleop_config=hand, n_episodes=2)
+    assert evaluate(settings) == (1, 2)
+    assert stub.begun == [0, 2, 2, 4]  # each episode, and the two ticks by hand
+    first, second = json.loads((tmp_path / "eval_info.json").read_text())["per_episode"]
+    assert (first["success"], first["steps_by_hand"], first["steps"]) == (False, 2, 6)
+    assert (second["success"], second["steps_by_hand"]) == (True, 0)
+
+
+def test_practice_has_not_seen_the_starts_of_an_evaluation():
+    asked = {"env": FrankaSimEnv(), "policy": DeployedPolicyConfig("x")}
+    seeds = [_workplace(ActorProcessConfig(**flags))["seed"] for flags in (asked, asked | {"seed": 3})]
+    assert seeds == [100_000, 3]
+    assert _workplace(ActorProcessConfig(learner="127.0.0.1:1", env=FrankaSimEnv()))["seed"] == 1_000_000
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_action_steps": 3}, {"n_action_steps": 1, "temporal_ensemble_coeff": 0.01}])
@@ -135,6 +177,11 @@ def test_the_demonstrations_are_those_that_are_named_or_that_the_training_names(
     assert (named.fps, named.facts.longest) == (10, 6)
     save_act(tmp_path, small_act_config(0))
     trained = find_checkpoint(str(tmp_path), "policy.path")
+    elsewhere = nothing_known(4, 30, 99)
+    elsewhere.write(tmp_path)
+    assert find_facts(trained, DemonstrationsConfig()) == elsewhere
+    assert find_facts(trained, DemonstrationsConfig("test/tiny", str(demonstrations.root))) == named
+    (tmp_path / FILE).unlink()
     for root, expected in ((demonstrations.root, named), (tmp_path / "gone", None)):
         (tmp_path / "train_config.json").write_text(json.dumps({"dataset": {"repo_id": "test/tiny", "root": str(root)}}))
         assert find_facts(trained, DemonstrationsConfig()) == expected
