@@ -6,10 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.utils.errors import DeviceNotConnectedError
 from small_robots import KEYS, Leader, LeaderWithEvents, TwoArms, TwoArmsConfig
 
 from lerobot_serl.actor.controls import Controls
-from lerobot_serl.actor.robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, is_in_lockstep, make_robot_world
+from lerobot_serl.actor.robot_setup import (
+    PolicyNeeds,
+    RobotSettings,
+    check_fps,
+    check_teleop,
+    is_in_lockstep,
+    make_robot_world,
+    reward_source,
+)
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.replay.facts import DemonstrationFacts
@@ -33,6 +42,24 @@ class WithSuccess(TwoArms):
     """Knows success."""
 
     success = False
+
+
+class KnowsOnceConnected(TwoArms):
+    """Does not answer before, as LeRobot's devices do."""
+
+    @property
+    def success(self):
+        if not self.is_connected:
+            raise DeviceNotConnectedError("TwoArms is not connected")
+        return False
+
+
+def test_who_decides_is_known_before_anything_is_connected():
+    for robot, source in ((TwoArms(), "keys"), (WithSuccess(), "robot"), (KnowsOnceConnected(), "robot")):
+        assert reward_source(robot, RewardConfig()) == source
+        assert reward_source(robot, RewardConfig(source="keys")) == "keys"
+        assert reward_source(robot, RewardConfig(path="a_model")) == "model"
+        assert reward_source(robot, RewardConfig(function="a:b")) == "function"
 
 
 def tool(numbers):

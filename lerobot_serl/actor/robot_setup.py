@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import getattr_static
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .world import Observer
 
 AUTO_TIME_LIMIT = 1.5
 SMALLEST_RANGE = 0.1
+_NOT_THERE = object()
 
 
 @dataclass
@@ -230,7 +232,8 @@ def reward_source(robot: Robot, reward: RewardConfig) -> str:
         raise ValueError(f"--reward.source={source} is for --env.type. With a robot: robot, keys, model or function.")
     if source != "auto":
         return source
-    return "model" if reward.path else "function" if reward.function else "robot" if hasattr(robot, "success") else "keys"
+    known = "robot" if getattr_static(robot, "success", _NOT_THERE) is not _NOT_THERE else "keys"  # a robot may know it only once connected
+    return "model" if reward.path else "function" if reward.function else known
 
 
 def _judges(robot: Robot, settings: RobotSettings) -> tuple[list[Judge], str]:
