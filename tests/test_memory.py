@@ -1,5 +1,7 @@
 """The replay memory against a naive reference."""
 
+import os
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -155,3 +157,15 @@ def test_a_capacity_that_the_machine_refuses_is_named():
         ValueError, match=r"10,000,000,000,000 frames with 4 bytes each are 40000 GB.*Set a smaller --policy.buffer_capacity"
     ):
         ReplayMemory(10**13, 1, 0.9).add(make_episode(1, 3, "terminated", 1))
+
+
+def test_a_capacity_that_the_machine_may_not_have_is_told(monkeypatch, caplog):
+    memory = ReplayMemory(6000, 1, 0.9)
+    memory.check_size(10)  # nothing is known yet
+    memory.add(make_episode(1, 3, "terminated", 1))
+    assert memory.bytes_per_frame == 17
+    memory.check_size(10)
+    assert not caplog.text
+    monkeypatch.setattr(os, "sysconf", lambda name: 17 * 300 if name == "SC_PHYS_PAGES" else 10)
+    memory.check_size(10)
+    assert "(6,000 frames with 17 bytes each), and this machine has 0 GB, which 3,000 frames fill (5 minutes). Set a smaller" in caplog.text

@@ -1,6 +1,7 @@
 """Learner server, weight publisher, actor client and received policy, over gRPC on loopback."""
 
 import itertools
+import json
 import logging
 import os
 import queue
@@ -471,7 +472,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     for uuid in ("one", "one", "two", "one"):
         data = encode_recording(recording, uuid)
         _, call = stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=OURS, timeout=20)
-        assert dict(call.trailing_metadata())["serl-receipt"] == f'{{"uuid": "{uuid}", "frames": 3}}'
+        assert json.loads(dict(call.trailing_metadata())["serl-receipt"])["uuid"] == uuid
         assert uuid in journal_of(root).uuids()
     for _ in range(2):
         assert_same_recording(collection.arrived(1.0), recording)

@@ -20,7 +20,7 @@ from control_loop import CAMERAS, FPS, HEIGHT, KEYS, WIDTH, Arm, Stopwatch, scen
 from kills import command
 from lerobot.configs import FeatureType, PolicyFeature
 
-HORIZON, DEMONSTRATION_FRAMES, DEMONSTRATIONS = 10, 20, 2
+HORIZON, DEMONSTRATION_FRAMES, DEMONSTRATIONS = 10, 8, 2
 REPO_ID = "local/long"
 COLUMNS = ("process", "seconds", "peak_memory_mb", "images_mb")
 READY_S = 3600.0

@@ -1,5 +1,6 @@
 """What the learner may answer to a call, and what follows from it."""
 
+import json
 import time
 
 import grpc
@@ -82,6 +83,18 @@ def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return LearnerRefused(f"{said}. Give the learner's token: --token_file=FILE, or the environment variable {TOKEN_VARIABLE}.")
     return LearnerRefused(said)
+
+
+def parts_acknowledged(receipt: str, uuid: str) -> int | None:
+    """How many parts of an episode its receipt says are there; None if it is not for this episode."""
+    try:
+        document = json.loads(receipt)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.get("uuid") != uuid:
+        return None
+    n_parts = document.get("parts", 0)
+    return n_parts if type(n_parts) is int else None
 
 
 class RefusalDoubt:

@@ -1,6 +1,5 @@
 """The robot side's connection to the learner."""
 
-import json
 import logging
 import math
 import threading
@@ -45,6 +44,7 @@ from .answers import (
     WeightsLost,
     WeightsUnusable,
     answer,
+    parts_acknowledged,
 )
 from .policy_message import WeightsHeader, check_tensors, claims_of
 from .silence import SilenceWatch
@@ -182,7 +182,7 @@ class LearnerClient:
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
         receipt = str(dict(call.trailing_metadata() or ()).get(RECEIPT_KEY))
-        if (n_parts := _parts_of(receipt, uuid)) is None:
+        if (n_parts := parts_acknowledged(receipt, uuid)) is None:
             wrong = f"the learner acknowledged {printable(receipt, 200)}, expected episode {uuid}; it has another version of lerobot_serl"
             raise self._after(self._send_doubt.of(LearnerRefused(wrong), channel), channel)
         self._send_doubt.went_well()
@@ -341,15 +341,3 @@ def _said(error: grpc.RpcError | grpc.FutureCancelledError, watch: SilenceWatch)
     if watch.was_silent:
         return LearnerSilent("nothing came or went for too long")
     return answer(error) if isinstance(error, grpc.RpcError) else LearnerAway("the call was cancelled")
-
-
-def _parts_of(receipt: str, uuid: str) -> int | None:
-    """How many parts the receipt says are there; None if it is not for this episode."""
-    try:
-        document = json.loads(receipt)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or document.get("uuid") != uuid:
-        return None
-    n_parts = document.get("parts", 0)
-    return n_parts if type(n_parts) is int else None

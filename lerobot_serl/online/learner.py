@@ -106,6 +106,7 @@ class Learner:
             episode = annotate(agent, recording, config.annotation_batch_size)
             self.demonstrations.add(episode)
             clipping.add(episode)
+        self.demonstrations.check_size(dataset_meta.fps)
         # Without a margin the demonstrations' own extremes lie on the border; and what a random ACT plans is nobody's loss.
         if config.action_margin > 0 and config.act_source != FRESH_ACT:
             clipping.report(dataset_meta.repo_id)

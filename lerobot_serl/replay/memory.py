@@ -1,6 +1,8 @@
 """The replay memory in RAM: a ring of whole episodes, each frame stored once, windows drawn from any step."""
 
+import logging
 import math
+import os
 
 import numpy as np
 import torch
@@ -53,6 +55,17 @@ class ReplayMemory:
     def bytes_per_frame(self) -> int:
         """Bytes that a frame takes in RAM."""
         return sum(column[0].numel() * column.element_size() for column in self._columns.values())
+
+    def check_size(self, fps: int) -> None:
+        """Say so if this machine does not have the memory for all of the capacity, which is taken as frames arrive."""
+        has_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if self.bytes_per_frame * self.capacity > has_bytes:
+            fits = has_bytes // self.bytes_per_frame
+            logging.warning(
+                f"The replay memory may grow to {self.bytes_per_frame * self.capacity / 1e9:.0f} GB ({self.capacity:,} frames with "
+                f"{self.bytes_per_frame:,} bytes each), and this machine has {has_bytes / 1e9:.0f} GB, which {fits:,} frames fill "
+                f"({fits / fps / 60:.0f} minutes). Set a smaller --policy.buffer_capacity, or smaller images."
+            )
 
     def add(self, episode: Episode) -> None:
         """Store an episode.
