@@ -12,7 +12,7 @@ from lerobot.robots import Robot
 from ..replay.recording import Decider
 from .clipping_hint import ClippingHint
 from .judges import Judge, Verdict
-from .key_kinds import KeyKinds
+from .key_kinds import KeyKinds, Kind
 from .pace import Pace
 from .robot_io import RobotIo
 from .safety import Guard
@@ -69,8 +69,9 @@ class RobotWorld:
         self._numbers: dict[str, float] = {}
         self._raw: Mapping[str, Any] = {}
         self._last: dict[str, float] = {}
-        self._stillness = Stillness(kinds or KeyKinds(robot, io.action_keys, io.positions), io.action_keys)
-        self._hint = ClippingHint(robot)
+        kinds = kinds or KeyKinds(robot, io.action_keys, io.positions)
+        self._stillness = Stillness(kinds, io.action_keys)
+        self._hint = ClippingHint(robot, [key for key in io.action_keys if kinds[key] is Kind.POSITION])
         self._steps, self._timing, self._closed = 0, Timing(), False
         self.read()
 

@@ -33,7 +33,7 @@ class Stage(Enum):
 class Takeover:
     """Who moves the robot, tick by tick.
 
-    A teleoperator whose action keys are measured by the robot under the same names is a leader: its values are positions. On a takeover
+    A teleoperator whose action keys the robot measures, or takes as positions, under the same names is a leader. On a takeover
     the leader is first driven to the arm, if it has motors, and then the arm slides to the leader, each within ``handover_s``. Other
     teleoperators give displacements and need no handover.
 
@@ -168,7 +168,7 @@ class Takeover:
         self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
         positions = self._positions(action, measured)
         told = {key: value for key, value in self.told().items() if key in action}
-        start = {key: measured[key] for key in positions} | (told if positions else {})
+        start = {key: measured[key] for key in positions if key in measured} | (told if positions else {})
         if not self._is_driven and self._is_too_far(action, start):
             return False
         self.count += 1
@@ -226,6 +226,10 @@ class Takeover:
         logging.info("The policy goes on.")
 
     def _positions(self, action: Action, measured: Mapping[str, float]) -> list[str]:
-        """Keys under which the robot measures what the teleoperator asks for. A gripper alone does not make a leader, nor do velocities."""
-        keys = [key for key in action if key in measured]
+        """Keys under which the robot measures, or was told, what the teleoperator asks for.
+
+        A gripper alone does not make a leader, nor do velocities.
+        """
+        told = self.told()
+        keys = [key for key in action if key in measured or key in told]
         return keys if any(self.kind(key) is Kind.POSITION for key in keys) else []
