@@ -188,6 +188,21 @@ def test_a_takeover_begins_with_the_executed_target_and_a_standing_base(handover
     assert all(sent == pytest.approx({"arm.pos": 0.5, "x.vel": 0.0}) for sent in robot.sent[mark:])
 
 
+def test_a_takeover_of_targets_that_nobody_measures_slides_from_the_executed_ones():
+    robot = Free(("ee.x", "ee.z"), ("j1.pos",))
+    device = LeaderWithEvents(**{"ee.x": 0.5, "ee.z": 0.3})
+    hand = Takeover(device, Controls(), TakeoverConfig(handover_s=4 / FPS), 1 / FPS)
+    world = make(robot, facts_of(robot.keys, (0, 0), (1, 1)), hand=hand)
+    world.step(np.array([0.5, 0.5], np.float32))
+    device.takes_over = True
+    for _ in range(4):
+        world.step_by_hand(hand.poll(world.measured))
+    assert [sent["ee.z"] for sent in robot.sent] == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3])
+    hand.begin()
+    device.values["ee.z"] = 0.9
+    assert hand.poll(world.measured) is None  # too far away
+
+
 def test_a_base_in_motion_does_not_make_a_leader_too_far_away():
     robot = Free(("arm.pos", "x.vel"), ("arm.pos", "x.vel"))
     leader, controls = Leader(**{"arm.pos": 0.5, "x.vel": 1.0}), Controls()
@@ -207,6 +222,12 @@ def test_a_robot_that_clips_without_saying_so_is_named_once(most, caplog):
         world.step(np.array([value], np.float32))
     assert caplog.text.count("it clips without saying so") == 1
     assert "free says that it carried out 'arm.pos' 0.48 away from the measured value, though max_relative_target=0.05" in caplog.text
+
+
+def test_a_gripper_that_the_limit_does_not_hold_for_is_no_sign_of_clipping(caplog):
+    robot = Free(("arm.pos", "gripper.pos"), ("arm.pos", "gripper.pos"), config=FreeConfig(max_relative_target=0.05))
+    make(robot, facts_of(robot.keys, (0, 0), (1, 1))).step(np.array([0.05, 1.0], np.float32))
+    assert "it clips" not in caplog.text
 
 
 def test_an_episode_of_a_mixed_robot_ends_still():

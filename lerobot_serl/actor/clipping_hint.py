@@ -1,7 +1,7 @@
 """Some robot classes clip a target and return what was asked for: then actions are stored that never happened."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 # What the arm can have moved between our reading and the robot's own, as a factor.
@@ -13,9 +13,11 @@ class ClippingHint:
 
     Args:
         robot: with its configuration.
+        keys: of its positions; some arms do not limit their gripper.
     """
 
-    def __init__(self, robot: Any) -> None:
+    def __init__(self, robot: Any, keys: Iterable[str]) -> None:
+        self._keys = tuple(keys)
         self._name = str(getattr(robot, "name", type(robot).__name__))
         self._most = getattr(getattr(robot, "config", None), "max_relative_target", None)
 
@@ -26,8 +28,8 @@ class ClippingHint:
             executed: what the robot says that it carried out.
             measured: its numbers before.
         """
-        for key, value in executed.items():
-            most = self._most_of(key)
+        for key in self._keys:
+            most, value = self._most_of(key), executed[key]
             if most is not None and key in measured and abs(value - measured[key]) > SPARE * most:
                 logging.warning(
                     f"{self._name} says that it carried out '{key}' {abs(value - measured[key]):.3g} away from the measured value, though "

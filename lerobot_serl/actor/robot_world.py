@@ -14,7 +14,7 @@ from ..replay.recording import Decider
 from .clipping_hint import ClippingHint
 from .faults import STALE, Watched, error_of
 from .judges import Judge, Verdict
-from .key_kinds import KeyKinds
+from .key_kinds import KeyKinds, Kind
 from .leaving import leave
 from .pace import Pace
 from .robot_io import RobotIo
@@ -71,8 +71,9 @@ class RobotWorld:
         self._numbers: dict[str, float] = {}
         self._raw: Mapping[str, Any] = {}
         self._last: dict[str, float] = {}
-        self._stillness = Stillness(kinds or KeyKinds(robot, io.action_keys, io.positions), io.action_keys)
-        self._hint = ClippingHint(robot)
+        kinds = kinds or KeyKinds(robot, io.action_keys, io.positions)
+        self._stillness = Stillness(kinds, io.action_keys)
+        self._hint = ClippingHint(robot, [key for key in io.action_keys if kinds[key] is Kind.POSITION])
         self._steps, self._timing, self._closed = 0, Timing(), False
         self._not_held = ""
         self.read()
@@ -202,7 +203,7 @@ class RobotWorld:
                 if not self._raw:  # stopped on its way home
                     self.read()
             finally:
-                self.hold(leaving)
+                self.hold(leaving=leaving)
         except Exception as error:
             if str(error) != self._not_held:
                 logging.warning(f"{self.robot.name} could not be told to hold still: {error}")

@@ -40,10 +40,10 @@ class Stage(Enum):
 class Takeover:
     """Who moves the robot, tick by tick.
 
-    A teleoperator whose action keys are measured by the robot under the same names is a leader: its values are positions. On a takeover
-    a leader with motors is first driven to the arm at ``speed``, while the arm waits, and then the arm slides to the leader within
-    ``handover_s``. Other teleoperators give displacements and need no handover. A leader that is too far away is refused, before it is
-    driven as well as after; a takeover that was refused is none.
+    A teleoperator whose action keys the robot measures, or takes as positions, under the same names is a leader. On a takeover a leader with
+    motors is first driven to the arm at ``speed``, while the arm waits, and then the arm slides to the leader within ``handover_s``. Other
+    teleoperators give displacements and need no handover. A leader that is too far away is refused, before it is driven as well as after; a
+    takeover that was refused is none.
 
     The handover begins with what the robot was told last, not with what it measures: under a load that is lower, and the arm would sink.
     A gripper measures wider around an object, and sending that lets go. Beside displacements it stays so until the device's own value
@@ -196,7 +196,7 @@ class Takeover:
         self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
         positions = self._positions(action, measured)
         told = {key: value for key, value in self.told().items() if key in action}
-        start = {key: measured[key] for key in positions} | (told if positions else {})
+        start = {key: measured[key] for key in positions if key in measured} | (told if positions else {})
         is_driven = self._is_driven and bool(positions)
         if is_driven and self._was_refused:
             return False  # it takes another wish: a leader must not set off again and again
@@ -274,6 +274,10 @@ class Takeover:
         logging.info("The policy goes on.")
 
     def _positions(self, action: Action, measured: Mapping[str, float]) -> list[str]:
-        """Keys under which the robot measures what the teleoperator asks for. A gripper alone does not make a leader, nor do velocities."""
-        keys = [key for key in action if key in measured]
+        """Keys under which the robot measures, or was told, what the teleoperator asks for.
+
+        A gripper alone does not make a leader, nor do velocities.
+        """
+        told = self.told()
+        keys = [key for key in action if key in measured or key in told]
         return keys if any(self.kind(key) is Kind.POSITION for key in keys) else []
