@@ -29,7 +29,7 @@ class Lab:
             f"--name={name}", f"--spool_dir={self._root / name}", f"--learner={self._address}", "--robot.type=so101_follower",
             f"--robot.port={self._root / name}?{bus}", f"--robot.calibration_dir={self._root}", "--episode_time_s=0.5", *flags,
             f"--robot.cameras={{front: {{type: faulty_camera, width: 5, height: 6, fps: 30, faults: '{camera}'}}}}",
-            "--safety.max_observation_age_s=10", "--patience_s=60",
+            "--safety.max_observation_age_s=10", "--patience_s=60", "--reward.function=so101_bus:never",
         )  # fmt: skip
         return self._zygote.start("actor", self._root / f"{name}.out", *flags)
 

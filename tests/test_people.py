@@ -33,7 +33,9 @@ REFUSALS = {
     "HIL-SERL's loop": (("--env.type=gym_manipulator",), "--env.type=gym_manipulator is HIL-SERL's own loop around an arm"),
     "its program": ((*SMALL, "--env.fails_at=2"), "--env.type=serl_test_small was asked to make a step and failed: KeyError: 'cube_joint'"),
     "no word on success": ((*SMALL, "--env.says=", "--env.pushed_off_at=3"), "the episode terminated, and nothing says whether that was a success."),
-    "a robot that is not there": (("--robot.type=so101_follower", "--robot.port=/dev/none"), "--robot.type=so101_follower cannot be "),
+    "a robot that is not there": (
+        ("--robot.type=koch_follower", "--robot.port=/dev/none", "--reward.function=so101_bus:never"), "--robot.type=koch_follower cannot be ",
+    ),
 }  # fmt: skip
 
 
