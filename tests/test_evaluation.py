@@ -104,7 +104,7 @@ class Stub:
 def test_after_a_persons_help_the_policy_begins_anew_and_the_episode_failed(act, tmp_path, monkeypatch):
     stub = Stub(find_checkpoint(str(act), "policy.path"))
     monkeypatch.setattr("lerobot_serl.actor.evaluation.load_deployed", lambda *_: stub)
-    hand = ScriptedHandConfig(takes_over=(3, 4))
+    hand = ScriptedHandConfig(takes_over=(4, 5))  # it is read once before the first step
     settings = settings_of(act, tmp_path, env=CounterEnv(succeed_at=6), teleop_config=hand, n_episodes=2)
     assert evaluate(settings) == (1, 2)
     assert stub.begun == [0, 2, 2, 4]  # each episode, and the two ticks by hand
@@ -226,7 +226,7 @@ def test_other_policies_are_refused_by_name(tmp_path, demonstrations):
     with pytest.raises(ValueError, match=r"a policy of type 'diffusion', expected 'serl_sac' or 'act'. lerobot-eval and lerobot-rollout"):
         load_deployed(DeployedPolicyConfig(str(tmp_path)), "cpu")
     Run(demonstrations, tmp_path / "run").save(1)
-    with pytest.raises(ValueError, match=r"--n_action_steps=3 is for ACT"):
+    with pytest.raises(ValueError, match=r"--policy.n_action_steps=3 is for ACT"):
         load_deployed(DeployedPolicyConfig(str(tmp_path / "run" / "checkpoints" / "000001"), n_action_steps=3), "cpu")
 
 

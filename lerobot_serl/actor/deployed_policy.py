@@ -62,7 +62,8 @@ def load_deployed(place: DeployedPolicyConfig, device: str) -> DeployedPolicy:
             CONFIG, f"a policy of type {kind!r}, expected 'serl_sac' or 'act'", "lerobot-eval and lerobot-rollout run the others."
         )
     if place.changes:
-        raise ValueError(f"--{FLAG}={place.path}: {', '.join(place.changes)} is for ACT; a serl_sac policy acts by its own horizon.")
+        flags = ", ".join(f"--policy.{name}={value}" for name, value in place.changes.items())
+        raise ValueError(f"--{FLAG}={place.path}: {flags} is for ACT; a serl_sac policy acts by its own horizon.")
     return DeployedEdits(files, device)
 
 
