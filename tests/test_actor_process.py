@@ -51,6 +51,9 @@ REFUSALS = {
         "--teleop.type=franka_sim_expert: there is no simulated robot with the id 'another'",
     ),
     "reward": ((*ROBOT, "--robot.cameras=true", "--reward.source=environment"), "--reward.source=environment is for --env.type."),
+    "robot's keys": (
+        (*ROBOT, "--robot.cameras=true", "--robot_keys.velocities=[base.vx]"), "--robot_keys.velocities names 'base.vx', expected some of"
+    ),
 }  # fmt: skip
 
 

@@ -53,6 +53,13 @@ def test_an_arm_in_its_range_or_beside_it_is_not_asked_about(facts, pan, caplog)
     assert "far outside" not in caplog.text
 
 
+def test_a_joint_that_demonstrations_hardly_moved_may_stand_a_little_elsewhere():
+    facts = replace(FACTS, state_low=(9.0, *LOW[1:]), state_high=(10.0, *HIGH[1:]))
+    make(arm(**{"shoulder_pan.pos": 20.0}), facts)
+    with pytest.raises(ValueError, match=r"'shoulder_pan.pos' measures 30 \(demonstrations: 9 to 10\)"):
+        make(arm(**{"shoulder_pan.pos": 30.0}), facts)
+
+
 def test_a_gripper_may_be_as_wide_as_it_likes():
     make(arm(**{"gripper.pos": 200.0}), FACTS)
 
@@ -73,7 +80,7 @@ def test_another_unit_is_seen_though_each_joint_is_not_so_far_off(factor, words,
     facts = replace(facts, action_low=low, action_high=high, action_step=(0.03 * scale,) * 4)
     if facts.state_low:
         facts = replace(facts, state_low=low, state_high=high)
-    with pytest.raises(ValueError, match=f"in the same unit \\(it looks like {words}\\)"):
+    with pytest.raises(ValueError, match=f"'shoulder_lift.pos' measures .* in the same unit \\(it looks like {words}\\)"):
         make(arm(**{key: factor * scale * value for key, value in HOME.items()}), facts)
 
 

@@ -5,6 +5,8 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from ..replay.facts import DemonstrationFacts
 from .key_kinds import KeyKinds, Kind
 from .world import WorldError
@@ -16,8 +18,6 @@ NEAR, MANY_JOINTS = 0.1, 3
 RAD_IN_DEG = 180 / math.pi
 # Of a joint's demonstrated range: so far from where demonstrations begin is not the same place.
 HOME_TOLERANCE = 0.25
-# A joint that hardly moved counts as a tenth of the widest.
-SMALLEST_RANGE = 0.1
 
 
 def check_start(
@@ -85,7 +85,7 @@ class HomeCheck:
     def __init__(
         self, robot: str, starts: Mapping[str, tuple[float, float] | None], ranges: Mapping[str, float], kinds: KeyKinds, fatal: bool
     ) -> None:
-        self._robot, self._ranges, self._fatal = robot, ranges, fatal
+        self._robot, self._ranges, self._fatal = robot, _widths(ranges), fatal
         self._starts = {key: ends for key, ends in starts.items() if ends is not None and kinds[key] is Kind.POSITION}
         self._is_first, self._warned = True, False
 
@@ -144,8 +144,14 @@ def _unit_hint(measured: Mapping[str, float], ranges: Mapping[str, tuple[float, 
 
 def _outside(measured: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], factor: float) -> dict[str, float]:
     """How far each joint is outside its range, as a share of the range."""
-    least = SMALLEST_RANGE * (max((high - low for low, high in ranges.values()), default=0.0) or 1.0)
-    return {key: _distance(factor * measured[key], low, high) / max(high - low, least) for key, (low, high) in ranges.items()}
+    widths = _widths({key: high - low for key, (low, high) in ranges.items()})
+    return {key: _distance(factor * measured[key], low, high) / widths[key] for key, (low, high) in ranges.items()}
+
+
+def _widths(ranges: Mapping[str, float]) -> dict[str, float]:
+    """A joint that hardly moved counts as the middle one: it may stand a little elsewhere."""
+    least = float(np.median(list(ranges.values()))) if ranges else 0.0
+    return {key: max(width, least) or 1.0 for key, width in ranges.items()}
 
 
 def _distance(value: float, low: float, high: float) -> float:
