@@ -110,7 +110,7 @@ def test_once_it_costs_an_episode_and_the_arm_holds(tmp_path, caplog, name):
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_three_times_in_a_row_it_ends_the_process(tmp_path, name):
+def test_three_times_in_a_row_it_ends_the_process(tmp_path, caplog, name):
     where, event, kind, said = PASSING[name]
     lab = Lab(tmp_path)
     lab.episodes(1)
@@ -119,6 +119,7 @@ def test_three_times_in_a_row_it_ends_the_process(tmp_path, name):
         lab.episodes(9)
     assert not isinstance(end.value, EpisodeSpoilt)
     assert said in str(end.value)
+    assert caplog.text.count("Episode dropped: ") == 2
     lab.world.close()
     assert not any(lab.robot.bus.torque.values())
 
