@@ -202,8 +202,9 @@ def test_a_leader_s_fault_in_mid_takeover(tmp_path, kind, said):
 
 def test_a_leader_whose_motors_refuse_costs_an_episode_and_is_let_go_later(tmp_path):
     lab = Lab(tmp_path, leader=True)
-    lab.controls.forget = lambda: lab.controls.press("space")
     lab.leader.bus.faults.soon("torque@1=lost")  # after it was driven to the arm
+    presses = iter(["space"])  # in the first episode alone
+    lab.controls.forget = lambda: [lab.controls.press(key) for key in presses]
     dropped, done = lab.episodes(2)
     assert "SOLeader.disable_torque() raised ConnectionError" in dropped
     assert done == 4
