@@ -163,6 +163,9 @@ def test_after_a_connect_that_failed_only_what_was_connected_counts(tmp_path, ca
     robot.disconnect = lambda: (_ for _ in ()).throw(ConnectionError("not connected"))
     leave(robot, has_been_connected=False)
     assert (under_torque(robot.bus), robot.bus.is_connected, caplog.text) == ([], False, "")
+    unknown = TwoArms()
+    unknown.disconnect = robot.disconnect
+    leave(unknown, has_been_connected=False)
 
 
 def test_a_leader_s_motors_count_and_a_device_without_motors_has_none(tmp_path, caplog):

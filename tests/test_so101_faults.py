@@ -110,7 +110,7 @@ def test_once_it_costs_an_episode_and_the_arm_holds(tmp_path, caplog, name):
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_three_times_in_a_row_it_ends_the_process(tmp_path, name):
+def test_three_times_in_a_row_it_ends_the_process(tmp_path, caplog, name):
     where, event, kind, said = PASSING[name]
     lab = Lab(tmp_path)
     lab.episodes(1)
@@ -119,6 +119,7 @@ def test_three_times_in_a_row_it_ends_the_process(tmp_path, name):
         lab.episodes(9)
     assert not isinstance(end.value, EpisodeSpoilt)
     assert said in str(end.value)
+    assert caplog.text.count("Episode dropped: ") == 2
     lab.world.close()
     assert not any(lab.robot.bus.torque.values())
 
@@ -201,8 +202,9 @@ def test_a_leader_s_fault_in_mid_takeover(tmp_path, kind, said):
 
 def test_a_leader_whose_motors_refuse_costs_an_episode_and_is_let_go_later(tmp_path):
     lab = Lab(tmp_path, leader=True)
-    lab.controls.forget = lambda: lab.controls.press("space")
     lab.leader.bus.faults.soon("torque@1=lost")  # after it was driven to the arm
+    presses = iter(["space"])  # in the first episode alone
+    lab.controls.forget = lambda: [lab.controls.press(key) for key in presses]
     dropped, done = lab.episodes(2)
     assert "SOLeader.disable_torque() raised ConnectionError" in dropped
     assert done == 4
