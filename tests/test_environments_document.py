@@ -6,8 +6,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from test_actor_process import free_port
@@ -90,3 +92,17 @@ def test_the_page_is_walked_from_nothing_to_a_comparison(place):
     assert (outputs / "after" / "compare_with_before" / "index.html").is_file()
     assert "Starts " in (place / "log").read_text()
     assert "the same seeds, which both files hold" in (place / "log").read_text()
+
+
+def test_the_experts_of_the_other_page_are_experts(place):
+    """docs/data.md: the controller with phases, and noise of its own."""
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^    # my_experts.py.*?\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    (place / "my_experts.py").write_text(textwrap.dedent(block))
+    command = shlex.split(
+        "lerobot-serl-record --env.type=so101_lift --expert=my_experts:place --repo_id=local/noisy --root=noisy --n_episodes=2"
+    )
+    assert start(place, command, "").wait(PATIENCE_S) == 0, (place / "log").read_text()[-3000:]
+    dataset = LeRobotDataset("local/noisy", root=place / "noisy")
+    assert dataset.num_episodes == 2
+    assert len(set(np.array(dataset.hf_dataset["action"])[:10, 1].tolist())) == 10
