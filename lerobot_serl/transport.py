@@ -8,7 +8,7 @@ so that two versions never talk past each other.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -16,7 +16,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from .message_header import HEADER_KEY, MessageError, TensorClaim, read_header
+from .message_header import DTYPES, HEADER_KEY, LENGTH_BYTES, MessageError, TensorClaim, read_header
 
 # Of 3, episodes came whole, with images as tensors.
 PROTOCOL, OLDER_PROTOCOLS = 4, (3,)
@@ -57,6 +57,22 @@ def encode(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """One message: JSON-able ``header`` and named tensors."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(contiguous, metadata={HEADER_KEY: json.dumps(header, allow_nan=False)})
+
+
+def pieces(header: Mapping[str, Any], vectors: Mapping[str, tuple[str, Sequence[bytes]]]) -> list[bytes]:
+    """The same message of tensors with one dimension, each given as name of its dtype and pieces of its bytes, of which none is copied.
+
+    To put a message of several MB together by copying holds Python's other threads up, and with them a control loop.
+    """
+    document: dict[str, Any] = {"__metadata__": {HEADER_KEY: json.dumps(header, allow_nan=False)}}
+    place = 0
+    for name, (dtype, parts) in vectors.items():
+        size = sum(map(len, parts))
+        document[name] = {"dtype": dtype, "shape": [size // DTYPES[dtype].itemsize], "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(document).encode()
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    return [len(text).to_bytes(LENGTH_BYTES, "little") + text, *(part for _, parts in vectors.values() for part in parts)]
 
 
 def decode(data: bytes, check: Callable[[Header, Claims], None] | None = None) -> tuple[Header, dict[str, Tensor]]:

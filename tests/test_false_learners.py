@@ -24,7 +24,9 @@ from lerobot_serl.actor import received_policy
 from lerobot_serl.actor.client import LearnerClient
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.actor.spool import OnlineDataset, Spool
+from lerobot_serl.online.arriving_parts import ArrivingParts
 from lerobot_serl.rejection_log import LINES_PER_PERIOD
+from lerobot_serl.replay.journal import EpisodeJournal
 from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.transport import MessageError, encode
 
@@ -472,8 +474,12 @@ def test_the_process_outlives_bad_weights(zygote, learner, tmp_path):
         time.sleep(0.02)
         return encode(header, tensors) if known == 0 else None
 
+    parts = ArrivingParts(EpisodeJournal(tmp_path / "parts"), 1000)
+
     def receipt(data):
-        uuid, recording = decode_recording(data, ROBOT["input_features"], 4)
+        if (part := parts.take(data, ROBOT["input_features"])) is not None:
+            return json.dumps({"uuid": part.uuid, "frames": 0, "parts": part.parts})
+        uuid, recording = decode_recording(data, ROBOT["input_features"], 4, parts.find)
         return json.dumps({"uuid": uuid, "frames": len(recording)})
 
     learner.answer, learner.receipt, learner.run = answer, receipt, header["run"]

@@ -25,7 +25,7 @@ def fill(parts, *frames, uuid="u"):
     start = 0
     for index, count in enumerate(frames):
         part = Part(uuid, index, {key: every[key][start : start + count] for key in KEYS})
-        parts.append(part.frames, encode_part(part))
+        parts.append(part.frames, *encode_part(part))
         start += count
     return every
 
@@ -87,8 +87,8 @@ def test_what_a_full_disk_did_not_take_is_read_from_memory_and_written_later(pat
     try:
         late = Part("u", 1, {key: images(2, 5) for key in KEYS})
         with pytest.raises(OSError, match="File too large"):
-            parts.append(late.frames, encode_part(late))
-        assert parts.unwritten_bytes == len(encode_part(late))
+            parts.append(late.frames, *encode_part(late))
+        assert parts.unwritten_bytes == len(b"".join(encode_part(late)))
         assert parts.n_bytes == path.stat().st_size + parts.unwritten_bytes  # nothing half-written is left
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)

@@ -16,15 +16,19 @@ FRONT, WRIST = KEYS
 GOOD = Part("u-1", 3, {key: images(2, camera) for camera, key in enumerate(KEYS)})
 
 
+def message(part):
+    return b"".join(encode_part(part))
+
+
 def test_decoding_inverts_encoding():
-    back = decode_part(encode_part(GOOD), CAMERAS)
+    back = decode_part(message(GOOD), CAMERAS)
     assert (back.uuid, back.index, back.frames) == ("u-1", 3, 2)
     assert {key: list(value) for key, value in back.images.items()} == {key: list(value) for key, value in GOOD.images.items()}
-    assert len(encode_part(GOOD)) < largest_part_bytes(CAMERAS)
+    assert len(message(GOOD)) < largest_part_bytes(CAMERAS)
 
 
 def changed(header=None, tensors=None):
-    original_header, original = decode(encode_part(GOOD))
+    original_header, original = decode(message(GOOD))
     merged = {k: v for k, v in (original | (tensors or {})).items() if v is not None}
     return encode({k: v for k, v in (original_header | (header or {})).items() if v is not None}, merged)
 
@@ -75,12 +79,12 @@ def test_each_image_is_looked_at(name):
     part = Part("u", 0, {FRONT: [GOOD.images[FRONT][0], data], WRIST: GOOD.images[WRIST]})
     expected = "lengths do not fit" if not data else f"'{FRONT}', image 1 of part 0: "
     with pytest.raises(MessageError, match=expected):
-        decode_part(encode_part(part), CAMERAS)
+        decode_part(message(part), CAMERAS)
 
 
 def test_a_policy_without_cameras_takes_no_part():
     with pytest.raises(MessageError, match="expected images of no camera"):
-        decode_part(encode_part(GOOD), INPUTS)
+        decode_part(message(GOOD), INPUTS)
 
 
 def test_a_part_is_bounded():

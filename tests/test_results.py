@@ -222,8 +222,8 @@ def test_the_control_loop_is_fast_enough_and_quoted():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert f"median {float(row['median_ms']):.2f} ms" in text
     assert f"percentile {float(row['p99_ms']):.2f} ms" in text
-    assert float(row["median_ms"]) <= 2
-    assert float(row["p99_ms"]) <= 5
+    assert float(row["median_ms"]) <= 1
+    assert float(row["p99_ms"]) <= 2
 
 
 def test_the_tracking_table_is_the_result_file():

@@ -472,7 +472,8 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     for uuid in ("one", "one", "two", "one"):
         data = encode_recording(recording, uuid)
         _, call = stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=OURS, timeout=20)
-        assert json.loads(dict(call.trailing_metadata())["serl-receipt"])["uuid"] == uuid
+        receipt = json.loads(dict(call.trailing_metadata())["serl-receipt"])
+        assert (receipt["uuid"], receipt["frames"]) == (uuid, 3)
         assert uuid in journal_of(root).uuids()
     for _ in range(2):
         assert_same_recording(collection.arrived(1.0), recording)

@@ -125,7 +125,7 @@ class Film:
     def _close_part(self) -> None:
         part = Part(self.uuid, len(self.parts), self._encoded)
         try:
-            self.parts.append(part.frames, encode_part(part))
+            self.parts.append(part.frames, *encode_part(part))
         except OSError as error:
             logging.debug(f"A part is in memory alone: {error}")  # whoever keeps the episode tries again, and says so
         self._encoded, self._encoded_bytes = {key: [] for key in self._shapes}, 0

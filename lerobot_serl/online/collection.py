@@ -207,9 +207,11 @@ class Collection:
             Busy: too many wait, or parts of it are not here; the actor process keeps it and tries again.
             OSError: it could not be written; likewise.
         """
-        uuid = str(read_header(data)[0].get("uuid"))
+        header, claims = read_header(data)
+        uuid = str(header.get("uuid"))
         if uuid in self._seen:  # also of a part: all are here
-            return EpisodeReceipt(uuid, frames=0, is_new=False, parts=MAX_FRAMES)
+            frames = claims[ACTION].shape[0] if ACTION in claims and claims[ACTION].shape else 0
+            return EpisodeReceipt(uuid, frames, is_new=False, parts=MAX_FRAMES)
         if (receipt := self._parts.take(data, self._config.input_features or {})) is not None:
             return receipt
         try:

@@ -59,7 +59,7 @@ class EpisodeReceipt:
 
     Attributes:
         uuid: of the episode.
-        frames: of the episode; 0 for a part, and for one that had come before.
+        frames: of the episode; 0 for a part.
         is_new: an episode that had not come before.
         parts: of it that are here; those from there on are still wanted.
     """

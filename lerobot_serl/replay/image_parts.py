@@ -5,6 +5,7 @@ import os
 import struct
 import threading
 from bisect import bisect_right
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -34,7 +35,7 @@ class ImageParts:
         self._places: list[tuple[int, int, int]] = []  # where a part's message begins, its bytes, its frames
         self._starts = [0]  # of each part, and of the next one, in frames
         self._end = 0
-        self._unwritten: list[tuple[int, bytes]] = []
+        self._unwritten: list[tuple[int, tuple[bytes, ...]]] = []
         self._newest: tuple[int, Part] | None = None
         self._lock = threading.Lock()  # one thread may save while another sends
         try:
@@ -62,15 +63,15 @@ class ImageParts:
     @property
     def unwritten_bytes(self) -> int:
         """Of parts that are in memory alone."""
-        return sum(len(data) for _, data in self._unwritten)
+        return sum(_size(pieces) for _, pieces in self._unwritten)
 
-    def append(self, frames: int, data: bytes) -> None:
-        """Add a part; on return it survives SIGKILL and power loss.
+    def append(self, frames: int, *pieces: bytes) -> None:
+        """Add a part, its message whole or in pieces; on return it survives SIGKILL and power loss.
 
         Raises:
             OSError: disk full or not writable. The part is in memory alone; :meth:`save` tries again.
         """
-        self._unwritten.append((frames, data))
+        self._unwritten.append((frames, pieces))
         self._starts.append(self.frames + frames)
         self.save()
 
@@ -81,20 +82,20 @@ class ImageParts:
             OSError: as :meth:`append`.
         """
         while self._unwritten:
-            frames, data = self._unwritten[0]
-            numbers = _NUMBERS.pack(len(data), frames)
+            frames, pieces = self._unwritten[0]
+            size = _size(pieces)
+            numbers = _NUMBERS.pack(size, frames)
             start = self._end + len(numbers) + _DIGEST_BYTES
             try:
-                _write(self._descriptor, numbers + _digest(numbers, data), self._end)
-                _write(self._descriptor, data, start)
+                _write(self._descriptor, self._end, numbers + _digest(numbers, *pieces), *pieces)
                 os.fsync(self._descriptor)
             except OSError:
                 with suppress(OSError):
                     os.ftruncate(self._descriptor, self._end)
                 raise
             with self._lock:
-                self._places.append((start, len(data), frames))
-                self._end = start + len(data)
+                self._places.append((start, size, frames))
+                self._end = start + size
                 del self._unwritten[0]
 
     def read(self, index: int) -> bytes:
@@ -105,7 +106,7 @@ class ImageParts:
         """
         with self._lock:
             if index >= len(self._places):
-                return self._unwritten[index - len(self._places)][1]
+                return b"".join(self._unwritten[index - len(self._places)][1])
         start, size, frames = self._places[index]
         data = _read(self._descriptor, size, start)
         digest = _read(self._descriptor, _DIGEST_BYTES, start - _DIGEST_BYTES)
@@ -159,17 +160,23 @@ class ImageParts:
             self._end = start + n_bytes
 
 
-def _digest(numbers: bytes, data: bytes) -> bytes:
-    digest = hashlib.sha256(numbers)
-    digest.update(data)
+def _size(pieces: Sequence[bytes]) -> int:
+    return sum(map(len, pieces))
+
+
+def _digest(*pieces: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
     return digest.digest()
 
 
-def _write(descriptor: int, data: bytes, place: int) -> None:
-    left = memoryview(data)
-    while left:
-        written = os.pwrite(descriptor, left, place)
-        left, place = left[written:], place + written
+def _write(descriptor: int, place: int, *pieces: bytes) -> None:
+    for piece in pieces:
+        left = memoryview(piece)
+        while left:
+            written = os.pwrite(descriptor, left, place)
+            left, place = left[written:], place + written
 
 
 def _read(descriptor: int, size: int, place: int) -> bytes:

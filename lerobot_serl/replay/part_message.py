@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from ..transport import MAX_MESSAGE_BYTES, Claims, Header, MessageError, decode, encode
+from ..transport import MAX_MESSAGE_BYTES, Claims, Header, MessageError, decode, pieces
 from .journal import UUID
 from .jpeg import check_jpeg, largest_jpeg_bytes
 
@@ -36,13 +36,14 @@ class Part:
         return len(next(iter(self.images.values())))
 
 
-def encode_part(part: Part) -> bytes:
-    """Message of a part."""
-    tensors = {}
+def encode_part(part: Part) -> list[bytes]:
+    """Message of a part, in pieces."""
+    vectors: dict[str, tuple[str, Sequence[bytes]]] = {}
     for key, images in part.images.items():
-        tensors[_ENCODED + key] = torch.frombuffer(bytearray().join(images), dtype=torch.uint8)
-        tensors[_LENGTHS + key] = torch.tensor([len(image) for image in images], dtype=torch.int32)
-    return encode({"kind": KIND, "uuid": part.uuid, "part": part.index}, tensors)
+        vectors[_LENGTHS + key] = ("I32", [len(image).to_bytes(4, "little") for image in images])
+    for key, images in part.images.items():
+        vectors[_ENCODED + key] = ("U8", images)
+    return pieces({"kind": KIND, "uuid": part.uuid, "part": part.index}, vectors)
 
 
 def largest_part_bytes(inputs: Mapping[str, PolicyFeature]) -> int:
