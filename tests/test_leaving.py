@@ -62,6 +62,21 @@ def test_with_a_camera_away_lerobot_refuses_and_the_parts_are_disconnected(tmp_p
     assert "its parts were disconnected one by one" in caplog.text
 
 
+class Silent(SOFollower):
+    def disconnect(self):
+        if self.is_connected:
+            super().disconnect()
+
+
+def test_a_robot_whose_disconnect_then_does_nothing_is_no_better(tmp_path, caplog):
+    robot = Silent(SOFollowerRobotConfig(id="f", port="follower", calibration_dir=tmp_path, cameras={"front": camera()}))
+    robot.connect()
+    robot.cameras["front"].disconnect()
+    leave(robot)
+    assert (under_torque(robot.bus), robot.bus.is_connected) == ([], False)
+    assert "so_follower: disconnect() failed (it did nothing, since the device says that it is not connected)" in caplog.text
+
+
 def test_a_camera_that_fails_while_the_torque_is_off_already_is_no_danger(tmp_path):
     robot = follower(tmp_path)
     robot.cameras["front"].disconnect = lambda: (_ for _ in ()).throw(RuntimeError("stuck"))

@@ -100,13 +100,18 @@ class _Release:
         self.reason = ""
 
     def run(self) -> None:
+        said_connected = is_connected(self._device)
         try:
             self._device.disconnect()
         except (Exception, KeyboardInterrupt) as error:
             self.reason = quoted(error)
-            self.powered, knows_motors = self._parts(self._device)
-            if self._has_been_connected and not knows_motors and has_motors(self._device):
-                self.powered = [""]
+        if not self.reason and not said_connected and any(is_bus(part) and is_connected(part) for part in moving_parts(self._device)):
+            self.reason = "it did nothing, since the device says that it is not connected"
+        if not self.reason:
+            return
+        self.powered, knows_motors = self._parts(self._device)
+        if self._has_been_connected and not knows_motors and has_motors(self._device):
+            self.powered = [""]
 
     def _parts(self, owner: Any) -> tuple[list[str], bool]:
         """What may still be under torque of an owner's parts, and whether there are motors among them. Motors before cameras."""
