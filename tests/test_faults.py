@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from small_robots import TwoArms
 
-from lerobot_serl.actor.faults import FAULTS, Watched, error_of, quoted
+from lerobot_serl.actor.faults import FAULTS, Watched, error_of
+from lerobot_serl.actor.said import quoted
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 
 PAGE = (Path(__file__).parents[1] / "docs" / "robots.md").read_text(encoding="utf-8")

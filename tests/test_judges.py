@@ -22,6 +22,9 @@ def never(observation):
 def number(observation):
     return 0.7
 
+def careless(observation):
+    return observation["cube"] > 0
+
 def of_two(observation, mood):
     return True
 
@@ -90,6 +93,13 @@ def test_truth_values_of_numpy_count():
     assert judge.judge({}) is None
     judge._function = lambda observation: np.bool_(True)
     assert judge.judge({}) == Verdict(True, Decider.FUNCTION)
+
+
+def test_a_function_that_fails_is_named_with_its_line(functions):
+    with pytest.raises(
+        WorldError, match=r"--reward.function=judges_of_mine:careless failed: KeyError: 'cube' \(judges_of_mine.py, line \d+\)"
+    ):
+        verdicts(FunctionJudge(f"{functions}:careless"), [0.0])
 
 
 def test_a_function_that_returns_a_number_is_refused(functions):

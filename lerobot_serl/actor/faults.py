@@ -5,18 +5,14 @@ The same table stands in docs/robots.md.
 
 import logging
 import re
-import traceback
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 from typing import Any
 
-from ..words import printable
 from .parts import camera_of
+from .said import place_of, quoted
 from .uninterrupted import INTERRUPTS, is_interrupt
 from .world import EpisodeSpoilt, WorldError
-
-LONGEST_QUOTE = 400
 
 
 @dataclass(frozen=True)
@@ -99,23 +95,11 @@ class Watched:
         if may_pass:
             return error_of(LINK, f"The {self._role} {device.name} does not answer: {raised}")
         logging.debug(f"{raised}.", exc_info=error)
-        return error_of(DRIVER, f"The {self._role} {device.name} cannot go on: {raised} ({_place(error)})")
-
-
-def quoted(error: BaseException) -> str:
-    """An exception of others on one line."""
-    text = " ".join(printable(str(error), LONGEST_QUOTE, instead=" ").split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return error_of(DRIVER, f"The {self._role} {device.name} cannot go on: {raised} ({place_of(error)})")
 
 
 def _speaks_for_itself(error: Exception) -> bool:
     return isinstance(error, WorldError) or (isinstance(error, INTERRUPTS) and is_interrupt(error))
-
-
-def _place(error: BaseException) -> str:
-    """File and line from which an exception comes."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{Path(frame.filename).name}, line {frame.lineno}"
 
 
 def _is_of_a_link(error: Exception) -> bool:

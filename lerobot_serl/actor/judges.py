@@ -22,7 +22,7 @@ from ..checkpoint.processor_files import require_harmless
 from ..replay.recording import Decider, policy_input
 from .faults import Watched
 from .robot_io import Features, RobotIo
-from .said import said
+from .said import place_of, quoted, said
 from .world import WorldError
 
 
@@ -81,7 +81,12 @@ class FunctionJudge:
         pass
 
     def judge(self, raw: Mapping[str, Any]) -> Verdict | None:
-        answer = self._function(raw)
+        try:
+            answer = self._function(raw)
+        except Exception as error:  # of whatever kind: it is other people's code
+            raise WorldError(
+                f"--reward.function={self._name} failed: {quoted(error)} ({place_of(error)}). Mend it; the episode is lost."
+            ) from error
         if not isinstance(answer, bool | np.bool_ | None):
             raise WorldError(f"--reward.function={self._name} returned {answer!r}, expected True (success), False or None (not yet).")
         return Verdict(True, Decider.FUNCTION) if answer else None

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from .faults import quoted
 from .parts import is_bus, is_camera, is_connected, is_device, moving_parts, parts
+from .said import quoted
 from .uninterrupted import uninterrupted
 
 TORQUE = "disable_torque_on_disconnect"

@@ -4,14 +4,13 @@ The function gets the environment when an attempt has begun, and returns what ac
 docs/data.md.
 """
 
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..actor.env_world import EnvWorld
+from ..actor.said import place_of, quoted
 from ..actor.session import Chunk
 from ..actor.world import Observation, WorldError
 
@@ -69,9 +68,7 @@ class Expert:
         try:
             return function(argument)
         except Exception as error:  # of whatever kind: it is other people's code
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            words = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
-            raise WorldError(f"{self._name} failed: {words}") from error
+            raise WorldError(f"{self._name} failed: {quoted(error)} ({place_of(error)})") from error
 
 
 def _short(value: Any) -> str:

@@ -173,13 +173,13 @@ class ActorProcessConfig:
 
 
 # Groups of flags that only robots, and only environments, obey; a group's name stands for all of it.
-_OF_ROBOTS = ("reset", "safety", "reward.path", "reward.function", "reward.threshold", "reward.consecutive", "reward.veto_s")
+_OF_ROBOTS = ("reset", "safety", "robot_keys", "reward.path", "reward.function", "reward.threshold", "reward.consecutive", "reward.veto_s")
 _OF_ENVIRONMENTS = ("reward.success_key", "takeover.keys", "takeover.gripper_positions")
 
 
 def _require_obeyed(config: ActorProcessConfig) -> None:
     """A flag that nobody would obey is refused, and not ignored."""
-    groups: dict[str, Any] = {"reset": config.reset, "safety": config.safety, "reward": config.reward, "takeover": config.takeover}
+    groups: dict[str, Any] = {name: getattr(config, name) for name in ("reset", "safety", "robot_keys", "reward", "takeover")}
     given = [
         f"{group}.{item.name}"
         for group, settings in groups.items()
