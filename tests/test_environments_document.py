@@ -14,7 +14,7 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from test_actor_process import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # a dozen processes
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
 PLUGIN = "lerobot_env_so101_lift"
