@@ -45,16 +45,16 @@ def wanted(key, frames):
 
 def test_every_frame_is_there_in_order_in_several_parts(spool, monkeypatch):
     monkeypatch.setattr(film_module, "PART_BYTES", 5000)
-    film = filmed(spool, 12)
+    film = filmed(spool, 13)
     images = film.finish()
     assert len(film.parts) > 2
     assert [trusted_part(film.parts.read(i)).index for i in range(len(film.parts))] == list(range(len(film.parts)))
     for key in KEYS:
-        assert torch.equal(images[key][:], wanted(key, 12))
+        assert torch.equal(images[key][:], wanted(key, 13))
     spool.write(ONE, "u", b"the rest", film.parts)
     (path,) = spool.pending(ONE)
     with spool.parts(path, len(film.parts)) as parts:
-        assert parts.frames == 12
+        assert parts.frames == 13
     spool.acknowledge(path)
     assert sorted(each.name for each in path.parent.iterdir()) == ["dataset.json"]
 

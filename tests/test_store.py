@@ -12,7 +12,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_serl.replay import store as store_module
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.recording import Decider
-from lerobot_serl.replay.store import EpisodeStore, online_features
+from lerobot_serl.replay.store import EpisodeStore, most_frames, online_features
 
 CAMERA = "observation.images.front"
 FEATURES = online_features(vector_features(), use_videos=False)
@@ -169,3 +169,11 @@ def test_a_version_that_was_replaced_just_now_is_no_damage(existing, tmp_path, m
     monkeypatch.setattr(store_module, "require_whole", look)
     assert len(store_in(root).open()) == 5
     assert [path.name for path in seen[:2]] == ["00000001", "00000002"]
+
+
+def test_pictures_bound_an_episode_and_videos_do_not():
+    cameras = {f"observation.images.{name}": {"dtype": "video", "shape": (480, 640, 3), "names": None} for name in "ab"}
+    features = {**cameras, "action": {"dtype": "float32", "shape": (2,), "names": None}}
+    assert most_frames(online_features(features, use_videos=True)) is None
+    assert most_frames(online_features(features, use_videos=False)) == 2**31 // (2 * 921_600)
+    assert most_frames(online_features({"action": features["action"]}, use_videos=False)) is None

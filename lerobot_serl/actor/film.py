@@ -4,6 +4,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from torch import Tensor
 
@@ -75,7 +76,8 @@ class Film:
             self._changed.notify_all()
         self._thread.join()
         self.parts.close()
-        self.parts.path.unlink(missing_ok=True)
+        with suppress(OSError):  # the next start tries again
+            self.parts.path.unlink()
 
     @property
     def _is_behind(self) -> bool:

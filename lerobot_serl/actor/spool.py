@@ -101,18 +101,14 @@ class Spool:
         self._skipped: set[Path] = set()
         for part in directory.glob(f"*/*{_PART}"):
             self._recover(part)
-        for description in directory.glob(f"*/{_DESCRIPTION}"):
-            self._journal(description.parent.name).remove_unfinished()
+        for dataset in [path for path in directory.iterdir() if path.is_dir()]:
+            self._journal(dataset.name).remove_unfinished()
         sizes = (_file_bytes(path) + _file_bytes(path.parent / f"{uuid_of(path)}{IMAGES}") for path in directory.glob(f"*/*{SUFFIX}"))
         self._largest_bytes = max(sizes, default=0)
 
     def new_parts(self, dataset: OnlineDataset, uuid: str) -> ImageParts:
-        """Where the images of an episode go while it goes on; without :meth:`write` afterwards the next start deletes them.
-
-        Raises:
-            OSError: disk full or not writable.
-        """
-        return ImageParts(self._described(dataset).images(uuid), is_new=True)
+        """Where the images of an episode go while it goes on; without :meth:`write` afterwards the next start deletes them."""
+        return ImageParts(self._journal(dataset.directory).images(uuid), is_new=True)
 
     def write(self, dataset: OnlineDataset, uuid: str, data: bytes, parts: ImageParts | None = None) -> None:
         """Keep an episode; on return it survives SIGKILL and power loss.
@@ -123,7 +119,12 @@ class Spool:
         self._largest_bytes = max(self._largest_bytes, len(data) + (0 if parts is None else parts.n_bytes))
         if parts is not None:
             parts.save()
-        self._described(dataset).write(uuid, data)
+        journal = self._journal(dataset.directory)
+        description = journal.directory / _DESCRIPTION
+        if not description.exists():
+            make_directory(journal.directory)
+            write_json(description, {"id": dataset.id, "repo_id": dataset.repo_id})
+        journal.write(uuid, data)
 
     def pending(self, dataset: OnlineDataset) -> list[Path]:
         """Files of the episodes for a dataset that are not acknowledged, oldest first."""
@@ -209,15 +210,6 @@ class Spool:
     def close(self) -> None:
         """Let another process use it; may be called twice."""
         self._owner.release()
-
-    def _described(self, dataset: OnlineDataset) -> EpisodeJournal:
-        """The journal of a dataset, with the name that people know."""
-        journal = self._journal(dataset.directory)
-        description = journal.directory / _DESCRIPTION
-        if not description.exists():
-            make_directory(journal.directory)
-            write_json(description, {"id": dataset.id, "repo_id": dataset.repo_id})
-        return journal
 
     def _journal(self, name: str) -> EpisodeJournal:
         with self._lock:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from lerobot.configs import PolicyFeature
 
 from ..replay.image_parts import ImageParts
-from ..replay.journal import EpisodeJournal, make_directory
+from ..replay.journal import EpisodeJournal
 from ..replay.part_message import KIND, Part, decode_part
 from ..transport import MessageError, read_header
 from .server import Busy, EpisodeReceipt
@@ -99,7 +99,6 @@ class ArrivingParts:
             oldest = next(iter(self._episodes))
             logging.warning(f"More than {MAX_UNFINISHED} episodes come in at once: the parts of {oldest} have to be sent again.")
             self._drop(oldest)
-        make_directory(self._journal.directory)
         self._episodes[uuid] = parts = ImageParts(self._journal.images(uuid), is_new=True)
         return parts
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from .journal import DamagedFileError, sync
+from .journal import DamagedFileError, make_directory, sync
 from .part_message import Part, trusted_part
 
 # Before each part: bytes of its message, its frames, and the SHA-256 of both numbers and the message.
@@ -23,11 +23,10 @@ class ImageParts:
 
     Args:
         path: of the file.
-        is_new: it is made anew; otherwise it is there, and only read.
+        is_new: it is made anew, with the first part; otherwise it is there, and only read.
 
     Raises:
         DamagedFileError: it is missing, or shorter than it was.
-        OSError: it cannot be made.
     """
 
     def __init__(self, path: Path, is_new: bool = False) -> None:
@@ -38,13 +37,12 @@ class ImageParts:
         self._unwritten: list[tuple[int, tuple[bytes, ...]]] = []
         self._newest: tuple[int, Part] | None = None
         self._lock = threading.Lock()  # one thread may save while another sends
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC if is_new else os.O_RDONLY, 0o644)
-        except FileNotFoundError as error:
-            raise DamagedFileError(f"the images {path.name} are missing") from error
-        if is_new:
-            sync(path.parent)
-        else:
+        self._descriptor = -1
+        if not is_new:
+            try:
+                self._descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError as error:
+                raise DamagedFileError(f"the images {path.name} are missing") from error
             self._find()
 
     def __len__(self) -> int:
@@ -81,6 +79,10 @@ class ImageParts:
         Raises:
             OSError: as :meth:`append`.
         """
+        if self._unwritten and self._descriptor < 0:
+            make_directory(self.path.parent)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+            sync(self.path.parent)
         while self._unwritten:
             frames, pieces = self._unwritten[0]
             size = _size(pieces)
@@ -143,8 +145,7 @@ class ImageParts:
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            self.close()
+        self.close()
 
     def _find(self) -> None:
         """Where each part lies."""

@@ -17,8 +17,8 @@ from .opening import explained, open_dataset, require_whole
 from .recording import Recording
 from .versions import DatasetVersions
 
-# LeRobot puts all pictures of an episode into one table in memory, whose columns count bytes in 32 bits. PNG may be as large as the pixels.
-_LARGEST_COLUMN_BYTES = 2**31
+# Pixels of an episode that is stored as pictures: LeRobot puts them into one table in memory, and takes twice as much as they have as PNG.
+_LARGEST_PICTURES_BYTES = 2**31
 _FLAGS = (SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
 
 
@@ -45,7 +45,7 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
 def most_frames(features: Mapping[str, dict[str, Any]]) -> int | None:
     """Of an episode that a dataset with these features can hold; None: as many as there are. Videos have no limit."""
     sizes = [math.prod(feature["shape"]) for feature in features.values() if feature["dtype"] == "image"]
-    return _LARGEST_COLUMN_BYTES // max(sizes) if sizes else None
+    return _LARGEST_PICTURES_BYTES // sum(sizes) if sizes else None
 
 
 class EpisodeStore:
