@@ -1,5 +1,6 @@
 """Episodes in a LeRobotDataset: written, opened with stock LeRobot, read back to the bit."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_serl.replay import store as store_module
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.recording import Decider
-from lerobot_serl.replay.store import EpisodeStore, most_frames, online_features
+from lerobot_serl.replay.store import EpisodeStore, decide_videos, most_frames, online_features
 
 CAMERA = "observation.images.front"
 FEATURES = online_features(vector_features(), use_videos=False)
@@ -177,3 +178,27 @@ def test_pictures_bound_an_episode_and_videos_do_not():
     assert most_frames(online_features(features, use_videos=True)) is None
     assert most_frames(online_features(features, use_videos=False)) == 2**31 // (2 * 921_600)
     assert most_frames(online_features({"action": features["action"]}, use_videos=False)) is None
+
+
+def cameras_of(height, width, n=2):
+    cameras = {f"observation.images.{name}": {"dtype": "image", "shape": (height, width, 3), "names": None} for name in "abc"[:n]}
+    return vector_features() | cameras
+
+
+@pytest.mark.parametrize(("features", "fps", "videos"), [
+    (cameras_of(480, 640), 30, True), (cameras_of(480, 640, 1), 10, False), (cameras_of(128, 128, 3), 50, False), (vector_features(), 100, False),
+])  # fmt: skip
+def test_large_cameras_become_videos(tmp_path, features, fps, videos):
+    assert decide_videos(features, fps, tmp_path / "none") is videos
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_a_dataset_that_is_there_stays_as_it_is(tmp_path, kind):
+    large, small = cameras_of(480, 640), cameras_of(8, 8)
+    (tmp_path / "meta").mkdir()
+    there = {key: {**feature, "dtype": kind if feature["dtype"] == "image" else feature["dtype"]} for key, feature in small.items()}
+    (tmp_path / "meta" / "info.json").write_text(json.dumps({"features": there}))
+    assert decide_videos(large, 30, tmp_path) is (kind == "video")
+    for damaged in ("", "[]", '{"features": 3}', '{"features": {"a": null}}'):
+        (tmp_path / "meta" / "info.json").write_text(damaged)
+        assert decide_videos(large, 30, tmp_path) is True

@@ -112,7 +112,7 @@ class Peaks(threading.Thread):
                     self.mb[name] = max(self.mb.get(name, 0.0), int(status.split("VmHWM:")[1].split()[0]) / 1000)
 
 
-def measure(root: Path, seconds: float, use_videos: bool, port: int) -> list[tuple[str, str, str, str]]:
+def measure(root: Path, seconds: float, port: int) -> list[tuple[str, str, str, str]]:
     """Rows of the table."""
     record(root / "demos")
     data = ("--dataset.repo_id=local/demos", f"--dataset.root={root / 'demos'}", "--num_workers=0", "--env_eval_freq=0", "--log_freq=0")
@@ -129,7 +129,7 @@ def measure(root: Path, seconds: float, use_videos: bool, port: int) -> list[tup
             [sys.executable, "-m", "lerobot.scripts.lerobot_train", "--policy.type=serl_sac", *device, *data, "--batch_size=1", "--steps=20",
              f"--policy.act_path={root / 'act' / 'checkpoints' / 'last' / 'pretrained_model'}", f"--output_dir={root / 'run'}",
              f"--policy.startup.collect_steps={round(seconds * FPS) - 1}", f"--policy.online.repo_id={REPO_ID}",
-             f"--policy.online.root={root / 'online'}", f"--policy.online.use_videos={str(use_videos).lower()}",
+             f"--policy.online.root={root / 'online'}",
              f"--policy.online.port={port}"],
             stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
@@ -151,7 +151,6 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--root", type=Path, default=Path("outputs/long_episode"))
     arguments.add_argument("--seconds", type=float, default=60.0)
-    arguments.add_argument("--use_videos", action="store_true")
     arguments.add_argument("--port", type=int, default=50171)
     arguments.add_argument("--output", type=Path, default=Path("docs/results/long_episode/long_episode.csv"))
     arguments.add_argument("--robot", metavar="HOST:PORT", help=argparse.SUPPRESS)
@@ -159,7 +158,7 @@ def main() -> int:
     if known.robot:
         act_as_robot(known.root, known.robot, known.seconds)
         return 0
-    rows = measure(known.root, known.seconds, known.use_videos, known.port)
+    rows = measure(known.root, known.seconds, known.port)
     known.output.parent.mkdir(parents=True, exist_ok=True)
     with known.output.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -19,7 +19,7 @@ from ..replay.part_message import MAX_FRAMES
 from ..replay.plausible import Plausible
 from ..replay.recording import Recording
 from ..replay.recording_message import decode_recording, largest_message_bytes
-from ..replay.store import EpisodeStore, most_frames, online_features
+from ..replay.store import EpisodeStore, dataset_root, decide_videos, most_frames, online_features
 from ..transport import WAITS_FOR_THE_ROBOT, MessageError, read_header
 from .access import Access
 from .arriving_parts import ArrivingParts, check_length
@@ -65,9 +65,13 @@ class Collection:
         access = Access.of(online)
         # The robot side sends what the policy needs, which may be less than what the demonstrations have.
         wanted = {*(config.input_features or {}), ACTION}
-        features = online_features({key: ft for key, ft in dataset_meta.features.items() if key in wanted}, online.use_videos)
-        self.store = EpisodeStore(online.repo_id, online.root, dataset_meta.fps, features, online.use_videos)
-        settings = StoreSettings(online.repo_id, str(self.store.root), dataset_meta.fps, features, online.use_videos)
+        sent = {key: ft for key, ft in dataset_meta.features.items() if key in wanted}
+        use_videos = online.use_videos
+        if use_videos is None:
+            use_videos = decide_videos(sent, dataset_meta.fps, dataset_root(online.repo_id, online.root))
+        features = online_features(sent, use_videos)
+        self.store = EpisodeStore(online.repo_id, online.root, dataset_meta.fps, features, use_videos)
+        settings = StoreSettings(online.repo_id, str(self.store.root), dataset_meta.fps, features, use_videos)
         if self.store.root.resolve() == dataset_meta.root.resolve():
             raise ValueError(
                 f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
@@ -87,6 +91,8 @@ class Collection:
         # An actor process sends an episode again if the acknowledgement did not get through, even days later.
         self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()
         stored = most_frames(features)
+        if online.use_videos is None and config.image_features:
+            logging.info(f"policy.online.use_videos=auto: cameras are stored as {'videos' if use_videos else 'pictures'}.")
         self._most_frames = min(config.buffer_capacity, MAX_FRAMES if stored is None else stored)
         self._parts = ArrivingParts(self._journal, self._most_frames)
         self._publisher = WeightPublisher(

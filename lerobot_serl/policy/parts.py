@@ -212,8 +212,9 @@ class OnlineConfig:
     reach: float = 100.0
     # A takeover ends the policy's part of an episode as a failure (the person's part counts as it came out). Empty: where rewards are 0 or 1.
     takeover_is_failure: bool | None = None
-    # Store camera images as video instead of single images.
-    use_videos: bool = False
+    # Store camera images as video instead of single images. Empty: as in the online dataset that is there; else as pictures if an episode of two
+    # minutes has no more pixels than LeRobot can store so.
+    use_videos: bool | None = None
     # Resume a run although the online dataset holds fewer episodes than the checkpoint says. It counts for one start, and is false again then.
     accept_lost_episodes: bool = False
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
 from .committed import Committed
 from .frames import frames_of
+from .json_file import UnreadableError, read_json
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .ledger import add_to_ledger, known_uuids
 from .opening import explained, open_dataset, require_whole
@@ -19,6 +21,8 @@ from .versions import DatasetVersions
 
 # Pixels of an episode that is stored as pictures: LeRobot puts them into one table in memory, and takes twice as much as they have as PNG.
 _LARGEST_PICTURES_BYTES = 2**31
+# Of them, more time than an episode takes: otherwise cameras are stored as videos, unless somebody says how.
+_LEAST_PICTURES_S = 120.0
 _FLAGS = (SUCCESS, DONE, TERMINATED, TRUNCATED, INTERVENTION)
 
 
@@ -48,6 +52,21 @@ def most_frames(features: Mapping[str, dict[str, Any]]) -> int | None:
     return _LARGEST_PICTURES_BYTES // sum(sizes) if sizes else None
 
 
+def dataset_root(repo_id: str, root: str | None) -> Path:
+    """Of an online dataset; in LeRobot's own place if nobody says where."""
+    return Path(root) if root else HF_LEROBOT_HOME / repo_id
+
+
+def decide_videos(demonstrations: Mapping[str, dict[str, Any]], fps: int, root: Path) -> bool:
+    """Whether cameras are stored as videos: as in the dataset that is there; else where two minutes of pictures are too many for LeRobot."""
+    with suppress(UnreadableError, KeyError, TypeError, AttributeError):  # none yet; or damaged, which the store says
+        kinds = {feature["dtype"] for feature in read_json(root / "meta" / "info.json")["features"].values()}
+        if kinds & {"image", "video"}:
+            return "video" in kinds
+    frames = most_frames(online_features(demonstrations, use_videos=False))
+    return frames is not None and frames < _LEAST_PICTURES_S * fps
+
+
 class EpisodeStore:
     """Appends episodes; the dataset can be opened at every instant, and holds each episode once, whatever is killed when.
 
@@ -66,7 +85,7 @@ class EpisodeStore:
 
     def __init__(self, repo_id: str, root: str | None, fps: int, features: dict[str, dict[str, Any]], use_videos: bool) -> None:
         self.repo_id, self.fps, self.features = repo_id, fps, features
-        self.root = Path(root) if root else HF_LEROBOT_HOME / repo_id
+        self.root = dataset_root(repo_id, root)
         self.versions = DatasetVersions(self.root)
         self._use_videos = use_videos
         try:
