@@ -60,7 +60,7 @@ def hints(argv: Sequence[str]) -> list[str]:
 def given(arguments: Sequence[str]) -> dict[str, str]:
     """Flag -> value, of ``--flag=value`` and ``--flag value``."""
     flags = {}
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=False):
         if argument.startswith("--"):
             name, equals, value = argument[2:].partition("=")
             flags[name] = value if equals else following

@@ -18,7 +18,7 @@ class ScriptedHandConfig(TeleoperatorConfig):
     Attributes:
         presses: number of a tick, counted from 1 over all attempts -> "success", "failure" or "rerecord_episode".
         takes_over: ticks at which the device says that the person takes over.
-        breaks_at: the tick at which the cable comes off; 0: never.
+        breaks_at: the tick at which the cable comes off for good; 0: never.
     """
 
     presses: dict[int, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class ScriptedHand(Uncalibrated, Teleoperator):
 
     def __init__(self, config: ScriptedHandConfig) -> None:
         super().__init__(config)
-        self.config, self.ticks, self.is_connected_now = config, 0, False
+        self.config, self.ticks, self.is_connected_now = config, -1, False  # it is read once before the first tick
 
     @property
     def action_features(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class ScriptedHand(Uncalibrated, Teleoperator):
 
     def get_action(self) -> dict[str, float]:
         self.ticks += 1
-        if self.ticks == self.config.breaks_at:
+        if 0 < self.config.breaks_at <= self.ticks:
             raise ConnectionError("no answer")
         return {"x": self.ticks / 10, "y": 0.0}
 

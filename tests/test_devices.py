@@ -43,7 +43,7 @@ def test_what_a_driver_raises_while_it_connects_becomes_a_sentence(error):
     assert str(error) in said
     assert "Is it plugged in" in said
     assert "\n" not in said
-    assert ("test_devices.py line" in said) == isinstance(error, KeyError | AttributeError)
+    assert ("(test_devices.py, line " in said) == isinstance(error, KeyError | AttributeError)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ArgumentError("KeyboardInterrupt")])
@@ -82,7 +82,7 @@ def test_lerobots_keyboard_gives_no_action(tmp_path):
 def test_a_reading_that_fails_is_noticed_at_the_start():
     leader = Leader(a=0.0)
     leader.failure = KeyError("wrist")
-    with pytest.raises(DeviceError, match=rf"{FLAG} cannot be read: KeyError: 'wrist', in small_robots.py line"):
+    with pytest.raises(DeviceError, match=rf"{FLAG} cannot be read: KeyError: 'wrist' \(small_robots.py, line"):
         check_reading(leader, FLAG)
     events = LeaderWithEvents(a=0.0)
     events.get_teleop_events = lambda: {}["rb"]

@@ -104,7 +104,7 @@ class Stub:
 def test_after_a_persons_help_the_policy_begins_anew_and_the_episode_failed(act, tmp_path, monkeypatch):
     stub = Stub(find_checkpoint(str(act), "policy.path"))
     monkeypatch.setattr("lerobot_serl.actor.evaluation.load_deployed", lambda *_: stub)
-    hand = ScriptedHandConfig(takes_over=(4, 5))  # it is read once before the first step
+    hand = ScriptedHandConfig(takes_over=(3, 4))
     settings = settings_of(act, tmp_path, env=CounterEnv(succeed_at=6), teleop_config=hand, n_episodes=2)
     assert evaluate(settings) == (1, 2)
     assert stub.begun == [0, 2, 2, 4]  # each episode, and the two ticks by hand

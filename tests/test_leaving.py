@@ -46,9 +46,11 @@ def under_torque(bus):
 def test_a_whole_robot_is_disconnected_without_a_word(tmp_path, caplog):
     robot = follower(tmp_path)
     assert under_torque(robot.bus) == list(MOTORS)
+    caplog.clear()
     with caplog.at_level(logging.WARNING):
         leave(robot)
-    assert (under_torque(robot.bus), robot.is_connected, caplog.text) == ([], False, "")
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert (under_torque(robot.bus), robot.is_connected, said) == ([], False, [])
 
 
 def test_with_a_camera_away_lerobot_refuses_and_the_parts_are_disconnected(tmp_path, caplog):

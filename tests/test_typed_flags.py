@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lerobot_serl.typed_flags import hints
+from lerobot_serl.typed_flags import given, hints
 
 
 @pytest.fixture
@@ -58,3 +58,9 @@ def test_nothing_is_said_of_what_is_right_or_somebody_elses(act, argv):
 def test_a_damaged_config_is_lerobots_affair(act, text):
     (act / "config.json").write_text(text)
     assert hints(["lerobot-train", f"--policy.path={act}", "--policy.horizon=5"]) == []
+
+
+@pytest.mark.parametrize(("arguments", "flags"), [([], {}), (["--a"], {"a": ""}), (["--a", "1", "--b=2"], {"a": "1", "b": "2"})])
+def test_flags_are_read_as_they_are_typed(arguments, flags):
+    assert given(arguments) == flags
+    assert hints(["lerobot-train", *arguments]) == []
