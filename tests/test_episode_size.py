@@ -43,6 +43,12 @@ def test_what_fits_is_said_and_expected_by_the_spool(spool, caplog):
     spool.check_room()
 
 
+def test_what_is_small_is_said_in_small_units(spool, caplog):
+    caplog.set_level(logging.INFO)
+    size({"a": (3, 64, 64)}, 45).check(CAPACITY, spool)
+    assert "An episode of at most 1.5 s with 1 camera takes up to 0.1 MB as JPEG" in caplog.text
+
+
 def test_an_hour_of_three_cameras_needs_another_limit_and_nothing_else(tmp_path, spool):
     hour = size(THREE, 108_000)
     with pytest.raises(

@@ -58,14 +58,14 @@ class EpisodeSize:
         self._check_speed()
         cameras = f"{len(self.shapes)} camera{'s' if len(self.shapes) > 1 else ''}"
         if self.frames is None:
-            logging.info(
-                f"Images of {cameras}: about {60 * self.fps * self.frame_bytes / 1e9:.2f} GB a minute as JPEG (quality {QUALITY})."
-            )
+            logging.info(f"Images of {cameras}: about {_in_words(60 * self.fps * self.frame_bytes)} a minute as JPEG (quality {QUALITY}).")
             return
         needed = self.frames * self.frame_bytes
         spool.expected_bytes = needed
         wanted = spool.needed_bytes
-        text = f"An episode of at most {self._seconds(self.frames)} with {cameras} takes up to {needed / 1e9:.2f} GB as JPEG (quality {QUALITY})"
+        text = (
+            f"An episode of at most {self._seconds(self.frames)} with {cameras} takes up to {_in_words(needed)} as JPEG (quality {QUALITY})"
+        )
         if wanted > spool.limit_bytes:
             seconds = math.floor(self.frames / self.fps * max(0.0, spool.limit_bytes / wanted))
             raise ValueError(
@@ -80,7 +80,8 @@ class EpisodeSize:
         logging.info(f"{text}; --spool_limit_gb={spool.limit_bytes / 1e9:g} holds {spool.limit_bytes // max(1, wanted)} of them.")
 
     def _seconds(self, frames: int) -> str:
-        return f"{frames / self.fps:.0f} s"
+        seconds = frames / self.fps
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
 
     def _check_speed(self) -> None:
         """Noise is the worst that a camera can show."""
@@ -93,6 +94,10 @@ class EpisodeSize:
                 f"To encode the images of one frame takes this machine up to {1000 * took_s:.0f} ms, and at {self.fps} Hz the next one comes after "
                 f"{1000 / self.fps:.0f} ms. Record demonstrations with smaller images or at a lower rate, or use a faster machine."
             )
+
+
+def _in_words(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.2f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
 
 
 def _seconds_to_encode(image: torch.Tensor) -> float:
