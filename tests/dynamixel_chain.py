@@ -1,5 +1,6 @@
 """Dynamixel motors that answer protocol 2.0 on a pseudo terminal, for the real SDK and LeRobot's real bus."""
 
+import fcntl
 import os
 import pty
 import select
@@ -32,7 +33,8 @@ class DynamixelChain:
         self.dead = set()
         self.late_s = 0.0
         self._answering = threading.Lock()
-        self._master, self._slave = pty.openpty()
+        # High numbers: what an earlier test left behind may still read a low one, and would take a part of the questions.
+        self._master, self._slave = (_moved_up(descriptor) for descriptor in pty.openpty())
         tty.setraw(self._master)
         tty.setraw(self._slave)
         self.port = os.ttyname(self._slave)
@@ -108,6 +110,12 @@ class DynamixelChain:
             return
         body = HEADER + struct.pack("<BHBB", motor_id, len(data) + 4, STATUS, 0) + bytes(data)
         os.write(self._master, body + struct.pack("<H", crc(body)))
+
+
+def _moved_up(descriptor):
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 500)
+    os.close(descriptor)
+    return moved
 
 
 def crc(data):

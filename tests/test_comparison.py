@@ -130,6 +130,14 @@ def test_runs_are_compared_as_deployed_if_they_have_such_episodes(tmp_path: Path
         compare(a, few)
 
 
+def test_an_evaluation_that_ended_early_is_compared_too(tmp_path: Path) -> None:
+    """On a robot both are independent samples, of which Ctrl-C may have ended one."""
+    a, b = write_evaluation(tmp_path / "a", [True, False] * 3), write_evaluation(tmp_path / "b", [True] * 5)
+    comparison = compare(a, b)
+    assert [(count.successes, count.trials) for count in comparison.counts] == [(3, 6), (5, 5)]
+    assert comparison.pairs is None
+
+
 REFUSED = [
     ("the same", r"act and .*act/eval_info.json are the same"),
     ("run and evaluation", r"run is a run and .*act is an evaluation: practice has starts of its own, and explores"),
@@ -160,4 +168,4 @@ def test_what_cannot_be_compared_is_named_on_both_sides(tmp_path: Path, case: st
         "last": lambda: (act, act2),
     }
     with pytest.raises(ComparisonError, match=message):
-        compare(*pairs[case](), last=10 if case == "last" else None)
+        compare(*pairs[case](), last=10 if case == "last" else None, same_starts=case == "other numbers")

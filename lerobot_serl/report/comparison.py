@@ -156,7 +156,7 @@ def compare(a: Path, b: Path, same_starts: bool = False, last: int | None = None
         return Comparison(first, second, _PRACTICE.format(which=_which_episodes(first, second)), None)
     if last is not None:
         raise ComparisonError(f"{a} and {b} are evaluations and compared whole: leave --last out")
-    seeded = _refuse_other_starts(first, second)
+    seeded = _refuse_other_starts(first, second, same_starts)
     if not (seeded or same_starts):
         return Comparison(first, second, _UNPROVED, None)
     return Comparison(first, second, _SEEDED if seeded else _STATED, PairedCounts.of(first.successes, second.successes))
@@ -179,8 +179,12 @@ def _refuse_few(a: Outcomes, b: Outcomes) -> None:
         )
 
 
-def _refuse_other_starts(a: Outcomes, b: Outcomes) -> bool:
-    """Refuse evaluations that are known to differ in tasks, numbers of episodes or seeds; True if both files hold the same seeds."""
+def _refuse_other_starts(a: Outcomes, b: Outcomes, same_starts: bool) -> bool:
+    """Refuse evaluations that are known to differ in tasks or seeds; True if both files hold the same seeds.
+
+    Numbers of episodes may differ only where one task's are compared as independent samples: one evaluation may have ended early.
+    """
+    is_paired = same_starts or (a.seeds is not None and b.seeds is not None)
     names_a, names_b = ([name for name, _ in o.tasks] for o in (a, b))
     if names_a != names_b:
         raise ComparisonError(
@@ -188,7 +192,7 @@ def _refuse_other_starts(a: Outcomes, b: Outcomes) -> bool:
             "evaluate both policies on the same --env.type and --env.task"
         )
     for (name, first), (_, second) in zip(a.tasks, b.tasks, strict=True):
-        if len(first) != len(second):
+        if len(first) != len(second) and (is_paired or len(names_a) > 1):
             where = f" of {name}" if name else ""
             raise ComparisonError(
                 f"{a.given} has {len(first)} episodes{where}, {b.given} has {len(second)}; evaluate both with the same --eval.n_episodes"
