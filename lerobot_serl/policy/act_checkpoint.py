@@ -9,13 +9,13 @@ from lerobot.configs import NormalizationMode
 from lerobot.policies.act.configuration_act import ACTConfig
 from torch import Tensor
 
+from ..base.act import ActBase
 from ..checkpoint.act_weights import ActWeights
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from ..checkpoint.place import locate, may_be_hub_id, way_on
 from ..checkpoint.processor_files import PREPROCESSOR
 from ..checkpoint.tensor_file import UNUSED, require_fit
 from ..message_header import MessageError, TensorClaim
-from ..networks.act_base import ActBase
 from .act_config import read_act_config
 from .act_processors import ActProcessors, read_act_processors
 from .adapter import AdaptedWeights, is_adapter

@@ -9,6 +9,7 @@ from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
+from ..base.act import STATISTICS_OF_MODE
 from ..checkpoint.files import CheckpointFiles, MissingFileError
 from ..checkpoint.processor_files import (
     DEVICE,
@@ -22,7 +23,6 @@ from ..checkpoint.processor_files import (
     SavedStep,
     read_steps,
 )
-from ..networks.act_base import STATISTICS_OF_MODE
 
 EPS = 1e-8  # LeRobot's, where none is saved
 _SETTINGS = {"features", "norm_map", "eps", "normalize_observation_keys"}

@@ -11,7 +11,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from ..networks.act_base import Statistics
+from ..networks.features import Statistics
 from .act_checkpoint import ActCheckpoint, load_act_checkpoint
 from .act_config import execution_note
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import sac
-from ..networks.act_base import ActBase
+from ..base.act import ActBase
 from ..networks.action_space import ActionBox
 from ..networks.actor import EditActor
 from ..networks.corrector import REACH, Corrector

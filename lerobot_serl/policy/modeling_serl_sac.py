@@ -13,7 +13,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from ..networks.act_base import Statistics
+from ..networks.features import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
 from ..online.disk import checkpoint_bytes, require_room
 from ..online.progress import Progress

@@ -10,9 +10,9 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from torch import Tensor
 
+from ..base.act import STATISTICS_OF_MODE
 from ..checkpoint.act_weights import ActWeights, holds_old_statistics
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointFiles
-from ..networks.act_base import STATISTICS_OF_MODE
 from .act_processors import ActProcessors, Normalisation
 
 EPS = 1e-8  # LeRobot's at that time

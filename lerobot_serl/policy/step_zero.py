@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from ..networks.act_base import ActBase
+from ..base.act import ActBase
 from ..replay.opening import explained
 from .owner import Owner
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lerobot_serl.networks.act_base import ActBase
+from lerobot_serl.base.act import ActBase
 from lerobot_serl.policy.agent import EditAgent
 
 from ..run import Run

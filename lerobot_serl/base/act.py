@@ -13,7 +13,7 @@ from lerobot.policies.act.modeling_act import ACT
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
-Statistics = Mapping[str, Mapping[str, Tensor]]
+from ..networks.features import Statistics
 
 # Which two statistics a normalisation mode needs.
 STATISTICS_OF_MODE = {
