@@ -101,7 +101,7 @@ ALLOWED = {
     "rejection_log": ("words",),
     "secure_channel": ("access_token", "tls", "transport"),
     "networks": ("networks",),
-    "base": ("base", "networks"),
+    "base": ("base", "networks", "replay.lazy_frames", "message_header", "words"),
     "replay": ("replay", "sac", "transport", "child_process", "owned_lock", "words", "label_settings"),
     "child_process": (),
     "replay.memory": ("replay", "sac"),

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from .. import sac
-from ..base.act import ActBase
 from ..networks.action_space import ActionBox
 from ..networks.actor import EditActor
 from ..networks.corrector import REACH, Corrector
@@ -16,6 +15,8 @@ from ..networks.critic import CriticEnsemble
 from ..networks.features import ObservationFeatures
 from ..networks.image_encoder import ImageEncoder
 from ..replay.transition import Batch
+from .base_construction import base_policy, uses_base_features, uses_encoder, uses_state
+from .base_settings import NONE
 from .configuration_serl_sac import SerlSacConfig
 
 # Tensors that acting does not need; they are not sent to actor processes.
@@ -54,13 +55,14 @@ class EditAgent(nn.Module):
         assert config.action_feature is not None
         self.config = config
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.act = _act_base(config)
-        use_state, use_act = _feature_choice(config)
-        states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
-        self.features = ObservationFeatures(states if use_state else {}, self.act.feature_sizes if use_act else ())
-        self.encoder = ImageEncoder(_cameras(config)) if config.features == "cnn" else None
-        feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
         self.box = ActionBox(self.action_dim)
+        self.act = base_policy(config, self.box)
+        states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
+        self.features = ObservationFeatures(
+            states if uses_state(config) else {}, self.act.feature_sizes if uses_base_features(config) else ()
+        )
+        self.encoder = ImageEncoder(_cameras(config)) if uses_encoder(config) else None
+        feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
         actor, critic = config.actor, config.critic
         self.actor = EditActor(
             feature_size, self.horizon, min(actor.knots or self.horizon, self.horizon), self.action_dim, actor.hidden_sizes,
@@ -92,14 +94,14 @@ class EditAgent(nn.Module):
         Returns:
             features ``(B, F')``, which :meth:`look` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
         """
-        actions, pooled = self.act(observation, self.horizon)
-        return self.features(observation, pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
+        actions, pooled = self.act.plan(observation, self.horizon)
+        return self.features(self.act.newest(observation), pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
 
     @torch.no_grad()
     def observe(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What acting needs of an observation: all features ``(B, F)`` and ACT's chunk, as :meth:`annotate`."""
         features, base = self.annotate(observation)
-        return self._completed(features, observation), base
+        return self._completed(features, self.act.newest(observation)), base
 
     def look(self, batch: Batch) -> Batch:
         """The batch with all features ``(B, F)``: without an encoder as it is; otherwise with gradient to the encoder at the window's start."""
@@ -120,7 +122,7 @@ class EditAgent(nn.Module):
     @property
     def is_act(self) -> bool:
         """Whether :meth:`propose` is ACT, exactly: nothing was learnt that would edit its chunk, or it is not to be used."""
-        return self.config.act_alone or not (self.actor.has_learnt or self.corrector.has_learnt)
+        return self.config.act_alone or (self.config.base != NONE and not (self.actor.has_learnt or self.corrector.has_learnt))
 
     @torch.no_grad()
     def propose(self, features: Tensor, base: Tensor) -> Proposal:
@@ -313,23 +315,6 @@ class EditAgent(nn.Module):
         index = sac.choose_candidate(self.critic(features, chunks), self.config.actor.margin)
         chunk = chunks[torch.arange(len(reference), device=reference.device), index]
         return Proposal(chunk, index.clamp_max(SAMPLE))
-
-
-def _act_base(config: SerlSacConfig) -> ActBase:
-    """ACT under its own names for its inputs."""
-    names, observations = config.act_rename_map, config.input_features or {}
-    inputs = {names.get(key, key): feature for key, feature in observations.items()}
-    act_config = config.act.to_act_config(input_features=inputs, output_features=config.output_features, device=config.device)
-    return ActBase(act_config, config.act.feature_modes, {names.get(key, key): key for key in observations})
-
-
-def _feature_choice(config: SerlSacConfig) -> tuple[bool, bool]:
-    """Whether to use the state vectors and ACT's pooled features."""
-    if config.features == "auto":
-        return True, bool(config.image_features)
-    if config.features == "cnn":
-        return True, False
-    return config.features in ("state", "both"), config.features in ("act", "both")
 
 
 def _cameras(config: SerlSacConfig) -> dict[str, tuple[int, ...]]:

@@ -65,7 +65,7 @@ class Practice:
         self._logbook, self._progress = logbook, progress
         self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed))
         world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
-        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR))
+        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
 
     def existing(self) -> None:
         """Every run begins anew."""
