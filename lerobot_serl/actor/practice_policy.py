@@ -3,8 +3,7 @@
 import torch
 
 from ..base.history import History
-from ..policy.agent import EditAgent
-from ..policy.base_settings import NONE
+from ..policy.agent import Agent
 from ..replay.recording import ActedAs, Recording, policy_input
 from .schedule import Schedule
 from .session import Chunk
@@ -22,7 +21,7 @@ class PracticePolicy:
         acts_as: what this episode is.
     """
 
-    def __init__(self, agent: EditAgent, generator: torch.Generator) -> None:
+    def __init__(self, agent: Agent, generator: torch.Generator) -> None:
         self.agent = agent
         self._generator, self._schedule = generator, Schedule(agent.config.actor.deployed_share)
         self._learning, self.acts_as = False, ActedAs.EXPLORING
@@ -36,7 +35,7 @@ class PracticePolicy:
         """
         self._learning, self.acts_as = learning, self._schedule.next(learning)
         self._seen = Seen(self.agent)
-        if self.agent.config.base == NONE:
+        if not self.agent.act.proposes:
             self.acts_as = _without_base(self.acts_as, learning)
         elif self.acts_as is ActedAs.DEPLOYED and self.agent.is_act:
             self.acts_as = ActedAs.ACT
@@ -57,7 +56,7 @@ class PracticePolicy:
 class Seen:
     """The frames of an episode that the agent's base policy looks at."""
 
-    def __init__(self, agent: EditAgent) -> None:
+    def __init__(self, agent: Agent) -> None:
         self._history = History(agent.act.n_obs_steps, agent.config.input_features or {}) if agent.act.n_obs_steps > 1 else None
 
     def add(self, observation: Observation) -> None:
@@ -77,8 +76,8 @@ def _without_base(acts_as: ActedAs, learning: bool) -> ActedAs:
     return ActedAs.EXPLORING if not learning or acts_as is ActedAs.EXPLORING else ActedAs.DEPLOYED
 
 
-def next_chunk(agent: EditAgent, observation: Observation, acts_as: ActedAs, learning: bool, generator: torch.Generator) -> Chunk:
-    """The chunk that one observation (no batch dimension) calls for; see :meth:`EditAgent.explore` for ``learning`` and ``generator``.
+def next_chunk(agent: Agent, observation: Observation, acts_as: ActedAs, learning: bool, generator: torch.Generator) -> Chunk:
+    """The chunk that one observation (no batch dimension) calls for; see :meth:`Agent.explore` for ``learning`` and ``generator``.
 
     If the base policy looks at several frames, the observation has them, ``(n_obs_steps, ...)``.
     """

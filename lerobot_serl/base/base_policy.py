@@ -28,8 +28,10 @@ class BasePolicy(nn.Module, ABC):
     Attributes:
         n_obs_steps: frames that a plan needs: the newest and those before it. With more than one, observations are ``(B, n_obs_steps, ...)``.
         longest_plan: steps that it can plan; None: any number.
+        proposes: false where there is no base policy, and nothing to act with alone or to compare with.
     """
 
+    proposes: bool = True
     n_obs_steps: int = 1
     longest_plan: int | None = None
 

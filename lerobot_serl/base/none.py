@@ -15,6 +15,8 @@ class NoBase(BasePolicy):
         box: of actions. It stays its owner's: its tensors are not this module's.
     """
 
+    proposes = False
+
     def __init__(self, box: ActionBox) -> None:
         super().__init__()
         self._box = (box,)  # a tuple, so that it is not registered twice

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from ..policy.agent import EditAgent
-from ..policy.base_settings import NONE
+from ..policy.agent import Agent
+from ..policy.progress import Progress
 from ..replay.recording import ActedAs, Recording
 from ..report.interval import SuccessCount, chance_of_as_many, wilson_interval
 from .best_weights import Kept, keep
-from .progress import Progress
 
 # One-sided: the probability with which a policy that is no better than ACT may be called better. All looks of a run share it.
 LEVEL = 0.05
@@ -125,7 +124,7 @@ class Evidence:
         progress: says how many updates they have seen.
     """
 
-    def __init__(self, window: int, agent: EditAgent, progress: Progress) -> None:
+    def __init__(self, window: int, agent: Agent, progress: Progress) -> None:
         self._agent, self._progress, self._half = agent, progress, window // 2
         self.act = Tally()
         self.deployed = 0
@@ -169,7 +168,7 @@ class Evidence:
         for candidate in self.open:
             if candidate.after.trials >= BETWEEN_COPIES:
                 best = better(best, candidate)
-        return BestPolicy(best, self.act, max(1, math.ceil(self.deployed / (2 * self._half))), self._agent.config.base != NONE)
+        return BestPolicy(best, self.act, max(1, math.ceil(self.deployed / (2 * self._half))), self._agent.act.proposes)
 
 
 def better(one: Candidate | None, other: Candidate) -> Candidate:

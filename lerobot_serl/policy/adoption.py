@@ -29,7 +29,7 @@ from .step_zero import StepZero, exactly, observe, reason
 from .validation import require
 
 if TYPE_CHECKING:
-    from .agent import EditAgent
+    from .agent import Agent
     from .modeling_serl_sac import SerlSacPolicy
 
 BASE_FLAG = "policy.base_path"
@@ -165,13 +165,13 @@ def begin_as_base(policy: "SerlSacPolicy", checkpoint: PolicyCheckpoint, statist
         _require_base(policy, checkpoint, owner, step_zero, dataset)
 
 
-def proposer(agent: "EditAgent") -> NormalizedPolicy:
+def proposer(agent: "Agent") -> NormalizedPolicy:
     """The base policy, of an agent that has one."""
     assert isinstance(agent.act, NormalizedPolicy)
     return agent.act
 
 
-def set_box(agent: "EditAgent", statistics: Statistics, *more: tuple[Tensor, Tensor] | None) -> None:
+def set_box(agent: "Agent", statistics: Statistics, *more: tuple[Tensor, Tensor] | None) -> None:
     """The box of actions and the scales of the features.
 
     Args:

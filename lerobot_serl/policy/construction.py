@@ -1,0 +1,98 @@
+"""What the agent is made of, from its configuration. A new network is two places: its module, and its line in the table."""
+
+from ..base.act import ActBase
+from ..base.base_policy import BasePolicy
+from ..base.lerobot import LerobotBase
+from ..base.none import NoBase
+from ..base.policy_config import base_policy_config
+from ..networks.action_space import ActionBox
+from ..networks.actor import EditActor
+from ..networks.corrector import Corrector
+from ..networks.critic import CriticEnsemble
+from ..networks.features import ObservationFeatures
+from ..networks.image_encoder import ImageEncoder
+from .base_settings import ACT, NONE
+from .configuration_serl_sac import SerlSacConfig
+from .network_table import Network
+
+
+def network_lines(config: SerlSacConfig) -> dict[str, Network]:
+    """The table of networks, over the agent's attributes. The image encoder learns with the critics."""
+    encoder = ("encoder",) if uses_encoder(config) else ()
+    return {
+        "critic": Network(("critic", *encoder), config.critic),
+        "critic_target": Network(("critic_target",), on_robot=False),
+        "actor": Network(("actor",), config.actor),
+        "temperature": Network(("raw_temperature",), config.temperature, on_robot=False),
+        "corrector": Network(("corrector",), config.corrector),
+        "edit_scale": Network(("edit_scale",)),
+    }
+
+
+def base_policy(config: SerlSacConfig, box: ActionBox) -> BasePolicy:
+    """With its inputs under its own names.
+
+    Args:
+        box: of actions.
+
+    Raises:
+        MessageError, ImportError: the embedded policy cannot be built.
+    """
+    if config.base == NONE:
+        return NoBase(box)
+    names, observations = config.act_rename_map, config.input_features or {}
+    sources = {names.get(key, key): key for key in observations}
+    if config.base == ACT:
+        inputs = {names.get(key, key): feature for key, feature in observations.items()}
+        act_config = config.act.to_act_config(input_features=inputs, output_features=config.output_features, device=config.device)
+        return ActBase(act_config, config.act.feature_modes, sources)
+    return LerobotBase(base_policy_config(config.lerobot.document), config.lerobot.feature_modes, sources)
+
+
+def observation_features(config: SerlSacConfig, base: BasePolicy) -> ObservationFeatures:
+    """State vectors, the base policy's features, or both."""
+    states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
+    return ObservationFeatures(states if uses_state(config) else {}, base.feature_sizes if uses_base_features(config) else ())
+
+
+def image_encoder(config: SerlSacConfig) -> ImageEncoder | None:
+    """The critics' own, where it is asked for."""
+    if not uses_encoder(config):
+        return None
+    return ImageEncoder({key: tuple(feature.shape) for key, feature in config.image_features.items()})
+
+
+def edit_actor(config: SerlSacConfig, feature_size: int, action_dim: int) -> EditActor:
+    """The actor."""
+    actor, horizon = config.actor, config.horizon
+    return EditActor(
+        feature_size, horizon, min(actor.knots or horizon, horizon), action_dim, actor.hidden_sizes,
+        actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
+    )  # fmt: skip
+
+
+def corrector(config: SerlSacConfig, feature_size: int, action_dim: int) -> Corrector:
+    """The corrector."""
+    settings = config.corrector
+    return Corrector(feature_size, config.horizon, action_dim, settings.hidden_sizes, settings.activation)
+
+
+def critics(config: SerlSacConfig, feature_size: int, action_dim: int) -> CriticEnsemble:
+    """The critics."""
+    settings = config.critic
+    return CriticEnsemble(feature_size, config.horizon * action_dim, settings.hidden_sizes, settings.members, settings.activation)
+
+
+def uses_state(config: SerlSacConfig) -> bool:
+    """Whether actor and critics see the state vectors."""
+    return config.features != ACT
+
+
+def uses_base_features(config: SerlSacConfig) -> bool:
+    """Whether they see the features that ACT offers; by default where there are cameras."""
+    return config.features in (ACT, "both") or (config.features == "auto" and config.base == ACT and bool(config.image_features))
+
+
+def uses_encoder(config: SerlSacConfig) -> bool:
+    """Whether they see cameras through an encoder of their own: where it is asked for, or where the base policy offers no features of them."""
+    return config.features == "cnn" or (config.features == "auto" and config.base != ACT and bool(config.image_features))
