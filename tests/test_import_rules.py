@@ -94,6 +94,8 @@ ALLOWED = {
     "message_header": ("words",),
     "setting_error": (),
     "label_settings": ("setting_error",),
+    "key_names": (),
+    "grasp": (),
     "stock_hardware": (),
     "transport": ("message_header",),
     "access_token": (),
