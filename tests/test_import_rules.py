@@ -106,6 +106,8 @@ ALLOWED = {
     "replay": ("replay", "sac", "transport", "child_process", "owned_lock", "words", "label_settings"),
     "child_process": (),
     "replay.memory": ("replay", "sac"),
+    "replay.sampler": ("replay.memory", "replay.transition"),
+    "replay.memory_place": (),
     "checkpoint": ("checkpoint", "message_header", "words"),
     "doctor": ("doctor", "checkpoint", "message_header", "replay", "owned_lock", "words"),
     "report": ("report",),
