@@ -16,7 +16,7 @@ def assert_same(table, held, dropped=0):
     assert table.steps == sum(steps for _, _, steps, _ in held)
     if held:
         assert table.oldest == held[0][:3]
-    expected = [(start + at, steps - at, terminated) for start, _, steps, terminated in held for at in range(steps)]
+    expected = [(start + at, steps - at, terminated, at == 0) for start, _, steps, terminated in held for at in range(steps)]
     if expected:
         number, *found = table.find(torch.arange(table.steps))
         assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
@@ -56,8 +56,9 @@ def test_a_draw_may_come_in_any_order():
     table.append(10, 3, 2, True)
     table.append(20, 1, 0, False)
     table.append(30, 4, 4, False)
-    number, frame, remaining, terminated = table.find(torch.tensor([5, 0, 2, 0]))
+    number, frame, remaining, terminated, is_first = table.find(torch.tensor([5, 0, 2, 0]))
     assert number.tolist() == [5, 0, 2, 0]
     assert frame.tolist() == [33, 10, 30, 10]
     assert remaining.tolist() == [1, 2, 4, 2]
     assert terminated.tolist() == [False, True, False, True]
+    assert is_first.tolist() == [False, True, True, True]

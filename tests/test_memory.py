@@ -75,6 +75,7 @@ def test_windows_equal_a_naive_reference(data):
         assert batch.discount[i].item() == pytest.approx(discount, abs=1e-5)
         assert batch.chunk[i].flatten().tolist() == pytest.approx(chunk)
         assert batch.by_person[i].tolist() == by_person
+        assert batch.previous[i].item() == episode.action[max(t - 1, 0)].item()
         if after is not None:
             assert batch.next_features[i].item() == after
             assert batch.next_base[i, 0].item() == -after

@@ -1,12 +1,23 @@
 """Which entries of an action are grippers, and at which two positions the demonstrations hold each of them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from lerobot.utils.constants import ACTION
 
 from ..key_names import Kind, customary_kind, is_gripper
+from ..replay.facts import entry_names
+from .configuration_serl_sac import SerlSacConfig
 from .validation import require
+
+if TYPE_CHECKING:
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    from .agent import Agent
 
 # This share of a gripper's commands in the demonstrations has to lie at one of its two positions: within a quarter of the
 # way to the other. Of commands that are spread evenly half do.
@@ -27,6 +38,51 @@ class TwoPositions:
     high: float
     share: float
     has_third: bool
+
+
+def name_grippers(config: SerlSacConfig, features: Mapping[str, Mapping[str, Any]]) -> None:
+    """Fill in which entries of the action are grippers, unless they are edited as all others.
+
+    Args:
+        features: of the dataset.
+
+    Raises:
+        ValueError: they are not found, or are others than the checkpoint's.
+    """
+    if config.gripper == "edit":
+        return
+    size = features[ACTION]["shape"][0]
+    names = entry_names(features[ACTION], size) or tuple(f"action[{entry}]" for entry in range(size))
+    found, known = find_grippers(names, config.grasp.names), config.grasp.entries
+    require(
+        known in ((), found),
+        "policy.grasp.names",
+        config.grasp.names,
+        f"the entries {known} of the action, as in the checkpoint; found {found}",
+    )
+    config.grasp.entries, config.grasp.names = found, tuple(names[entry] for entry in found)
+
+
+def set_positions(agent: "Agent", dataset: "LeRobotDataset") -> None:
+    """Tell the grasp critics at which two positions the demonstrations hold each gripper, in action units.
+
+    Raises:
+        ValueError: a gripper does not have two.
+    """
+    if agent.gripping is None:
+        return
+    entries, names = agent.config.grasp.entries, agent.config.grasp.names or ()
+    actions = np.stack(list(dataset.hf_dataset.select_columns([ACTION]).with_format("numpy")[:][ACTION]))
+    found = require_two_positions(actions[:, list(entries)], names)
+    for place, (entry, name, positions) in enumerate(zip(entries, names, found, strict=True)):
+        raw = torch.tensor([positions.low, positions.high]).to(agent.box.middle)
+        ends = (raw - agent.box.middle[entry]) / agent.box.half_width[entry]
+        for critic in (agent.gripping.critic, agent.gripping.target):
+            critic.positions[:, place] = ends.clamp(-1.0, 1.0)
+        logging.info(
+            f"gripper=discrete: '{name}' is as the base policy commands, or at {positions.low:.4g} or {positions.high:.4g} "
+            f"({positions.share:.0%} of the demonstrations' frames)"
+        )
 
 
 def find_grippers(names: Sequence[str], wanted: Sequence[str] | None) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from .adoption import adopt_act, begin_as_act, set_box
 from .agent import Agent
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
+from .grippers import name_grippers, set_positions
 from .own_checkpoint import COUNTERS_OF_0_1, require_harmless_files, require_sound_weights
 from .processor_serl_sac import make_serl_sac_pre_post_processors
 from .progress import Progress
@@ -71,6 +72,8 @@ class SerlSacPolicy(PreTrainedPolicy):
             check_train_command(command, bool(config.image_features), config.batch_size)
         source = dataset_meta.repo_id if dataset_meta else "the environment"
         checkpoint = adopt_act(config, source) if config.act_path else None
+        if dataset_meta is not None:
+            name_grippers(config, dataset_meta.features)
         config.validate_features()
         require(
             config.horizon <= config.act.chunk_size,
@@ -212,6 +215,8 @@ class SerlSacPolicy(PreTrainedPolicy):
             statistics = checked_statistics(statistics, dataset, [ACTION, *vectors])
         if checkpoint is not None:
             begin_as_act(self, checkpoint, statistics, dataset)
+            if dataset is not None:
+                set_positions(self.agent, dataset)
             return
         logging.warning(
             "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
@@ -221,6 +226,8 @@ class SerlSacPolicy(PreTrainedPolicy):
         if statistics:
             self.agent.act.set_statistics(statistics)
             set_box(self.agent, statistics)
+        if dataset is not None:
+            set_positions(self.agent, dataset)
 
     def _make_learner(self) -> "Learner":
         from ..online.learner import Learner

@@ -26,12 +26,14 @@ class Transitions(NamedTuple):
         frame: ``(B,)`` its frame in the ring.
         remaining: ``(B,)`` transitions from there to the episode's end, itself included.
         terminated: ``(B,)`` bool, whether the episode terminated.
+        is_first: ``(B,)`` bool, whether the episode begins with it.
     """
 
     number: Tensor
     frame: Tensor
     remaining: Tensor
     terminated: Tensor
+    is_first: Tensor
 
 
 class EpisodeTable:
@@ -95,4 +97,4 @@ class EpisodeTable:
         episode = torch.searchsorted(held[_NUMBER], number, right=True) - 1
         frame, first_number, steps, terminated = held.index_select(1, episode)
         offset = number - first_number
-        return Transitions(number, frame + offset, steps - offset, terminated > 0)
+        return Transitions(number, frame + offset, steps - offset, terminated > 0, offset == 0)

@@ -141,7 +141,7 @@ class ReplayMemory:
             generator: of the images' shifts.
             is_demo: value of the batch's column of that name.
         """
-        number, frame, remaining, terminated = self._episodes.find(index)
+        number, frame, remaining, terminated, is_first = self._episodes.find(index)
         length = remaining.clamp_max(self.n_step)
         terminal = (length == remaining) & terminated
         step = torch.arange(self.n_step, device=self.device)
@@ -166,6 +166,7 @@ class ReplayMemory:
             next_images=self._images(after, generator),
             index=number,
             weight=torch.ones_like(reward),
+            previous=self._rows("action", frame - (~is_first).long()),
         )
 
     def _rows(self, name: str, frame: Tensor) -> Tensor:

@@ -132,6 +132,7 @@ class Batch:
         images, next_images: camera key -> ``(B, C, H, W)`` uint8 where features are; empty unless the critics have eyes of their own.
         index: ``(B,)`` int64, number of the window's first transition in the memory that ``is_demo`` names; it never changes there.
         weight: ``(B,)`` of each window's error in the critics' loss; None: all count the same.
+        previous: ``(B, D)`` action that was executed before the window; its own first one where an episode begins. None: nobody asks.
     """
 
     features: Tensor
@@ -148,6 +149,7 @@ class Batch:
     next_images: Mapping[str, Tensor] = field(default_factory=dict)
     index: Tensor | None = None
     weight: Tensor | None = None
+    previous: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
