@@ -140,7 +140,7 @@ class GraspConfig:
     # What a change of a gripper's command from one of its two positions to the other costs (HIL-SERL).
     penalty: float = 0.02
     # Probability with which an exploring chunk takes any of the decisions instead of the best.
-    epsilon: float = 0.1
+    epsilon: float = 0.2
     # Standard deviations (over the critics) by which a decision must beat the base policy's own command to be chosen.
     margin: float = 0.5
     members: int = 4

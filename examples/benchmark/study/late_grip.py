@@ -10,6 +10,8 @@ from lerobot.utils.constants import ACTION
 def delay_entry(meta: LeRobotDatasetMetadata, name: str, steps: int) -> None:
     """Shift an entry of the recorded actions within each episode; the first value fills the gap, the last ones are lost.
 
+    The dataset's statistics stay as they were; range and meaning are the same.
+
     Args:
         meta: of a dataset on disk, whose files are written anew.
         name: of the entry.
