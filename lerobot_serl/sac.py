@@ -2,7 +2,7 @@
 
 Pure functions of tensors; nothing here knows of networks, datasets or LeRobot. Letters in shapes:
 ``B`` batch, ``E`` critics in the ensemble, ``C`` candidate chunks, ``h`` executed steps of a chunk (the horizon),
-``D`` action dimension, ``A = h * D`` size of a flattened chunk.
+``n`` steps whose rewards a target sums (``n >= h``), ``D`` action dimension, ``A = h * D`` size of a flattened chunk.
 
 Sources: SAC (Haarnoja et al., arXiv 1812.05905), SERL (arXiv 2401.16013), RLPD (arXiv 2302.02948), Q-chunking
 (arXiv 2507.07969), EXPO (arXiv 2507.07986). ``tests/test_sac.py`` holds these functions to numbers of SERL's JAX code.
@@ -53,11 +53,11 @@ def edit_chunk(base: Tensor, edit: Tensor, scale: Tensor | float) -> Tensor:
 def window_return(reward: Tensor, length: Tensor, discount: float) -> tuple[Tensor, Tensor]:
     """Reward and discount of a window of ``length`` executed steps.
 
-    ``R = sum_{k < K} gamma^k r_{t+k}`` and ``gamma^K`` (Q-chunking).
+    ``R = sum_{k < K} gamma^k r_{t+k}`` and ``gamma^K`` (n-step returns; with ``n = h`` Q-chunking).
 
     Args:
-        reward: ``(B, h)`` rewards following each step; entries at or after ``length`` are ignored.
-        length: ``(B,)`` int64, ``1 <= K <= h``.
+        reward: ``(B, n)`` rewards following each step; entries at or after ``length`` are ignored.
+        length: ``(B,)`` int64, ``1 <= K <= n``.
 
     Returns:
         ``(B,)`` discounted reward and ``(B,)`` discount of the value after the window.
@@ -137,9 +137,14 @@ def critic_target(
         return target if value_range is None else target.clamp(*value_range)
 
 
-def critic_loss(q: Tensor, target: Tensor) -> Tensor:
-    """``mean_{i,b} (Q_i(s, a) - y)^2`` over ``(E, B)`` critics and ``(B,)`` targets (SAC eq. 5, mean over the ensemble)."""
-    return (q - target).square().mean()
+def critic_loss(q: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """``mean_{i,b} w_b (Q_i(s, a) - y)^2`` over ``(E, B)`` critics and ``(B,)`` targets (SAC eq. 5, mean over the ensemble).
+
+    Args:
+        weight: ``(B,)`` w, the importance weights of a sampler that prefers some windows (arXiv 1511.05952, eq. 2); None: 1.
+    """
+    error = (q - target).square()
+    return error.mean() if weight is None else (weight * error).mean()
 
 
 def advantage_penalty(q_edit: Tensor, q_reference: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The table of episodes against a list of them."""
 
-import numpy as np
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,32 +9,33 @@ from lerobot_serl.replay.episode_table import EpisodeTable
 EPISODES = st.tuples(st.integers(0, 10**6), st.integers(1, 50), st.integers(0, 50), st.booleans())
 
 
-def assert_same(table, held):
-    """``held`` has (start, frames, steps, terminated) of each episode."""
+def assert_same(table, held, dropped=0):
+    """``held`` has (start, frames, steps, terminated) of each episode; ``dropped`` transitions went before."""
     assert len(table) == len(held)
     assert table.frames == sum(frames for _, frames, _, _ in held)
     assert table.steps == sum(steps for _, _, steps, _ in held)
     if held:
-        assert table.oldest == held[0][:2]
-    expected = [(start + at, steps - at, terminated) for start, _, steps, terminated in held for at in range(steps)]
+        assert table.oldest == held[0][:3]
+    expected = [(start + at, steps - at, terminated, at == 0) for start, _, steps, terminated in held for at in range(steps)]
     if expected:
-        frame, remaining, terminated = table.find(np.arange(table.steps))
-        assert list(zip(frame.tolist(), remaining.tolist(), terminated.tolist(), strict=True)) == expected
+        number, *found = table.find(torch.arange(table.steps))
+        assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+        assert number.tolist() == list(range(dropped, dropped + table.steps))
 
 
 @settings(max_examples=100, deadline=None)
 @given(actions=st.lists(EPISODES | st.none(), max_size=60))
 def test_it_holds_what_a_list_would(actions):
     """None drops the oldest, if there is one."""
-    table, held = EpisodeTable(), []
+    table, held, dropped = EpisodeTable(), [], 0
     for episode in actions:
         if episode is not None:
             table.append(*episode)
             held.append(episode)
         elif held:
             table.drop_oldest()
-            held.pop(0)
-        assert_same(table, held)
+            dropped += held.pop(0)[2]
+        assert_same(table, held, dropped)
 
 
 def test_it_grows_and_reuses_its_room():
@@ -46,7 +47,7 @@ def test_it_grows_and_reuses_its_room():
         if number >= 300:
             table.drop_oldest()
             held.pop(0)
-    assert_same(table, held)
+    assert_same(table, held, dropped=6 * 700)
     assert table._table.shape[1] <= 1200
 
 
@@ -55,7 +56,9 @@ def test_a_draw_may_come_in_any_order():
     table.append(10, 3, 2, True)
     table.append(20, 1, 0, False)
     table.append(30, 4, 4, False)
-    frame, remaining, terminated = table.find(np.array([5, 0, 2, 0]))
+    number, frame, remaining, terminated, is_first = table.find(torch.tensor([5, 0, 2, 0]))
+    assert number.tolist() == [5, 0, 2, 0]
     assert frame.tolist() == [33, 10, 30, 10]
     assert remaining.tolist() == [1, 2, 4, 2]
     assert terminated.tolist() == [False, True, False, True]
+    assert is_first.tolist() == [False, True, True, True]

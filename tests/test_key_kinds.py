@@ -5,8 +5,9 @@ from lerobot.robots.earthrover_mini_plus import robot_earthrover_mini_plus as ea
 from lerobot.robots.reachy2 import robot_reachy2 as reachy2
 from lerobot.robots.unitree_g1.g1_utils import REMOTE_AXES
 
-from lerobot_serl.actor.key_kinds import KeyKinds, Kind, is_gripper
+from lerobot_serl.actor.key_kinds import KeyKinds
 from lerobot_serl.actor.settings import RobotKeysConfig
+from lerobot_serl.key_names import Kind, is_gripper
 
 P, G, V, D = Kind.POSITION, Kind.GRIPPER, Kind.VELOCITY, Kind.DISPLACEMENT
 

@@ -1,6 +1,7 @@
 """The replay memory against a naive reference."""
 
 import os
+from dataclasses import fields
 
 import pytest
 import torch
@@ -26,17 +27,18 @@ def make_episode(identity, frames, end, horizon):
     )
 
 
-def expected_window(episode, t, horizon):
+def expected_window(episode, t, horizon, n_step):
     """Brute force: walk the episode from ``t``."""
     reward, length, terminal = 0.0, 0, False
-    while length < horizon and t + length < episode.steps:
+    while length < n_step and t + length < episode.steps:
         reward += GAMMA**length * episode.reward[t + length].item()
         length += 1
     terminal = episode.terminated and t + length == len(episode)
     discount = 0.0 if terminal else GAMMA**length
-    actions = episode.action[t : t + length].flatten().tolist()
-    by_person = [index < length and bool(episode.intervention[t + index]) for index in range(horizon)]
-    padding = episode.columns["base"][t, length:].flatten().tolist()
+    executed = min(length, horizon)
+    actions = episode.action[t : t + executed].flatten().tolist()
+    by_person = [index < executed and bool(episode.intervention[t + index]) for index in range(horizon)]
+    padding = episode.columns["base"][t, executed:].flatten().tolist()
     return (
         reward,
         discount,
@@ -51,8 +53,9 @@ def expected_window(episode, t, horizon):
 @given(st.data())
 def test_windows_equal_a_naive_reference(data):
     horizon = data.draw(st.integers(1, 5))
+    n_step = data.draw(st.none() | st.integers(horizon, 9))
     capacity = data.draw(st.integers(12, 40))
-    memory, stored = ReplayMemory(capacity, horizon, GAMMA), []
+    memory, stored = ReplayMemory(capacity, horizon, GAMMA, n_step), []
     for identity in range(1, data.draw(st.integers(1, 9)) + 1):
         end = data.draw(st.sampled_from(["terminated", "truncated", "data end"]))
         episode = make_episode(identity, data.draw(st.integers(2, 12)), end, horizon)
@@ -64,13 +67,15 @@ def test_windows_equal_a_naive_reference(data):
         identity, t = divmod(int(batch.features[i].item()), 1000)
         episode = stored[identity - 1]
         seen.add((identity, t))
-        reward, discount, length, chunk, by_person, after = expected_window(episode, t, horizon)
+        reward, discount, length, chunk, by_person, after = expected_window(episode, t, horizon, n_step or horizon)
         assert t < episode.steps
+        assert batch.index[i].item() == sum(e.steps for e in stored[: identity - 1]) + t
         assert batch.length[i].item() == length
         assert batch.reward[i].item() == pytest.approx(reward, abs=1e-4)
         assert batch.discount[i].item() == pytest.approx(discount, abs=1e-5)
         assert batch.chunk[i].flatten().tolist() == pytest.approx(chunk)
         assert batch.by_person[i].tolist() == by_person
+        assert batch.previous[i].item() == episode.action[max(t - 1, 0)].item()
         if after is not None:
             assert batch.next_features[i].item() == after
             assert batch.next_base[i, 0].item() == -after
@@ -125,6 +130,34 @@ def test_the_three_ends_of_an_episode():
             assert batch.next_features[last].unique().tolist() == [1002.0]
 
 
+@pytest.mark.parametrize(("end", "bootstraps"), [("terminated", False), ("truncated", True), ("data end", True)])
+def test_one_action_with_three_step_returns(end, bootstraps):
+    """SERL's case: a window near the end is shorter, and what it is discounted by is its own length."""
+    memory = ReplayMemory(100, 1, GAMMA, n_step=3)
+    episode = make_episode(1, 5, end, 1)
+    memory.add(episode)
+    batch = memory.windows(torch.arange(len(memory)), torch.Generator())
+    reward = episode.reward
+    assert batch.chunk.flatten().tolist() == episode.action[: len(memory)].flatten().tolist()
+    if not bootstraps:
+        assert batch.length.tolist() == [3, 3, 3, 2, 1]
+        assert batch.discount.tolist() == pytest.approx([GAMMA**3, GAMMA**3, 0.0, 0.0, 0.0])
+        assert batch.reward[3].item() == pytest.approx((reward[3] + GAMMA * reward[4]).item())
+    else:
+        assert batch.length.tolist() == [3, 3, 2, 1]
+        assert batch.discount.tolist() == pytest.approx([GAMMA**3, GAMMA**3, GAMMA**2, GAMMA])
+        assert batch.next_features.flatten().tolist() == [1003, 1004, 1004, 1004]
+        assert batch.reward[2].item() == pytest.approx((reward[2] + GAMMA * reward[3]).item())
+
+
+def test_without_n_step_the_chunk_is_the_window():
+    memories = [ReplayMemory(100, 3, GAMMA), ReplayMemory(100, 3, GAMMA, n_step=3)]
+    for memory in memories:
+        memory.add(make_episode(1, 20, "terminated", 3))
+    one, other = (memory.sample(64, torch.Generator().manual_seed(2)) for memory in memories)
+    assert all(torch.equal(getattr(one, item.name), getattr(other, item.name)) for item in fields(one) if "images" not in item.name)
+
+
 def test_two_cameras_take_at_most_105_kb_per_step():
     memory = ReplayMemory(50, 10, GAMMA)
     episode = make_episode(1, 20, "truncated", 10)
@@ -157,6 +190,15 @@ def test_a_capacity_that_the_machine_refuses_is_named():
         ValueError, match=r"10,000,000,000,000 frames with 4 bytes each are 40000 GB.*Set a smaller --policy.buffer_capacity"
     ):
         ReplayMemory(10**13, 1, 0.9).add(make_episode(1, 3, "terminated", 1))
+
+
+def test_the_place_is_asked_once_with_the_size_of_a_frame():
+    asked = []
+    memory = ReplayMemory(10, 1, GAMMA, place=lambda frame_bytes: asked.append(frame_bytes) or torch.device("meta"))
+    for identity in (1, 2):
+        memory.add(make_episode(identity, 3, "terminated", 1))
+    assert asked == [17] == [memory.bytes_per_frame]
+    assert memory.sample(4, torch.Generator()).features.device == torch.device("meta")
 
 
 def test_a_capacity_that_the_machine_may_not_have_is_told(monkeypatch, caplog):

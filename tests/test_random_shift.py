@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lerobot_serl.replay.random_shift import PAD_PX, _move, shifted
+from lerobot_serl.replay.random_shift import PAD_PX, _gathered, _move, shifted
 
 
 def by_index(image, down, right):
@@ -22,6 +22,15 @@ def test_an_image_moves_as_its_indices_say(height, width, down, right, seed):
     moved = np.empty_like(image)
     _move(image, moved, down, right)
     assert np.array_equal(moved, by_index(image, down, right))
+
+
+@given(st.integers(5, 12), st.integers(5, 12), st.integers(0, 2**31))
+def test_a_device_moves_images_as_the_host_does(height, width, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (7, 3, height, width), dtype=torch.uint8, generator=generator)
+    index = torch.randint(7, (20,), generator=generator)
+    moves = torch.randint(-PAD_PX, PAD_PX + 1, (20, 2), generator=torch.Generator().manual_seed(seed))
+    assert torch.equal(_gathered(images, index, moves), shifted(images, index, torch.Generator().manual_seed(seed)))
 
 
 def test_every_image_has_a_shift_of_its_own_and_all_shifts_occur():

@@ -51,6 +51,9 @@ def test_critic_target_and_loss_match_serl(case):
     )
     close(target.mean(), arrays["target_q_mean"])
     close(sac.critic_loss(arrays["predicted_q"], target), arrays["critic_loss"])
+    assert torch.equal(
+        sac.critic_loss(arrays["predicted_q"], target, torch.ones_like(target)), sac.critic_loss(arrays["predicted_q"], target)
+    )
 
 
 def test_actor_loss_matches_serl(case):

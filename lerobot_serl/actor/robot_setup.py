@@ -11,11 +11,12 @@ from lerobot.configs import PolicyFeature
 from lerobot.robots import Robot
 from lerobot.teleoperators import Teleoperator
 
+from ..key_names import Kind
 from ..replay.facts import DemonstrationFacts
 from .controls import Controls
 from .devices import action_keys
 from .judges import FunctionJudge, Judge, RewardModelJudge, RobotJudge, load_function
-from .key_kinds import KeyKinds, Kind
+from .key_kinds import KeyKinds
 from .pace import Pace
 from .reset import Reset
 from .robot_io import RobotIo

@@ -10,11 +10,12 @@ from typing import Any, cast
 import numpy as np
 from lerobot.robots import Robot
 
+from ..key_names import Kind
 from ..replay.recording import Decider
 from .clipping_hint import ClippingHint
 from .faults import STALE, Watched, error_of
 from .judges import Judge, Verdict
-from .key_kinds import KeyKinds, Kind
+from .key_kinds import KeyKinds
 from .leaving import leave
 from .pace import Pace
 from .robot_io import RobotIo

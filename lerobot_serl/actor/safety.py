@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .key_kinds import is_gripper
+from ..key_names import is_gripper
 from .world import WorldError
 
 Kinematics = Callable[[Mapping[str, float]], Sequence[float]]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..key_names import Kind
 from ..replay.facts import DemonstrationFacts
-from .key_kinds import KeyKinds, Kind
+from .key_kinds import KeyKinds
 from .world import WorldError
 
 # Of a joint's demonstrated range: farther outside it is another calibration, another zero or another unit.

@@ -10,9 +10,9 @@ import numpy as np
 from lerobot.common.control_utils import teleop_supports_feedback
 from lerobot.teleoperators import Teleoperator
 
+from ..key_names import Kind, customary_kind
 from .controls import TAKEOVER, Controls
 from .faults import MISSING, NUMBER, Watched, error_of
-from .key_kinds import Kind, customary_kind
 from .reset import AUTO_CROSSING_S
 from .robot_io import number
 from .settings import TakeoverConfig

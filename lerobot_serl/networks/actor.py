@@ -23,6 +23,11 @@ class EditActor(ChunkMlp):
         hidden_sizes: width of each hidden layer; a LayerNorm follows each.
         init_std, min_std, max_std: of the Gaussian before the squashing.
         fixed_std: keep the standard deviation at ``init_std`` (TD3-like).
+        kept: entries of the action that are not edited.
+
+    Attributes:
+        action_dim: ``D'``, entries that are edited.
+        edits: ``(D,)`` bool, which ones.
     """
 
     def __init__(
@@ -37,25 +42,32 @@ class EditActor(ChunkMlp):
         max_std: float,
         fixed_std: bool = False,
         activation: str = "relu",
+        kept: Sequence[int] = (),
     ) -> None:
-        super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * action_dim, activation)
-        self.knots, self.action_dim, self.fixed_std = knots, action_dim, fixed_std
+        edited = [entry for entry in range(action_dim) if entry not in kept]
+        super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * len(edited), activation)
+        self.knots, self.action_dim, self.fixed_std = knots, len(edited), fixed_std
+        self.register_buffer("edits", torch.tensor([entry in edited for entry in range(action_dim)]), persistent=False)
+        self.register_buffer("places", torch.eye(action_dim)[edited] if kept else None, persistent=False)
         self.register_buffer("weights", interpolation(knots, horizon), persistent=False)
         self.log_std_range = (math.log(min_std), math.log(max_std))
         self.init_log_std = math.log(init_std)
 
     weights: Tensor
+    edits: Tensor
+    places: Tensor | None
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, K * D)``."""
+        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, K * D')``."""
         mean, log_std = self.outputs(features, base).chunk(2, dim=-1)
         if self.fixed_std:
             return mean, torch.full_like(mean, math.exp(self.init_log_std))
         return mean, (self.init_log_std + log_std).clamp(*self.log_std_range).exp()
 
     def along_chunk(self, edit: Tensor) -> Tensor:
-        """``(..., K * D)`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds."""
-        return self.weights @ edit.unflatten(-1, (self.knots, self.action_dim))
+        """``(..., K * D')`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds; 0 of what is kept."""
+        edits = self.weights @ edit.unflatten(-1, (self.knots, self.action_dim))
+        return edits if self.places is None else edits @ self.places
 
 
 def interpolation(knots: int, steps: int) -> Tensor:

@@ -15,7 +15,7 @@ class CorrectionReport:
     """Counts, for each entry of the action, how often a person left the bound around ACT's action, and says so when it is often.
 
     Args:
-        reach: ``(D,)`` the bound, in action units.
+        reach: ``(D,)`` the bound, in action units; infinite for what edits do not move.
         names: of the action's entries; may be empty.
     """
 
@@ -63,5 +63,6 @@ class CorrectionReport:
         )
 
     def _described(self) -> str:
-        low, high = float(self._reach.min()), float(self._reach.max())
+        reach = self._reach[self._reach.isfinite()]
+        low, high = float(reach.min()), float(reach.max())
         return f"{low:g}" if low == high else f"{low:g} to {high:g}"

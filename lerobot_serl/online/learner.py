@@ -104,7 +104,8 @@ class Learner:
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
-        self.corrections = CorrectionReport(agent.edit_reach, self.facts.facts.action_names)
+        reach = agent.edit_reach.masked_fill(~agent.actor.edits, math.inf)
+        self.corrections = CorrectionReport(reach, self.facts.facts.action_names)
         if self.collection is not None:
             self._start_collection(self.collection, keys, self.facts.facts)
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)

@@ -12,7 +12,7 @@ from ..networks.action_space import ActionBox
 from ..networks.corrector import REACH
 from ..replay.transition import Batch
 from .configuration_serl_sac import SerlSacConfig
-from .construction import base_policy, corrector, critics, edit_actor, image_encoder, network_lines, observation_features
+from .construction import base_policy, corrector, critics, edit_actor, gripping, image_encoder, network_lines, observation_features
 from .learning import Learning
 from .network_table import NetworkTable
 from .progress import Progress
@@ -21,7 +21,7 @@ BASE, MEAN, SAMPLE = 0, 1, 2
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 # What losses are made of, in the metrics of an update.
-LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss")
+LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss", "grasp_loss")
 Metrics = dict[str, Tensor]
 
 
@@ -67,6 +67,9 @@ class Agent(nn.Module):
         self.corrector = corrector(config, feature_size, self.action_dim)
         self.critic = critics(config, feature_size, self.action_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.gripping = gripping(config, feature_size, self.action_dim)
+        if self.gripping is not None:
+            self.grasp_critic, self.grasp_target = self.gripping.critic, self.gripping.target
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
         self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
         self.register_buffer("edit_scale", torch.zeros(self.action_dim))
@@ -116,9 +119,18 @@ class Agent(nn.Module):
         return features if self.encoder is None else torch.cat([features, self.encoder(images)], dim=-1)
 
     @torch.no_grad()
-    def reference(self, features: Tensor, base: Tensor) -> Tensor:
-        """What is edited: ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
-        return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
+    def corrected(self, features: Tensor, base: Tensor) -> Tensor:
+        """ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
+        if not self.corrector.has_learnt:
+            return base
+        chunk = sac.edit_chunk(base, self.corrector(features, base), REACH)
+        return torch.where(self.actor.edits, chunk, base) if self.config.gripper == "base" else chunk
+
+    @torch.no_grad()
+    def reference(self, features: Tensor, base: Tensor, explorer: torch.Generator | None = None) -> Tensor:
+        """What is edited: :meth:`corrected`, with what the grasp critics decide about grippers; ``explorer`` as :meth:`Gripping.decided`."""
+        chunk = self.corrected(features, base)
+        return chunk if self.gripping is None else self.gripping.decided(features, chunk, self.actor.has_learnt, explorer)
 
     @property
     def is_act(self) -> bool:
@@ -153,7 +165,7 @@ class Agent(nn.Module):
             learning: the actor has begun to learn.
             generator: CPU generator of the exploration noise.
         """
-        settings, reference = self.config.actor, self.reference(features, base)
+        settings, reference = self.config.actor, self.reference(features, base, generator)
         mean, std = self.actor(features, reference)
         count = max(settings.sampled_candidates, 1)
         samples = self._edited(reference.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
@@ -203,6 +215,10 @@ class Agent(nn.Module):
             corrector_loss, takes_part["corrector"] = self.corrector_loss(batch)
             loss, metrics["corrector_loss"] = loss + corrector_loss, corrector_loss.detach()
             self.corrector.learns()
+        if self.gripping is not None:
+            now, then = self.corrected(batch.features, batch.base), self.corrected(batch.next_features, batch.next_base)
+            grasp_loss, grasp_metrics = self.gripping.loss(batch, now, then, is_active=self.actor.has_learnt)
+            loss, metrics = loss + grasp_loss, metrics | grasp_metrics
         if progress.actor_joins:
             actor_loss, actor_metrics = self.actor_loss(batch)
             loss, metrics = loss + actor_loss, metrics | actor_metrics
@@ -211,6 +227,8 @@ class Agent(nn.Module):
         terms = {name: metrics[name] for name in LOSS_TERMS if name in metrics}
         metrics |= self.learning.optimizers.step(loss, terms, scales, takes_part)
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), settings.critic.target_rate)
+        if self.gripping is not None:
+            self.gripping.update_target()
         progress.updates += 1
         return metrics
 
@@ -325,10 +343,10 @@ class Agent(nn.Module):
     def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
         """``(count, B, K * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
         if like.is_meta:  # no numbers are wanted, and perhaps no memory could hold them
-            return like.new_empty(count, len(like), self.actor.knots * self.action_dim)
+            return like.new_empty(count, len(like), self.actor.knots * self.actor.action_dim)
         shared = self.config.actor.noise_correlation
-        white = torch.randn((count, len(like), self.actor.knots, self.action_dim), generator=generator)
-        common = torch.randn((count, len(like), 1, self.action_dim), generator=generator)
+        white = torch.randn((count, len(like), self.actor.knots, self.actor.action_dim), generator=generator)
+        common = torch.randn((count, len(like), 1, self.actor.action_dim), generator=generator)
         return ((1 - shared) ** 0.5 * white + shared**0.5 * common).flatten(2).to(like)
 
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:

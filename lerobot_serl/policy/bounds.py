@@ -32,8 +32,11 @@ BOUNDS: dict[str, dict[str, tuple[int, int]]] = {
     "policy.actor.": {"sampled_candidates": (0, 1_000)},
     "policy.corrector.": {},
     "policy.critic.": {"members": (1, 100)},
+    "policy.grasp.": {"members": (1, 100), "moments": (1, 100)},
 }
 MOST_LAYERS, WIDEST_LAYER = 16, 8_192
+# Of the grippers together: (1 + 2 moments) for each.
+MOST_DECISIONS = 1_000
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MOST_FEATURES, MOST_DIMENSIONS, LONGEST_NAME = 64, 4, 200
 LARGEST_VECTOR, LARGEST_IMAGE = 100_000, 3 * 4_096 * 4_096

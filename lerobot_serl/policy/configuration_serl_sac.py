@@ -16,7 +16,7 @@ from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .base_settings import ACT, EmbeddedPolicy, settle_base
 from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features, require_renames
-from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
+from .parts import ActorConfig, CorrectorConfig, CriticConfig, GraspConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .step_clock import StepClockConfig
 from .validation import require, require_not_negative, require_positive
 
@@ -147,6 +147,10 @@ class SerlSacConfig(PreTrainedConfig):
     # features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each camera, trained with
     # random shifts; the replay memory then keeps the images.
     features: str = "auto"
+    # What is done with the grippers' entries of an action: "edit": as with any other; "base": the base policy's commands stay as they are;
+    # "discrete": critics of their own decide in each chunk for each gripper, as the base policy commands, or one of the two positions at which the
+    # demonstrations hold it (policy.grasp).
+    gripper: str = "edit"
     # Clip the critics' targets to these values. Empty: to [0, 1] when every reward in the data is 0 or 1, else not at all.
     value_range: tuple[float, float] | None = None
     # Entropy in the critics' target: "none", "soft" (SAC), "serl" (SERL's form, without discount and mask).
@@ -160,6 +164,7 @@ class SerlSacConfig(PreTrainedConfig):
     actor: ActorConfig = field(default_factory=ActorConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
     corrector: CorrectorConfig = field(default_factory=CorrectorConfig)
+    grasp: GraspConfig = field(default_factory=GraspConfig)
     temperature: TemperatureConfig = field(default_factory=TemperatureConfig)
     startup: StartupConfig = field(default_factory=StartupConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
@@ -209,6 +214,7 @@ class SerlSacConfig(PreTrainedConfig):
         choices = {
             "features": ("auto", "state", "act", "both", "cnn"),
             "backup_entropy": ("none", "soft", "serl"),
+            "gripper": ("edit", "discrete", "base"),
             "lr_schedule": ("constant", "cosine"),
         }
         for name, allowed in choices.items():
@@ -274,6 +280,8 @@ class SerlSacConfig(PreTrainedConfig):
         names = sorted(self.act_rename_map.keys() - (self.input_features or {}).keys())
         remedy = "It is chosen when the policy is created from ACT; in lerobot-eval and lerobot-rollout LeRobot's --rename_map renames."
         require(not names, "policy.act_rename_map", names, f"names of {list(self.input_features or {})}", remedy)
+        if self.gripper != "edit" and self.action_feature is not None:
+            self.grasp.require_fit(self.action_feature.shape[0])
         require(self.features != "cnn" or bool(self.image_features), "policy.features", self.features, "cameras", "Use 'auto'.")
 
     def _save_pretrained(self, save_directory: Path) -> None:

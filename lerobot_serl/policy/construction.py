@@ -10,15 +10,18 @@ from ..networks.actor import EditActor
 from ..networks.corrector import Corrector
 from ..networks.critic import CriticEnsemble
 from ..networks.features import ObservationFeatures
+from ..networks.grasp_critic import GraspCritic
 from ..networks.image_encoder import ImageEncoder
 from .base_settings import ACT, NONE
 from .configuration_serl_sac import SerlSacConfig
+from .gripping import Gripping
 from .network_table import Network
 
 
 def network_lines(config: SerlSacConfig) -> dict[str, Network]:
     """The table of networks, over the agent's attributes. The image encoder learns with the critics."""
     encoder = ("encoder",) if uses_encoder(config) else ()
+    grasp = {"grasp_critic": Network(("grasp_critic",), config.grasp), "grasp_target": Network(("grasp_target",), on_robot=False)}
     return {
         "critic": Network(("critic", *encoder), config.critic),
         "critic_target": Network(("critic_target",), on_robot=False),
@@ -26,6 +29,7 @@ def network_lines(config: SerlSacConfig) -> dict[str, Network]:
         "temperature": Network(("raw_temperature",), config.temperature, on_robot=False),
         "corrector": Network(("corrector",), config.corrector),
         "edit_scale": Network(("edit_scale",)),
+        **(grasp if config.gripper == "discrete" else {}),
     }
 
 
@@ -68,6 +72,7 @@ def edit_actor(config: SerlSacConfig, feature_size: int, action_dim: int) -> Edi
     return EditActor(
         feature_size, horizon, min(actor.knots or horizon, horizon), action_dim, actor.hidden_sizes,
         actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
+        kept=() if config.gripper == "edit" else config.grasp.entries,
     )  # fmt: skip
 
 
@@ -81,6 +86,17 @@ def critics(config: SerlSacConfig, feature_size: int, action_dim: int) -> Critic
     """The critics."""
     settings = config.critic
     return CriticEnsemble(feature_size, config.horizon * action_dim, settings.hidden_sizes, settings.members, settings.activation)
+
+
+def gripping(config: SerlSacConfig, feature_size: int, action_dim: int) -> Gripping | None:
+    """The grasp critics, where grippers are decided about."""
+    if config.gripper != "discrete":
+        return None
+    grasp, horizon = config.grasp, config.horizon
+    critic = GraspCritic(
+        feature_size, horizon, action_dim, grasp.entries, grasp.moments, grasp.hidden_sizes, grasp.members, grasp.activation
+    )  # fmt: skip
+    return Gripping(critic, config)
 
 
 def uses_state(config: SerlSacConfig) -> bool:

@@ -28,6 +28,7 @@ from .agent import Agent
 from .base_settings import ACT, NONE
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
+from .grippers import name_grippers, set_positions
 from .own_checkpoint import COUNTERS_OF_0_1, require_harmless_files, require_sound_weights
 from .policy_checkpoint import PolicyCheckpoint
 from .processor_serl_sac import make_serl_sac_pre_post_processors
@@ -74,6 +75,8 @@ class SerlSacPolicy(PreTrainedPolicy):
             check_train_command(command, bool(config.image_features), config.batch_size)
         source = dataset_meta.repo_id if dataset_meta else "the environment"
         checkpoint = adopt_base(config, source) if config.act_path or config.base_path else None
+        if dataset_meta is not None:
+            name_grippers(config, dataset_meta.features)
         config.validate_features()
         require(
             config.base != ACT or config.horizon <= config.act.chunk_size,
@@ -229,11 +232,16 @@ class SerlSacPolicy(PreTrainedPolicy):
             statistics = checked_statistics(statistics, dataset, [ACTION, *vectors])
         if checkpoint is not None:
             begin_as_base(self, checkpoint, statistics, dataset)
-            return
-        if self.config.base == NONE:
+        elif self.config.base == NONE:
             if statistics:
                 set_box(self.agent, statistics)
-            return
+        else:
+            self._begin_fresh(statistics)
+        if dataset is not None:
+            set_positions(self.agent, dataset)
+
+    def _begin_fresh(self, statistics: Statistics) -> None:
+        """With an ACT that nobody has trained."""
         logging.warning(
             "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
             "a trained ACT; consider --policy.actor.edit_scale=2, so that the edits reach the whole action range."

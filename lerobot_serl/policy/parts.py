@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..setting_error import checks_settings
-from .bounds import require_bounds
+from .bounds import MOST_DECISIONS, require_bounds
 from .validation import require, require_not_negative, require_positive
 
 
@@ -125,6 +125,64 @@ class CriticConfig:
         require_not_negative(self, "policy.critic.", "grad_clip_norm", "weight_decay", "prior_steps")
         require(0 < self.target_rate <= 1, "policy.critic.target_rate", self.target_rate, "a number from above 0 to 1")
         _check_network(self, "policy.critic.")
+
+
+@dataclass
+class GraspConfig:
+    """``--policy.grasp.*``: the critics that decide about the grippers, for ``policy.gripper=discrete``; ``names`` also for ``base``."""
+
+    # Entries of the action that are grippers, by name; action[3] where the dataset has no names. Empty: those with "gripper" in their name.
+    names: tuple[str, ...] | None = None
+    # Their places in the action; filled in at creation.
+    entries: tuple[int, ...] = ()
+    # Steps of a chunk, evenly spaced from the first, from which a gripper may be told otherwise than by the base policy.
+    moments: int = 1
+    # What a change of a gripper's command from one of its two positions to the other costs (HIL-SERL).
+    penalty: float = 0.02
+    # Probability with which an exploring chunk takes any of the decisions instead of the best.
+    epsilon: float = 0.2
+    # Standard deviations (over the critics) by which a decision must beat the base policy's own command to be chosen.
+    margin: float = 0.5
+    members: int = 4
+    hidden_sizes: tuple[int, ...] = (128, 128)
+    activation: str = "relu"
+    # Of the target networks' values the "mean" or the "min".
+    backup: str = "mean"
+    lr: float = 3e-4
+    # Decoupled, as in AdamW.
+    weight_decay: float = 0.0
+    # Largest gradient norm; 0 switches clipping off.
+    grad_clip_norm: float = 10.0
+    # Polyak rate of the target networks per update, tau.
+    target_rate: float = 0.005
+
+    @checks_settings
+    def __post_init__(self) -> None:
+        require_positive(self, "policy.grasp.", "lr")
+        require_not_negative(self, "policy.grasp.", "penalty", "margin", "grad_clip_norm", "weight_decay")
+        require(0 <= self.epsilon <= 1, "policy.grasp.epsilon", self.epsilon, "a probability")
+        require(0 < self.target_rate <= 1, "policy.grasp.target_rate", self.target_rate, "a number from above 0 to 1")
+        require(self.backup in ("mean", "min"), "policy.grasp.backup", self.backup, "mean or min")
+        _check_network(self, "policy.grasp.")
+
+    def require_fit(self, action_dim: int) -> None:
+        """Raise unless ``entries`` are some of the action's, not all, and not too many.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        places, free = set(self.entries), action_dim - len(self.entries)
+        require(
+            0 < len(places) == len(self.entries) and places <= set(range(action_dim)) and free > 0,
+            "policy.grasp.entries", self.entries, f"places of the grippers in an action of {action_dim} entries, each once, and not all of them",
+            "They are filled in when a policy is created with a dataset; name the grippers with --policy.grasp.names.",
+        )  # fmt: skip
+        decisions = (1 + 2 * self.moments) ** min(len(self.entries), 8)  # 8 are too many in any case
+        require(
+            decisions <= MOST_DECISIONS,
+            "policy.grasp.moments", self.moments, f"at most {MOST_DECISIONS} decisions; {len(self.entries)} grippers have {decisions}",
+            "Lower it, or name fewer grippers with --policy.grasp.names.",
+        )  # fmt: skip
 
 
 @dataclass
@@ -250,7 +308,7 @@ class OnlineConfig:
         )  # fmt: skip
 
 
-def _check_network(owner: ActorConfig | CorrectorConfig | CriticConfig, prefix: str) -> None:
+def _check_network(owner: ActorConfig | CorrectorConfig | CriticConfig | GraspConfig, prefix: str) -> None:
     sizes = owner.hidden_sizes
     require(len(sizes) > 0 and min(sizes) > 0, f"{prefix}hidden_sizes", sizes, "one or more positive layer widths")
     require_bounds(owner, prefix)

@@ -1,76 +1,100 @@
 """Where the episodes of a replay memory lie: adding one, dropping the oldest and finding one cost the same however many there are."""
 
+from collections import deque
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-_FRAME, _FRAMES, _NUMBER, _STEPS, _TERMINATED = range(5)
+_NUMBER = 1  # row of the table
 _LEAST_COLUMNS = 64
-
-IntArray = NDArray[np.int64]
 
 
 class StoredEpisode(NamedTuple):
-    """Frames ``start .. start + frames`` of the ring."""
+    """Frames ``start .. start + frames`` of the ring, with so many transitions."""
 
     start: int
     frames: int
+    steps: int
+
+
+class Transitions(NamedTuple):
+    """``B`` transitions.
+
+    Attributes:
+        number: ``(B,)`` of each; it stays the same while others come and go.
+        frame: ``(B,)`` its frame in the ring.
+        remaining: ``(B,)`` transitions from there to the episode's end, itself included.
+        terminated: ``(B,)`` bool, whether the episode terminated.
+        is_first: ``(B,)`` bool, whether the episode begins with it.
+    """
+
+    number: Tensor
+    frame: Tensor
+    remaining: Tensor
+    terminated: Tensor
+    is_first: Tensor
 
 
 class EpisodeTable:
     """Episodes, oldest first. Their transitions are numbered in the order in which they were added; numbers are never used again.
+
+    What decides where episodes go is kept in Python, what draws are looked up in lies on the device: neither reads the other back.
+
+    Args:
+        device: of the draws.
 
     Attributes:
         frames: of all episodes held.
         steps: transitions of all episodes held.
     """
 
-    def __init__(self) -> None:
-        self._table = np.empty((5, _LEAST_COLUMNS), dtype=np.int64)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._held: deque[StoredEpisode] = deque()
+        # Rows: first frame, number of the first transition, transitions, terminated.
+        self._table = torch.empty((4, _LEAST_COLUMNS), dtype=torch.int64, device=device)
         self._begin = self._end = 0
-        self._next_number = 0
+        self._first_number = 0
         self.frames = self.steps = 0
 
     def __len__(self) -> int:
         """Episodes held."""
-        return self._end - self._begin
+        return len(self._held)
 
     @property
     def oldest(self) -> StoredEpisode:
         """Where it lies; there is one."""
-        return StoredEpisode(int(self._table[_FRAME, self._begin]), int(self._table[_FRAMES, self._begin]))
+        return self._held[0]
 
     def append(self, start: int, frames: int, steps: int, terminated: bool) -> None:
         """Add an episode whose first frame is ``start``, with so many frames and transitions."""
         if self._end == self._table.shape[1]:
             held = self._table[:, self._begin : self._end]
-            self._table = np.empty((5, max(_LEAST_COLUMNS, 2 * held.shape[1])), dtype=np.int64)
+            self._table = held.new_empty((len(held), max(_LEAST_COLUMNS, 2 * held.shape[1])))
             self._table[:, : held.shape[1]] = held
             self._begin, self._end = 0, held.shape[1]
-        self._table[:, self._end] = start, frames, self._next_number, steps, terminated
+        self._table[:, self._end] = torch.tensor((start, self._first_number + self.steps, steps, terminated))
+        self._held.append(StoredEpisode(start, frames, steps))
         self._end += 1
-        self._next_number += steps
         self.frames += frames
         self.steps += steps
 
     def drop_oldest(self) -> None:
         """Forget it; there is one."""
-        self.frames -= int(self._table[_FRAMES, self._begin])
-        self.steps -= int(self._table[_STEPS, self._begin])
+        oldest = self._held.popleft()
+        self.frames -= oldest.frames
+        self.steps -= oldest.steps
+        self._first_number += oldest.steps
         self._begin += 1
 
-    def find(self, index: IntArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+    def find(self, index: Tensor) -> Transitions:
         """Transitions by their index among those held, oldest first.
 
         Args:
-            index: (B,) in ``0 .. steps - 1``.
-
-        Returns:
-            (B,) frame of each, (B,) transitions from there to the episode's end, itself included, (B,) whether the episode terminated.
+            index: ``(B,)`` in ``0 .. steps - 1``, on the table's device.
         """
-        frame, _, number, steps, terminated = self._table[:, self._begin : self._end]
-        wanted = index + number[0]
-        episode = np.searchsorted(number, wanted, side="right") - 1
-        offset = wanted - number[episode]
-        return frame[episode] + offset, steps[episode] - offset, terminated[episode] > 0
+        held, number = self._table[:, self._begin : self._end], index + self._first_number
+        episode = torch.searchsorted(held[_NUMBER], number, right=True) - 1
+        frame, first_number, steps, terminated = held.index_select(1, episode)
+        offset = number - first_number
+        return Transitions(number, frame + offset, steps - offset, terminated > 0, offset == 0)

@@ -105,8 +105,8 @@ def gather_facts(
         starts: first frame of each episode.
         lengths: of the episodes.
     """
-    action_names = _names(features.get(ACTION), actions.shape[1])
-    state_names = _names(features.get(OBS_STATE), 0 if states is None else states.shape[1])
+    action_names = entry_names(features.get(ACTION), actions.shape[1])
+    state_names = entry_names(features.get(OBS_STATE), 0 if states is None else states.shape[1])
     steps: list[float | None] = [None] * actions.shape[1]
     start: list[float | None] = [None] * actions.shape[1]
     start_low, start_high = start.copy(), start.copy()
@@ -136,8 +136,8 @@ def gather_facts(
     )
 
 
-def _names(feature: Mapping[str, Any] | None, size: int) -> tuple[str, ...]:
-    """A feature's names, if there is one for each entry. Older datasets nest them: ``{"motors": [...]}``."""
+def entry_names(feature: Mapping[str, Any] | None, size: int) -> tuple[str, ...]:
+    """A feature's names, if there is one for each entry; else none. Older datasets nest them: ``{"motors": [...]}``."""
     names = (feature or {}).get("names")
     if isinstance(names, Mapping):
         nested = list(names.values())

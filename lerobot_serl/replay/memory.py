@@ -3,8 +3,8 @@
 import logging
 import math
 import os
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
@@ -18,22 +18,34 @@ from .transition import Batch, Episode
 FEATURES, BASE = "features", "base"
 FRAMES_AT_ONCE = 64
 CHECKED_AT_ONCE = 4096
+HOST = torch.device("cpu")
 
 
 class ReplayMemory:
     """Ring of episodes of at most ``capacity`` frames; the oldest episodes make room for new ones.
 
     An episode lies contiguously, so that a window never wraps; its boundaries are explicit, so that a window never crosses them.
-    Memory is taken from the operating system as frames arrive, not at once.
+    Host memory is taken from the operating system as frames arrive, a device's at once. Drawing reads nothing back from the device.
 
     Args:
         capacity: frames.
-        horizon: ``h``, longest window.
+        horizon: ``h``, executed steps of a chunk.
         discount: gamma, for one step.
+        n_step: ``n``, steps whose rewards are summed before the value that follows; at least ``h``, which is the default.
+        place: bytes of a frame -> device of the memory, asked with the first episode. Default: the host.
     """
 
-    def __init__(self, capacity: int, horizon: int, discount: float) -> None:
-        self.capacity, self.horizon, self.discount = capacity, horizon, discount
+    def __init__(
+        self,
+        capacity: int,
+        horizon: int,
+        discount: float,
+        n_step: int | None = None,
+        place: Callable[[int], torch.device] = lambda frame_bytes: HOST,
+    ) -> None:
+        self.capacity, self.horizon, self.discount, self.n_step = capacity, horizon, discount, n_step or horizon
+        self.device = HOST
+        self._place = place
         self._columns: dict[str, Tensor] = {}
         self._episodes = EpisodeTable()
         self._head = 0
@@ -54,11 +66,13 @@ class ReplayMemory:
 
     @property
     def bytes_per_frame(self) -> int:
-        """Bytes that a frame takes in RAM."""
+        """Bytes that a frame takes."""
         return sum(column[0].numel() * column.element_size() for column in self._columns.values())
 
     def check_size(self, fps: int) -> None:
         """Say so if this machine does not have the memory for all of the capacity, which is taken as frames arrive."""
+        if self.device.type != "cpu":
+            return
         has_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if self.bytes_per_frame * self.capacity > has_bytes:
             fits = has_bytes // self.bytes_per_frame
@@ -72,8 +86,8 @@ class ReplayMemory:
         """Store an episode.
 
         Raises:
-            ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one, or so large that the machine refuses
-            the memory for all of the capacity.
+            ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one, or so large that the machine
+                or the device refuses the memory for all of the capacity.
         """
         values: dict[str, Frames] = {
             **episode.columns,
@@ -84,7 +98,9 @@ class ReplayMemory:
         if len(episode) > self.capacity:
             raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
         if not self._columns:
+            self.device = self._place(sum(_frame_bytes(value) for value in values.values()))
             self._columns = {name: self._column(value) for name, value in values.items()}
+            self._episodes = EpisodeTable(self.device)
         self._check_layout(values)
         start = self._make_room(len(episode))
         for name, value in values.items():
@@ -98,7 +114,7 @@ class ReplayMemory:
         """Columns that hold NaN or infinity at a transition held; images, being bytes, can not."""
         bad = set()
         for first in range(0, len(self), CHECKED_AT_ONCE):
-            frame = torch.from_numpy(self._episodes.find(np.arange(first, min(first + CHECKED_AT_ONCE, len(self))))[0])
+            frame = self._episodes.find(torch.arange(first, min(first + CHECKED_AT_ONCE, len(self)), device=self.device)).frame
             bad |= {name for name, column in self._columns.items() if not bool(column[frame].isfinite().all())}
         return sorted(bad)
 
@@ -106,7 +122,7 @@ class ReplayMemory:
         """``size`` windows that start uniformly at the transitions held.
 
         Args:
-            generator: CPU generator; the draw depends on its state and the stored episodes alone.
+            generator: the draw depends on its state and the stored episodes alone; it is made on the generator's device.
             is_demo: value of the batch's column of that name.
 
         Raises:
@@ -114,49 +130,63 @@ class ReplayMemory:
         """
         if not self._episodes:
             raise ValueError("The replay memory is empty: nothing to sample.")
-        draw = torch.randint(len(self), (size,), generator=generator).numpy()
-        frame, remaining, terminated = self._episodes.find(draw)
-        length = np.minimum(self.horizon, remaining)
-        terminal = (length == remaining) & terminated
-        return self._gather(torch.from_numpy(frame), torch.from_numpy(length), torch.from_numpy(terminal), is_demo, generator)
+        draw = torch.randint(len(self), (size,), generator=generator, device=generator.device)
+        return self.windows(draw.to(self.device), generator, is_demo)
 
-    def _gather(self, frame: Tensor, length: Tensor, terminal: Tensor, is_demo: bool, generator: torch.Generator) -> Batch:
-        step = torch.arange(self.horizon)
-        inside = step < length.unsqueeze(-1)
-        # Frames beyond the window are replaced by its last one: read, then masked, never used.
-        window = frame.unsqueeze(-1) + torch.minimum(step, length.unsqueeze(-1) - 1)
+    def windows(self, index: Tensor, generator: torch.Generator, is_demo: bool = False) -> Batch:
+        """The windows that start at these transitions.
+
+        Args:
+            index: ``(B,)`` int64 among the transitions held, oldest first, on the memory's device.
+            generator: of the images' shifts.
+            is_demo: value of the batch's column of that name.
+        """
+        number, frame, remaining, terminated, is_first = self._episodes.find(index)
+        length = remaining.clamp_max(self.n_step)
+        terminal = (length == remaining) & terminated
+        step = torch.arange(self.n_step, device=self.device)
+        # Steps beyond the window repeat its last frame: read, then masked, never used.
+        rewarded = frame.unsqueeze(-1) + torch.minimum(step, length.unsqueeze(-1) - 1)
+        executed, inside = rewarded[:, : self.horizon], step[: self.horizon] < length.unsqueeze(-1)
         after = torch.where(terminal, frame, frame + length)
-        base = self._columns[BASE][frame].float()
-        chunk = torch.where(inside.unsqueeze(-1), self._columns["action"][window], base)
-        reward, discount = window_return(self._columns["reward"][window], length, self.discount)
+        base = self._rows(BASE, frame).float()
+        reward, discount = window_return(self._rows("reward", rewarded), length, self.discount)
         return Batch(
-            features=self._columns[FEATURES][frame].float(),
+            features=self._rows(FEATURES, frame).float(),
             base=base,
-            chunk=chunk,
+            chunk=torch.where(inside.unsqueeze(-1), self._rows("action", executed), base),
             reward=reward,
             discount=discount * ~terminal,
-            next_features=self._columns[FEATURES][after].float(),
-            next_base=self._columns[BASE][after].float(),
+            next_features=self._rows(FEATURES, after).float(),
+            next_base=self._rows(BASE, after).float(),
             length=length,
-            by_person=self._columns["intervention"][window] & inside,
-            is_demo=torch.full(frame.shape, is_demo),
+            by_person=self._rows("intervention", executed) & inside,
+            is_demo=torch.full_like(terminal, is_demo),
             images=self._images(frame, generator),
             next_images=self._images(after, generator),
+            index=number,
+            weight=torch.ones_like(reward),
+            previous=self._rows("action", frame - (~is_first).long()),
         )
+
+    def _rows(self, name: str, frame: Tensor) -> Tensor:
+        """A column at these frames, ``(*frame.shape, ...)``."""
+        return self._columns[name].index_select(0, frame.flatten()).unflatten(0, frame.shape)
 
     def _images(self, frame: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Kept camera images of these frames, each moved by a few pixels."""
         return {key: shifted(column, frame, generator) for key, column in self._columns.items() if key.startswith(OBS_IMAGES)}
 
     def _column(self, value: Frames) -> Tensor:
-        """Room for the capacity, of which the system gives each page when it is first written."""
+        """Room for the capacity; of the host's the system gives each page when it is first written."""
         try:
-            return torch.empty((self.capacity, *value.shape[1:]), dtype=value.dtype)
+            return torch.empty((self.capacity, *value.shape[1:]), dtype=value.dtype, device=self.device)
         except RuntimeError as error:
-            frame_bytes = math.prod(value.shape[1:]) * value.dtype.itemsize
+            owner = "this machine" if self.device.type == "cpu" else self.device
             raise ValueError(
-                f"The replay memory's {self.capacity:,} frames with {frame_bytes:,} bytes each are {self.capacity * frame_bytes / 1e9:.0f} GB, "
-                "which this machine does not give. Set a smaller --policy.buffer_capacity, or smaller images."
+                f"The replay memory's {self.capacity:,} frames with {_frame_bytes(value):,} bytes each are "
+                f"{self.capacity * _frame_bytes(value) / 1e9:.0f} GB, which {owner} does not give. "
+                "Set a smaller --policy.buffer_capacity, or smaller images."
             ) from error
 
     def _make_room(self, frames: int) -> int:
@@ -178,3 +208,7 @@ class ReplayMemory:
         actual = {name: (tuple(value.shape[1:]), value.dtype) for name, value in values.items()}
         if expected != actual:
             raise ValueError(f"The episode's columns {actual} differ from those of the replay memory {expected}.")
+
+
+def _frame_bytes(value: Frames) -> int:
+    return math.prod(value.shape[1:]) * value.dtype.itemsize

@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.envs import EnvConfig
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.record.own_expert import record_expert
 
 from . import metaworld_state, pusht_state, so101_state
+from .late_grip import delay_entry
 
 NORMALISED = '--policy.normalization_mapping={"VISUAL":"MEAN_STD","STATE":"MEAN_STD","ENV":"MEAN_STD","ACTION":"MEAN_STD"}'
 SMALL_ACT = (
@@ -64,12 +66,19 @@ CAMERA_ACT = (
 )  # fmt: skip
 
 
-def _pick_cube(demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, ...], act_range: tuple[float, float], **env: Any) -> Task:
+def _pick_cube(
+    demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, ...], act_range: tuple[float, float], grip_late: int = 0, **env: Any
+) -> Task:
+    """``grip_late``: by so many steps the demonstrations' gripper comes too late."""
+
     def make_env() -> FrankaSimEnv:
         return FrankaSimEnv(**env)
 
     def record(root: Path, count: int, seed: int) -> object:
-        return record_expert(make_env(), "local/pick_cube", root, count, seed, use_videos=False)
+        summary = record_expert(make_env(), "local/pick_cube", root, count, seed, use_videos=False)
+        if grip_late:
+            delay_entry(LeRobotDatasetMetadata("local/pick_cube", root=root), "gripper", grip_late)
+        return summary
 
     flags = (*act, "--policy.chunk_size=10", "--policy.n_action_steps=10")
     return Task(make_env, record, demonstrations, flags, act_steps, act_range)
@@ -117,6 +126,8 @@ def _so101() -> Task:
 
 TASKS: dict[str, Task] = {
     "pick_cube_ee": _pick_cube(20, SMALL_ACT, (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
+    # Whatever ACT has after its steps: with the fault in its demonstrations it does not come far.
+    "pick_cube_ee_late_grip": replace(_pick_cube(20, SMALL_ACT, (700,), (0.0, 1.0), grip_late=3), act_range=None),
     "pick_cube_joint": _pick_cube(20, SMALL_ACT, (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7), control_mode="joint"),
     "pick_cube_camera": _pick_cube(
         60,

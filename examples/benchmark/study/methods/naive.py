@@ -46,7 +46,7 @@ class ActActor(nn.Module):
         super().__init__()
         self.act = copy.deepcopy(agent.act).requires_grad_(True)
         self.log_std = nn.Parameter(torch.full((agent.horizon * agent.action_dim,), math.log(INITIAL_STD)))
-        self.knots = agent.horizon
+        self.knots, self.action_dim = agent.horizon, agent.action_dim
         self._box, self._features, self._horizon = [agent.box], [agent.features], agent.horizon
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
