@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from torch import Tensor
+
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..policy.progress import Phase, Progress
 from ..replay.recording import ActedAs, Recording
 from ..report.csv_appender import CsvAppender
 from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
+from .averages import Averages
 from .evidence import BestPolicy, Tally
-from .progress import Phase, Progress
 
 # Every value that a row of learner.csv may have; docs/metrics.md explains them.
 LEARNER_METRICS = (
@@ -42,9 +45,9 @@ class RunJournal:
     def __init__(self, directory: Path | None, config: SerlSacConfig, progress: Progress, resumed: bool) -> None:
         self._config, self._progress = config, progress
         self._started = self._last_row = time.perf_counter()
-        self._updates_at_last_row = int(progress.updates.item())
-        self._sums: dict[str, float] = defaultdict(float)
-        self._counts: dict[str, int] = defaultdict(int)
+        self._updates_at_last_row = progress.updates
+        self._averages = Averages()
+        self._row: dict[str, float] = {}
         self._waited_s = self._longest_intake_s = 0.0
         self._startup: dict[ActedAs, Tally] = defaultdict(Tally)
         self._learner: CsvAppender | None = None
@@ -61,11 +64,13 @@ class RunJournal:
         """Whether a row is written after this update."""
         return time.perf_counter() - self._last_row >= self._config.metrics_period_s
 
-    def collect(self, metrics: Mapping[str, float]) -> None:
-        """Add one update's metrics to the averages."""
-        for name, value in metrics.items():
-            self._sums[name] += value
-            self._counts[name] += 1
+    def collect(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Add one update's metrics to the averages. Tensors stay where they are until the next row."""
+        self._averages.add(metrics)
+
+    def shown(self) -> dict[str, float]:
+        """What LeRobot's log shows: the newest row."""
+        return self._row | {"env_steps": float(self._progress.env_steps)}
 
     def waited(self, seconds: float) -> None:
         """Time the learner waited for the robot."""
@@ -79,8 +84,8 @@ class RunJournal:
         """Write a row of averages and the momentary ``gauges``, if the period is over, or the run."""
         if not (self.due or last):
             return
-        now, updates = time.perf_counter(), int(self._progress.updates.item())
-        row = {name: total / self._counts[name] for name, total in self._sums.items()} | dict(gauges)
+        now, updates = time.perf_counter(), self._progress.updates
+        row = self._averages.read() | dict(gauges)
         row["updates_per_s"] = (updates - self._updates_at_last_row) / (now - self._last_row)
         row["wait_s"] = self._waited_s
         row["intake_ms"] = 1000 * self._longest_intake_s
@@ -88,14 +93,13 @@ class RunJournal:
             self._learner.append(
                 {
                     "step": updates,
-                    "env_steps": int(self._progress.env_steps.item()),
+                    "env_steps": self._progress.env_steps,
                     "wall_s": now - self._started,
                     "phase": self._phase_name(),
                     **row,
                 }
             )
-        self._sums.clear()
-        self._counts.clear()
+        self._row |= {name: float(value) for name, value in row.items()}
         self._last_row, self._updates_at_last_row = now, updates
         self._waited_s = self._longest_intake_s = 0.0
 
@@ -113,8 +117,8 @@ class RunJournal:
         self._episodes.append(
             {
                 **reported,
-                "episode": int(self._progress.episodes.item()),
-                "env_steps": int(self._progress.env_steps.item()),
+                "episode": self._progress.episodes,
+                "env_steps": self._progress.env_steps,
                 "wall_s": time.perf_counter() - self._started,
                 "phase": phase.value,
                 "success": int(recording.success_alone),
@@ -168,7 +172,7 @@ class RunJournal:
         return self._progress.phase.value if self._config.online.enabled else "offline"
 
     def _open(self, files: MetricsDirectory, resumed: bool) -> None:
-        updates, episodes = float(self._progress.updates.item()), float(self._progress.episodes.item())
+        updates, episodes = float(self._progress.updates), float(self._progress.episodes)
         self._learner = CsvAppender(files.learner, (*LEARNER_LEADING_COLUMNS, *LEARNER_METRICS), ("step", updates) if resumed else None)
         self._episodes = CsvAppender(files.episodes, EPISODE_COLUMNS, ("episode", episodes) if resumed else None)
         if resumed:  # clocks go on where the rows that were kept end
