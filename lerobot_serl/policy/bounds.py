@@ -33,6 +33,7 @@ BOUNDS: dict[str, dict[str, tuple[int, int]]] = {
     "policy.corrector.": {},
     "policy.critic.": {"members": (1, 100)},
 }
+LARGEST_N_STEP = 10_000
 MOST_LAYERS, WIDEST_LAYER = 16, 8_192
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MOST_FEATURES, MOST_DIMENSIONS, LONGEST_NAME = 64, 4, 200
