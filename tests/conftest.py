@@ -153,6 +153,7 @@ def small_config(**changes: Any) -> SerlSacConfig:
         "input_features": dict(INPUTS),
         "output_features": {ACTION: PolicyFeature(type=FeatureType.ACTION, shape=(2,))},
         "device": "cpu",
+        "base": "act",
         "act": architecture,
         "horizon": 3,
         "actor": ActorConfig(hidden_sizes=(16,)),

@@ -165,6 +165,6 @@ def test_step_0_of_an_old_configuration_is_act(act):
     make_oldest(act)
     config = small_act_config(0)
     policy = SerlSacPolicy(SerlSacConfig(act_path=str(act), device="cpu", push_to_hub=False), dataset_stats=statistics_for(config))
-    chunk, _ = policy.agent.act(random_observations(config, 2), 10)
+    chunk, _ = policy.agent.act.plan(random_observations(config, 2), 10)
     assert chunk.shape == (2, 10, 4)
     assert torch.isfinite(chunk).all()

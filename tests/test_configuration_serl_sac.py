@@ -21,13 +21,13 @@ def parse(*flags):
     ("flag", "words"),
     [
         ("--horizon=0", r"policy.horizon=0: expected a number greater than 0"),
-        ("--horizon=101", r"policy.horizon=101: expected at most ACT's chunk_size, 100. Lower --policy.horizon"),
         (
             "--n_step=9",
             r"policy.n_step=9: expected a whole number from policy.horizon, 10, to 10000, or nothing. A critic judges whole chunks",
         ),
         ("--n_step=10001", r"policy.n_step=10001: expected a whole number from policy.horizon, 10, to 10000"),
         ("--memory_device=gpu", r"policy.memory_device='gpu': expected one of cpu, cuda, auto"),
+        ("--base=act --horizon=101", r"policy.horizon=101: expected at most ACT's chunk_size, 100. Lower --policy.horizon"),
         ("--discount=1.5", r"policy.discount=1.5: expected a number between 0 and 1"),
         ("--demo_fraction=1.0", r"policy.demo_fraction=1.0: expected a number from 0 to below 1"),
         ("--utd=0", r"policy.utd=0"),
@@ -60,11 +60,19 @@ def parse(*flags):
         ("--labels.reward=1", r"policy.labels.reward='1': expected one of auto, recorded, success"),
         ("--labels.shift=nan", r"policy.labels.shift=nan: expected a finite number"),
         ("--schema_version=2", r"policy.schema_version=2: expected 1. Upgrade"),
+        ("--base=diffusion", r"policy.base='diffusion': expected act, none or lerobot"),
+        ("--base=lerobot", r"policy.base='lerobot': expected a policy at --policy.base_path"),
+        ("--base=none --act_path=a", r"policy.base='none': expected 'act' beside policy.act_path='a'. Leave policy.base out"),
+        ("--act_path=a --base_path=b", r"policy.base_path='b': expected nothing beside policy.act_path='a'"),
+        ("--actor.anchor=0.5", r"policy.actor.anchor=0.5: expected 0.0 with policy.base=none"),
+        ("--actor.edit_scale=0.3", r"policy.actor.edit_scale=0.3: expected 1.0 with policy.base=none"),
+        ("--features=both", r"policy.features='both': expected auto, state or cnn with policy.base=none"),
+        ("--act_alone=true", r"policy.act_alone=True: expected false with policy.base=none"),
     ],
 )
 def test_unusable_values_are_refused_with_name_expectation_and_remedy(flag, words):
     with pytest.raises(DecodingError, match=words):  # of which LeRobot shows the text, and nothing else
-        parse(flag)
+        parse(*flag.split())
 
 
 def test_a_checkpoint_gives_the_settings_back(tmp_path):

@@ -101,6 +101,7 @@ ALLOWED = {
     "rejection_log": ("words",),
     "secure_channel": ("access_token", "tls", "transport"),
     "networks": ("networks",),
+    "base": ("base", "networks", "replay.lazy_frames", "message_header", "words"),
     "replay": ("replay", "sac", "transport", "child_process", "owned_lock", "words", "label_settings"),
     "child_process": (),
     "replay.memory": ("replay", "sac"),
@@ -215,7 +216,7 @@ print(json.dumps({
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["loaded"] == []
     assert f"{NAME}.policy.configuration_serl_sac" in found["ours"]
-    later = [f"{NAME}.{part}" for part in ("networks", "replay", "online", "actor", "run", "report")]
+    later = [f"{NAME}.{part}" for part in ("base", "networks", "replay", "online", "actor", "run", "report")]
     assert [name for name in found["ours"] if within(name, *later)] == []
     assert found["shim"]
     assert (found["policy"], found["env"], found["optimizer"]) == ("SerlSacConfig", "FrankaSimEnv", "StepClockConfig")

@@ -88,7 +88,7 @@ def test_features_are_what_acts_decoder_and_backbone_say_of_each_camera(tmp_path
     act.model.backbone.register_forward_hook(lambda _, __, out: maps.append(out["feature_map"].mean((2, 3))))
     act.model.decoder.register_forward_hook(lambda _, __, out: decoded.append(out.transpose(0, 1)[:, :7].mean(1)))
     act.predict_action_chunk(act_pre(dict(observations)))
-    _, features = policy.agent.act(observations, 7)
+    _, features = policy.agent.act.plan(observations, 7)
     assert policy.agent.act.feature_sizes == (32, 512, 512)
     torch.testing.assert_close(features, torch.cat([*decoded, *maps], dim=-1), rtol=1e-4, atol=1e-5)
     assert (maps[0] - maps[1]).abs().max() > 1e-2
@@ -186,10 +186,10 @@ def test_a_horizon_longer_than_the_chunk_is_refused(tmp_path):
         SerlSacPolicy(fresh(tmp_path, horizon=11), dataset_stats=statistics_for(small_act_config(0)))
 
 
-def test_without_act_path_a_fresh_act_is_the_base_with_a_warning(caplog):
+def test_a_fresh_act_is_the_base_only_where_it_is_asked_for(caplog):
     act_config = small_act_config(0)
     config = SerlSacConfig(
-        device="cpu", push_to_hub=False, input_features=act_config.input_features, output_features=act_config.output_features
+        base="act", device="cpu", push_to_hub=False, input_features=act_config.input_features, output_features=act_config.output_features
     )
     config.act.dim_model, config.act.n_heads, config.act.dim_feedforward = 32, 4, 64
     policy = SerlSacPolicy(config, dataset_stats=statistics_for(act_config))

@@ -42,7 +42,7 @@ def chunk_then(policy, observations, inputs, outputs, mode):
 
 def chunk_now(directory, config, observations):
     policy = SerlSacPolicy(SerlSacConfig(act_path=str(directory), device="cpu", push_to_hub=False), dataset_stats=statistics_for(config))
-    return policy.agent.act(observations, config.chunk_size)[0]
+    return policy.agent.act.plan(observations, config.chunk_size).actions
 
 
 def old_act(directory, mode, cameras=0, environment=True):

@@ -126,7 +126,7 @@ def test_every_act_is_run_as_lerobot_runs_it_or_refused(config, changes, seed):
         # LeRobot's ACT asks the state for its device, and does not run without one.
         batch = {STATE: torch.zeros(3, 1), **before(dict(observation))}
         wanted = after(owner.predict_action_chunk(batch))
-        got, _ = policy.agent.act(observation, config.chunk_size)
+        got, _ = policy.agent.act.plan(observation, config.chunk_size)
         span = wanted.abs().amax((0, 1)).clamp_min(1.0)
         assert float(((got - wanted).abs() / span).max()) < 1e-4, (changes, config.normalization_mapping)
     finally:

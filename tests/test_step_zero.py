@@ -183,7 +183,7 @@ def test_columns_that_act_does_not_use_are_not_needed(tmp_path, roots):
 @pytest.mark.parametrize("tolerance", [1e-4, 3.0])
 def test_another_policy_than_the_owners_is_refused_unless_it_is_accepted(tmp_path, roots, monkeypatch, tolerance):
     own_act(act := tmp_path / "act", roots / "plain", gain=3.0)
-    monkeypatch.setattr("lerobot_serl.networks.act_base.ActBase._shift_of", lambda self, key: 1.0)
+    monkeypatch.setattr("lerobot_serl.base.act.ActBase._shift_of", lambda self, key: 1.0)
     if tolerance == 3.0:
         policy = adopted(act, roots / "plain", act_tolerance=tolerance)
         policy.save_pretrained(tmp_path / "serl")
@@ -231,7 +231,7 @@ def test_what_lerobot_does_not_load_is_measured_beside_lerobots_act(tmp_path, ro
     spoil, said = UNLOADABLE[name]
     spoil(act)
     if fault:
-        monkeypatch.setattr("lerobot_serl.networks.act_base.ActBase._shift_of", lambda self, key: 1.0)
+        monkeypatch.setattr("lerobot_serl.base.act.ActBase._shift_of", lambda self, key: 1.0)
         with pytest.raises(ValueError, match="the pre-processor gives ACT another 'observation"):
             adopted(act, roots / "camera")
         return
@@ -278,7 +278,7 @@ def test_an_old_act_is_measured_and_no_migration_is_recommended(tmp_path, roots,
     stats = {key: {name: torch.as_tensor(value).float() for name, value in named.items()} for key, named in recorded.items()}
     save_old_act(tmp_path / "old", config, stats, stats, stats)
     if fault:
-        monkeypatch.setattr("lerobot_serl.networks.act_base.ActBase._shift_of", lambda self, key: 1.0)
+        monkeypatch.setattr("lerobot_serl.base.act.ActBase._shift_of", lambda self, key: 1.0)
         with pytest.raises(ValueError, match=r"the pre-processor gives ACT another .observation"):
             adopted(tmp_path / "old", roots / "plain")
         return

@@ -116,7 +116,7 @@ class _Collector:
         def tick(steps: int, by_hand: bool) -> None:
             attempts.tick(steps, None if by_hand else practice.acts_as)
 
-        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film)
+        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             spool.check_room()
             recording = attempts.run(session)

@@ -14,7 +14,7 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.modeling_serl_sac import SerlSacPolicy
 from ..policy.owner import Owner
 from ..replay.recording import ActedAs, policy_input
-from .practice_policy import next_chunk
+from .practice_policy import Seen, next_chunk
 from .session import Chunk
 from .settings import DeployedPolicyConfig
 from .world import Observation
@@ -38,10 +38,16 @@ class DeployedPolicy(Protocol):
     acts_as: ActedAs
 
     def begin(self) -> None:
-        """An episode begins, or a person has moved the robot: what was planned is out of date."""
+        """An episode begins."""
+
+    def moved(self) -> None:
+        """A person has moved the robot: what was planned is out of date."""
+
+    def see(self, observation: Observation) -> None:
+        """The next frame of the episode (no batch dimension), whoever moves the robot."""
 
     def act(self, observation: Observation) -> Chunk:
-        """The next chunk for one observation (no batch dimension)."""
+        """The next chunk for the frame that was seen last."""
 
 
 def load_deployed(place: DeployedPolicyConfig, device: str) -> DeployedPolicy:
@@ -68,7 +74,7 @@ def load_deployed(place: DeployedPolicyConfig, device: str) -> DeployedPolicy:
 
 
 class DeployedEdits:
-    """A ``serl_sac`` checkpoint: ACT's chunk, edited where the critics prefer that."""
+    """A ``serl_sac`` checkpoint: the base policy's chunk, edited where the critics prefer that."""
 
     def __init__(self, files: CheckpointFiles, device: str) -> None:
         self.files = files
@@ -80,13 +86,19 @@ class DeployedEdits:
         self.inputs: Mapping[str, PolicyFeature] = dict(config.input_features or {})
         self.action_dim = self._agent.action_dim
         self.acts_as = ActedAs.ACT if self._agent.is_act else ActedAs.DEPLOYED
-        self._unused = torch.Generator()
+        self._unused, self._seen = torch.Generator(), Seen(self._agent)
 
     def begin(self) -> None:
+        self._seen = Seen(self._agent)
+
+    def moved(self) -> None:
         pass
 
+    def see(self, observation: Observation) -> None:
+        self._seen.add(observation)
+
     def act(self, observation: Observation) -> Chunk:
-        return next_chunk(self._agent, observation, self.acts_as, learning=False, generator=self._unused)
+        return next_chunk(self._agent, self._seen.observation(observation), self.acts_as, learning=False, generator=self._unused)
 
 
 class DeployedAct:
@@ -109,6 +121,12 @@ class DeployedAct:
 
     def begin(self) -> None:
         self._owner.policy.reset()
+
+    def moved(self) -> None:
+        self._owner.policy.reset()
+
+    def see(self, observation: Observation) -> None:
+        pass
 
     def act(self, observation: Observation) -> Chunk:
         batch = policy_input({key: value.unsqueeze(0).to(self._device) for key, value in observation.items()})

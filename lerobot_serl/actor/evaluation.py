@@ -61,10 +61,10 @@ def _run(place: Workplace, policy: DeployedPolicy, fps: int, n_episodes: int, re
 
     def tick(steps: int, by_hand: bool) -> None:
         if by_hand:
-            policy.begin()
+            policy.moved()
         attempts.tick(steps, None if by_hand else policy.acts_as)
 
-    session = attempts.session(policy.act, begin_episode=policy.begin, tick=tick)
+    session = attempts.session(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
     while attempts.done < n_episodes and attempts.goes_on:
         recording = attempts.run(session)
         if recording is None:

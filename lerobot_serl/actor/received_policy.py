@@ -9,7 +9,10 @@ import torch
 from lerobot.configs import PolicyFeature
 from torch import Tensor
 
+from ..base.lerobot import LerobotBase
+from ..base.rehearsal import require_plans
 from ..policy.agent import Agent
+from ..policy.base_settings import ACT
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..transport import MessageError, Phase
@@ -24,7 +27,7 @@ FASTEST_FPS = 1000
 SPARE_BYTES = 64 * 1024 * 1024
 # Settings that name files and other places, or would be looked up there, are the learner's own; what is ours stays here.
 NOT_HERE: dict[str, Any] = {
-    "act_path": None, "act_source": None, "metrics_dir": None, "online": {}, "pretrained_path": None, "pretrained_revision": None,
+    "act_path": None, "base_path": None, "act_source": None, "metrics_dir": None, "online": {}, "pretrained_path": None, "pretrained_revision": None,
     "push_to_hub": False, "repo_id": None, "tags": None, "license": None,
 }  # fmt: skip
 
@@ -61,6 +64,11 @@ class ReceivedPolicy:
         self._device = device
         self.practice = PracticePolicy(self._agent, torch.Generator().manual_seed(seed))
         self.load(header, tensors)
+        if isinstance(self._agent.act, LerobotBase):
+            try:
+                require_plans(self._agent.act)
+            except ValueError as error:
+                raise MessageError(f"the learner's base policy {_one_line(error)}") from error
 
     @property
     def inputs(self) -> dict[str, PolicyFeature]:
@@ -124,6 +132,7 @@ def _config(said: Any, device: str) -> SerlSacConfig:
         sent = f"of type {shown(said.get('type'))}" if isinstance(said, Mapping) else f"whose configuration is {shown(said)}"
         raise MessageError(f"the learner sent a policy {sent}, expected 'serl_sac'")
     settings = {**{key: value for key, value in said.items() if key != "type"}, **NOT_HERE, "device": device}
+    settings.setdefault("base", ACT)  # learners of earlier releases do not say
     if isinstance(settings.get("act"), Mapping):
         settings["act"] = {**settings["act"], "pretrained_backbone_weights": None}
     try:
@@ -159,7 +168,8 @@ def _rehearse(sketch: Agent) -> None:
     """
     try:
         with torch.device("meta"):
-            observation = {key: torch.empty(1, *feature.shape) for key, feature in (sketch.config.input_features or {}).items()}
+            frames = () if sketch.act.n_obs_steps == 1 else (sketch.act.n_obs_steps,)
+            observation = {key: torch.empty(1, *frames, *feature.shape) for key, feature in (sketch.config.input_features or {}).items()}
             features, base = sketch.observe(observation)
             sketch.critic(features, sketch.actor.along_chunk(sketch.actor(features, base)[0]))
     except Exception as error:  # as above
@@ -174,6 +184,7 @@ def _setup(config: SerlSacConfig, fps: int, facts: DemonstrationFacts | None) ->
         "the observation's features": {key: tuple(feature.shape) for key, feature in (config.input_features or {}).items()},
         "the action's features": {key: tuple(feature.shape) for key, feature in (config.output_features or {}).items()},
         "ACT's architecture": config.act,
+        "the base policy": (config.base, config.lerobot),
         "what the demonstrations say about the robot": facts,
     }
 

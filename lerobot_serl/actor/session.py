@@ -61,6 +61,7 @@ class Session:
     Args:
         world: where to act.
         act: observation -> chunk; called when the last chunk is used up, and after a takeover.
+        see: told each observation, before ``act``; for policies that look at several frames.
         begin_episode: called before each episode (new weights, a new decision whether to explore).
         controls: what the person asks for with keys or buttons.
         hand: the person's teleoperator.
@@ -79,8 +80,10 @@ class Session:
         veto_s: float = 0.0,
         tick: Callable[[int, bool], None] = lambda steps, by_hand: None,
         film: Callable[[], Film | None] = lambda: None,
+        see: Callable[[Observation], None] = lambda observation: None,
     ) -> None:
         self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
+        self._see = see
         self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
         self._not_held = ""
 
@@ -103,6 +106,7 @@ class Session:
         frames = _Frames(self._film())
         queue: deque[np.ndarray] = deque()
         while True:
+            self._see(observation)
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
             by_hand = wanted is not None and not (self._hand is not None and self._hand.waits)
             if wanted is not None:

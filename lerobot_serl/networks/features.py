@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .act_base import Statistics
+Statistics = Mapping[str, Mapping[str, Tensor]]
 
 
 class ObservationFeatures(nn.Module):

@@ -84,18 +84,23 @@ class BestPolicy:
         candidate: the best copy; None without enough episodes.
         act: ACT's own episodes.
         looks: windows of episodes, each of which could have been the best by chance.
+        has_base: false where the actor's output is the action: there is nothing else to deploy.
     """
 
     candidate: Candidate | None
     act: Tally
     looks: int = 1
+    has_base: bool = True
 
     @property
     def edits_are_better(self) -> bool:
-        """Whether the candidate is better than ACT by more than chance."""
-        return self.candidate is not None and self.candidate.tally.beats(self.act, LEVEL / self.looks)
+        """Whether the candidate is better than the base policy by more than chance, or the only one there is."""
+        return not self.has_base or (self.candidate is not None and self.candidate.tally.beats(self.act, LEVEL / self.looks))
 
     def __str__(self) -> str:
+        if not self.has_base:
+            which = "the newest weights" if self.candidate is None else f"the weights after {self.candidate.kept.learnt_updates:,} updates"
+            return f"acts with {which}, learnt from scratch. {'' if self.candidate is None else f'As deployed: {self.candidate.tally}.'}".rstrip()
         level = f"Fisher's exact test, one-sided, at the level of {100 * LEVEL:.0f} %"
         if self.looks > 1:
             level += f" for all {self.looks} windows together"
@@ -163,7 +168,7 @@ class Evidence:
         for candidate in self.open:
             if candidate.after.trials >= BETWEEN_COPIES:
                 best = better(best, candidate)
-        return BestPolicy(best, self.act, max(1, math.ceil(self.deployed / (2 * self._half))))
+        return BestPolicy(best, self.act, max(1, math.ceil(self.deployed / (2 * self._half))), self._agent.act.proposes)
 
 
 def better(one: Candidate | None, other: Candidate) -> Candidate:

@@ -6,6 +6,7 @@ import time
 import torch
 from torch import Tensor
 
+from ..base.history import recorded
 from ..policy.agent import Agent
 from ..replay.memory import BASE, FEATURES
 from ..replay.recording import Recording, policy_input
@@ -41,10 +42,9 @@ class Annotation:
 
     def advance(self, n_frames: int) -> None:
         """Show ACT the next frames, at most so many, and no more than `LARGEST_BATCH_BYTES` of images."""
-        span = slice(self._n_frames, self._n_frames + min(n_frames, self._most_frames))
-        feature, base = self._agent.annotate(
-            policy_input({key: value[span].to(self._device) for key, value in self.recording.observation.items()})
-        )
+        stop = self._n_frames + min(n_frames, self._most_frames, self.n_left)
+        observation = recorded(self.recording.observation, self._n_frames, stop, self._agent.act.n_obs_steps)
+        feature, base = self._agent.annotate(policy_input({key: value.to(self._device) for key, value in observation.items()}))
         self._features.append(feature.cpu())
         self._bases.append(base.cpu())
         self._n_frames += len(feature)

@@ -5,50 +5,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from lerobot.configs import NormalizationMode
 from lerobot.policies.act.configuration_act import ACTConfig
-from torch import Tensor
 
+from ..base.act import ActBase
 from ..checkpoint.act_weights import ActWeights
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from ..checkpoint.place import locate, may_be_hub_id, way_on
 from ..checkpoint.processor_files import PREPROCESSOR
 from ..checkpoint.tensor_file import UNUSED, require_fit
 from ..message_header import MessageError, TensorClaim
-from ..networks.act_base import ActBase
 from .act_config import read_act_config
-from .act_processors import ActProcessors, read_act_processors
 from .adapter import AdaptedWeights, is_adapter
 from .configuration_serl_sac import ActArchitecture
 from .old_statistics import old_processors
+from .policy_checkpoint import PolicyCheckpoint
+from .saved_processors import read_processors
 
 FLAG = "policy.act_path"
 _NOT_USED = "model.vae_encoder"  # serves ACT's own training only
 
 
 @dataclass(frozen=True, eq=False)
-class ActCheckpoint:
-    """A LeRobot ACT policy on disk.
-
-    Attributes:
-        config: LeRobot's configuration.
-        weights: names ``model.*``; they fit the configuration, and are finite.
-        processors: that were saved with it.
-        files: where it is.
-    """
+class ActCheckpoint(PolicyCheckpoint):
+    """A LeRobot ACT on disk; names of the weights are ``model.*``."""
 
     config: ACTConfig
-    weights: dict[str, Tensor]
-    processors: ActProcessors
-    files: CheckpointFiles
-
-    @property
-    def feature_modes(self) -> dict[str, NormalizationMode]:
-        """Of the features that the processors treat otherwise than ``config`` says."""
-        features = {**(self.config.input_features or {}), **(self.config.output_features or {})}
-        said = {key: self.config.normalization_mapping.get(feature.type.value) for key, feature in features.items()}
-        modes = {key: self.processors.features[key].mode for key in features}
-        return {key: mode for key, mode in modes.items() if mode is not NormalizationMode(said[key] or NormalizationMode.IDENTITY)}
 
 
 def load_act_checkpoint(path: str, flag: str = FLAG) -> ActCheckpoint:
@@ -64,7 +45,7 @@ def load_act_checkpoint(path: str, flag: str = FLAG) -> ActCheckpoint:
     """
     files = find_checkpoint(path, flag)
     config = read_act_config(files)
-    processors = read_act_processors(files, config) or old_processors(files, config)
+    processors = read_processors(files, config) or old_processors(files, config)
     if processors is None:
         raise ValueError(
             f"{flag}={files.place!r}: normalisation statistics missing ({PREPROCESSOR}), and none lie in {WEIGHTS}, where LeRobot before 0.4 kept "

@@ -1,16 +1,16 @@
 """``config.json`` of a LeRobot ACT checkpoint of any version, as LeRobot's configuration of today. Nothing that it names is imported."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import draccus
 import lerobot
-from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
 from lerobot.policies.act.configuration_act import ACTConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
+from ..base.policy_config import is_off, name_of
 from ..checkpoint.files import CONFIG, CheckpointFiles
 from ..checkpoint.oldest_config import is_oldest, translated
 from ..message_header import MessageError
@@ -54,21 +54,19 @@ def _is_used(key: str, feature: PolicyFeature) -> bool:
     return feature.type is FeatureType.VISUAL or (feature.type, key) in ((FeatureType.STATE, OBS_STATE), (FeatureType.ENV, OBS_ENV_STATE))
 
 
-def execution_note(config: ACTConfig, horizon: int) -> str | None:
+def execution_note(config: PreTrainedConfig, horizon: int) -> str | None:
     """What serl_sac does otherwise than the checkpoint's owner, who looks again at another moment or averages chunks; None: nothing.
 
     Args:
-        config: of ACT.
+        config: of ACT, or of another base policy.
         horizon: steps of each chunk that serl_sac carries out.
     """
     ours = f"serl_sac carries out the first {horizon} steps of each chunk (--policy.horizon), then looks again"
-    if config.temporal_ensemble_coeff is not None:
+    name, steps = name_of(config), getattr(config, "n_action_steps", horizon)
+    if isinstance(config, ACTConfig) and config.temporal_ensemble_coeff is not None:
         return f"ACT averages the chunks of all steps (temporal_ensemble_coeff={config.temporal_ensemble_coeff}); {ours}, and averages nothing."
-    if config.n_action_steps != horizon:
-        return (
-            f"ACT carries out {config.n_action_steps} steps of each chunk (n_action_steps); {ours}. "
-            f"--policy.horizon={config.n_action_steps} would do as ACT did."
-        )
+    if steps != horizon:
+        return f"{name} carries out {steps} steps of each chunk (n_action_steps); {ours}. --policy.horizon={steps} would do as {name} did."
     return None
 
 
@@ -86,7 +84,7 @@ def _leave_out_unknown(files: CheckpointFiles, document: dict[str, Any]) -> None
     """Take away the fields that LeRobot's ACT does not have here; those that are off change nothing."""
     unknown = {name: document.pop(name) for name in sorted(document.keys() - {item.name for item in fields(ACTConfig)})}
     where = f"LeRobot {lerobot.__version__}, which is installed, does not have"
-    if on := {name: value for name, value in unknown.items() if not _is_off(value)}:
+    if on := {name: value for name, value in unknown.items() if not is_off(value)}:
         named = ", ".join(f"{name}={str(value)[:_LONGEST_VALUE]!r}" for name, value in on.items())
         raise files.error(
             CONFIG,
@@ -95,10 +93,3 @@ def _leave_out_unknown(files: CheckpointFiles, document: dict[str, Any]) -> None
         )
     if unknown:
         logging.warning(f"{files.place}: {CONFIG} has fields that {where}; they are off, and ignored: {printable(', '.join(unknown))}.")
-
-
-def _is_off(value: object) -> bool:
-    """Nothing in it is set, or it says itself that it is not enabled."""
-    if isinstance(value, Mapping):
-        return value.get("enabled") is False or all(_is_off(inner) for inner in value.values())
-    return value in (None, False, 0, "", [])

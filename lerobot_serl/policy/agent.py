@@ -12,7 +12,7 @@ from ..networks.action_space import ActionBox
 from ..networks.corrector import REACH
 from ..replay.transition import Batch
 from .configuration_serl_sac import SerlSacConfig
-from .construction import act_base, corrector, critics, edit_actor, image_encoder, network_lines, observation_features
+from .construction import base_policy, corrector, critics, edit_actor, image_encoder, network_lines, observation_features
 from .learning import Learning
 from .network_table import NetworkTable
 from .progress import Progress
@@ -59,10 +59,10 @@ class Agent(nn.Module):
         assert config.action_feature is not None
         self.config = config
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.act = act_base(config)
+        self.box = ActionBox(self.action_dim)
+        self.act = base_policy(config, self.box)
         self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
         feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
-        self.box = ActionBox(self.action_dim)
         self.actor = edit_actor(config, feature_size, self.action_dim)
         self.corrector = corrector(config, feature_size, self.action_dim)
         self.critic = critics(config, feature_size, self.action_dim)
@@ -95,14 +95,14 @@ class Agent(nn.Module):
         Returns:
             features ``(B, F')``, which :meth:`encode` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
         """
-        actions, pooled = self.act(observation, self.horizon)
-        return self.features(observation, pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
+        actions, pooled = self.act.plan(observation, self.horizon)
+        return self.features(self.act.newest(observation), pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
 
     @torch.no_grad()
     def observe(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What acting needs of an observation: all features ``(B, F)`` and ACT's chunk, as :meth:`annotate`."""
         features, base = self.annotate(observation)
-        return self._completed(features, observation), base
+        return self._completed(features, self.act.newest(observation)), base
 
     def encode(self, batch: Batch) -> Batch:
         """The batch with all features ``(B, F)``: without an encoder as it is; otherwise with gradient to the encoder at the window's start."""
@@ -123,7 +123,7 @@ class Agent(nn.Module):
     @property
     def is_act(self) -> bool:
         """Whether :meth:`propose` is ACT, exactly: nothing was learnt that would edit its chunk, or it is not to be used."""
-        return self.config.act_alone or not (self.actor.has_learnt or self.corrector.has_learnt)
+        return self.config.act_alone or (self.act.proposes and not (self.actor.has_learnt or self.corrector.has_learnt))
 
     @torch.no_grad()
     def propose(self, features: Tensor, base: Tensor) -> Proposal:

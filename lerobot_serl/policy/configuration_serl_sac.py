@@ -14,6 +14,7 @@ from lerobot.utils.device_utils import is_torch_device_available
 
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
+from .base_settings import ACT, EmbeddedPolicy, settle_base
 from .bounds import BACKBONES, LARGEST_ATTENTION, LARGEST_N_STEP, require_bounds, require_features, require_renames
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .step_clock import StepClockConfig
@@ -94,7 +95,14 @@ class SerlSacConfig(PreTrainedConfig):
     # Directory or Hub id of the LeRobot ACT checkpoint to improve. Read once, when the policy is created; afterwards ACT lives in
     # this policy's own checkpoint and this field is empty.
     act_path: str | None = None
-    # Where the embedded ACT came from; filled in at creation, for information.
+    # The same for any other LeRobot policy that plans chunks, such as Diffusion Policy, with its own saved processors.
+    base_path: str | None = None
+    # What proposes: "act", "lerobot" (the policy at base_path), or "none": the actor's output is the action, from scratch, as in SERL and RLPD.
+    # Empty: as act_path and base_path say; "none" without either. "act" without act_path begins with a random ACT.
+    base: str | None = None
+    # The policy that was at base_path; filled in at creation.
+    lerobot: EmbeddedPolicy = field(default_factory=EmbeddedPolicy)
+    # Where the embedded base policy came from; filled in at creation, for information.
     act_source: str | None = None
     # The dataset's and robot's name of a feature -> ACT's name of it, where they differ: '{"observation.images.top": "observation.images.front"}'.
     # What ACT's own saved processors rename is filled in. It is kept in checkpoints: they take observations by the robot's names.
@@ -183,8 +191,9 @@ class SerlSacConfig(PreTrainedConfig):
         require_not_negative(self, "policy.", "action_margin", "action_range_floor", "act_tolerance")
         require(0 <= self.clipped_share <= 1, "policy.clipped_share", self.clipped_share, "a share from 0 to 1")
         require_renames(self.act_rename_map)
+        settle_base(self)
         require(
-            self.horizon <= self.act.chunk_size or self.act_path is not None,
+            self.base != ACT or self.horizon <= self.act.chunk_size or self.act_path is not None,
             "policy.horizon",
             self.horizon,
             f"at most ACT's chunk_size, {self.act.chunk_size}",
@@ -271,7 +280,7 @@ class SerlSacConfig(PreTrainedConfig):
         require_features("output_features", self.output_features)
         require(self.action_feature is not None, "output_features", self.output_features, "a feature named 'action'")
         require(
-            bool(self.image_features) or self.env_state_feature is not None,
+            self.base != ACT or bool(self.image_features) or self.env_state_feature is not None,
             "input_features", list(self.input_features or {}), "at least one camera or 'observation.environment_state'",
             "ACT needs one of them.",
         )  # fmt: skip

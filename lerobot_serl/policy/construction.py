@@ -1,18 +1,24 @@
 """What the agent is made of, from its configuration. A new network is two places: its module, and its line in the table."""
 
-from ..networks.act_base import ActBase
+from ..base.act import ActBase
+from ..base.base_policy import BasePolicy
+from ..base.lerobot import LerobotBase
+from ..base.none import NoBase
+from ..base.policy_config import base_policy_config
+from ..networks.action_space import ActionBox
 from ..networks.actor import EditActor
 from ..networks.corrector import Corrector
 from ..networks.critic import CriticEnsemble
 from ..networks.features import ObservationFeatures
 from ..networks.image_encoder import ImageEncoder
+from .base_settings import ACT, NONE
 from .configuration_serl_sac import SerlSacConfig
 from .network_table import Network
 
 
 def network_lines(config: SerlSacConfig) -> dict[str, Network]:
     """The table of networks, over the agent's attributes. The image encoder learns with the critics."""
-    encoder = ("encoder",) if config.features == "cnn" else ()
+    encoder = ("encoder",) if uses_encoder(config) else ()
     return {
         "critic": Network(("critic", *encoder), config.critic),
         "critic_target": Network(("critic_target",), on_robot=False),
@@ -23,24 +29,35 @@ def network_lines(config: SerlSacConfig) -> dict[str, Network]:
     }
 
 
-def act_base(config: SerlSacConfig) -> ActBase:
-    """ACT under its own names for its inputs."""
+def base_policy(config: SerlSacConfig, box: ActionBox) -> BasePolicy:
+    """With its inputs under its own names.
+
+    Args:
+        box: of actions.
+
+    Raises:
+        MessageError, ImportError: the embedded policy cannot be built.
+    """
+    if config.base == NONE:
+        return NoBase(box)
     names, observations = config.act_rename_map, config.input_features or {}
-    inputs = {names.get(key, key): feature for key, feature in observations.items()}
-    act_config = config.act.to_act_config(input_features=inputs, output_features=config.output_features, device=config.device)
-    return ActBase(act_config, config.act.feature_modes, {names.get(key, key): key for key in observations})
+    sources = {names.get(key, key): key for key in observations}
+    if config.base == ACT:
+        inputs = {names.get(key, key): feature for key, feature in observations.items()}
+        act_config = config.act.to_act_config(input_features=inputs, output_features=config.output_features, device=config.device)
+        return ActBase(act_config, config.act.feature_modes, sources)
+    return LerobotBase(base_policy_config(config.lerobot.document), config.lerobot.feature_modes, sources)
 
 
-def observation_features(config: SerlSacConfig, base: ActBase) -> ObservationFeatures:
+def observation_features(config: SerlSacConfig, base: BasePolicy) -> ObservationFeatures:
     """State vectors, the base policy's features, or both."""
-    use_state, use_base = _feature_choice(config)
     states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
-    return ObservationFeatures(states if use_state else {}, base.feature_sizes if use_base else ())
+    return ObservationFeatures(states if uses_state(config) else {}, base.feature_sizes if uses_base_features(config) else ())
 
 
 def image_encoder(config: SerlSacConfig) -> ImageEncoder | None:
     """The critics' own, where it is asked for."""
-    if config.features != "cnn":
+    if not uses_encoder(config):
         return None
     return ImageEncoder({key: tuple(feature.shape) for key, feature in config.image_features.items()})
 
@@ -66,10 +83,16 @@ def critics(config: SerlSacConfig, feature_size: int, action_dim: int) -> Critic
     return CriticEnsemble(feature_size, config.horizon * action_dim, settings.hidden_sizes, settings.members, settings.activation)
 
 
-def _feature_choice(config: SerlSacConfig) -> tuple[bool, bool]:
-    """Whether to use the state vectors and the base policy's features."""
-    if config.features == "auto":
-        return True, bool(config.image_features)
-    if config.features == "cnn":
-        return True, False
-    return config.features in ("state", "both"), config.features in ("act", "both")
+def uses_state(config: SerlSacConfig) -> bool:
+    """Whether actor and critics see the state vectors."""
+    return config.features != ACT
+
+
+def uses_base_features(config: SerlSacConfig) -> bool:
+    """Whether they see the features that ACT offers; by default where there are cameras."""
+    return config.features in (ACT, "both") or (config.features == "auto" and config.base == ACT and bool(config.image_features))
+
+
+def uses_encoder(config: SerlSacConfig) -> bool:
+    """Whether they see cameras through an encoder of their own: where it is asked for, or where the base policy offers no features of them."""
+    return config.features == "cnn" or (config.features == "auto" and config.base != ACT and bool(config.image_features))

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,18 +16,20 @@ from lerobot.utils.device_utils import resolve_safetensors_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..networks.act_base import Statistics
+from ..base.history import History
+from ..networks.features import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
 from ..online.disk import checkpoint_bytes, require_room
 from ..online.train_loop import TrainLoop
 from ..replay.opening import open_dataset
 from ..replay.vectors import checked_statistics
-from .act_checkpoint import ActCheckpoint
-from .adoption import adopt_act, begin_as_act, set_box
+from .adoption import adopt_base, begin_as_base, proposer, set_box
 from .agent import Agent
+from .base_settings import ACT, NONE
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from .own_checkpoint import COUNTERS_OF_0_1, require_harmless_files, require_sound_weights
+from .policy_checkpoint import PolicyCheckpoint
 from .processor_serl_sac import make_serl_sac_pre_post_processors
 from .progress import Progress
 from .train_command import check_train_command
@@ -70,13 +73,18 @@ class SerlSacPolicy(PreTrainedPolicy):
         if dataset_meta is not None and (command := TrainLoop.command()) is not None:
             check_train_command(command, bool(config.image_features), config.batch_size)
         source = dataset_meta.repo_id if dataset_meta else "the environment"
-        checkpoint = adopt_act(config, source) if config.act_path else None
+        checkpoint = adopt_base(config, source) if config.act_path or config.base_path else None
         config.validate_features()
         require(
-            config.horizon <= config.act.chunk_size,
+            config.base != ACT or config.horizon <= config.act.chunk_size,
             "policy.horizon", config.horizon, f"at most ACT's chunk_size, {config.act.chunk_size}", "Lower --policy.horizon.",
         )  # fmt: skip
         self.agent = Agent(config)
+        longest = self.agent.act.longest_plan
+        require(
+            longest is None or config.horizon <= longest,
+            "policy.horizon", config.horizon, f"at most {longest}, the steps that the base policy plans", "Lower --policy.horizon.",
+        )  # fmt: skip
         self.progress = Progress(config)
         # In a tuple, so that it is no part of the policy.
         self._clock = (nn.Parameter(torch.zeros(())),)
@@ -116,7 +124,8 @@ class SerlSacPolicy(PreTrainedPolicy):
         return [self._clock[0]]
 
     def reset(self) -> None:
-        """Forget the rest of the current chunk. To be called when an episode starts."""
+        """Forget the rest of the current chunk and what was seen before. To be called when an episode starts."""
+        self._history = History(self.agent.act.n_obs_steps, self.config.input_features or {})
         self._queue: deque[Tensor] = deque(maxlen=self.config.horizon)
 
     @torch.no_grad()
@@ -129,13 +138,21 @@ class SerlSacPolicy(PreTrainedPolicy):
         Returns:
             ``(B, h, D)`` raw actions, the steps to execute before looking again.
         """
-        features, base = self.agent.observe(batch)
+        self._history.add(batch)
+        return self.chunks(self._history.observation())
+
+    @torch.no_grad()
+    def chunks(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """As :meth:`predict_action_chunk`, for observations with all frames that the base policy looks at."""
+        features, base = self.agent.observe(observation)
         return self.agent.box.unnormalize(self.agent.propose(features, base).chunk)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
         """The next action ``(B, D)``, raw; a new chunk is predicted every ``horizon`` calls."""
-        if not self._queue:
+        if self._queue:
+            self._history.add(batch)
+        else:
             self._queue.extend(self.predict_action_chunk(batch).transpose(0, 1))
         return self._queue.popleft()
 
@@ -203,7 +220,7 @@ class SerlSacPolicy(PreTrainedPolicy):
             card.text += f"\n\n## Evidence\n\n{evidence_text(self._learner.best_policy)}\n"
         return card
 
-    def _initialise(self, checkpoint: ActCheckpoint | None, dataset_stats: Statistics | None) -> None:
+    def _initialise(self, checkpoint: PolicyCheckpoint | None, dataset_stats: Statistics | None) -> None:
         """Fill in what a saved checkpoint would contain: ACT's weights and statistics, the action box."""
         statistics, dataset = _as_tensors(dataset_stats), None
         if self._dataset_meta is not None:
@@ -211,7 +228,11 @@ class SerlSacPolicy(PreTrainedPolicy):
             vectors = [key for key, feature in (self.config.input_features or {}).items() if feature.type is not FeatureType.VISUAL]
             statistics = checked_statistics(statistics, dataset, [ACTION, *vectors])
         if checkpoint is not None:
-            begin_as_act(self, checkpoint, statistics, dataset)
+            begin_as_base(self, checkpoint, statistics, dataset)
+            return
+        if self.config.base == NONE:
+            if statistics:
+                set_box(self.agent, statistics)
             return
         logging.warning(
             "No --policy.act_path given: the policy starts from a fresh, random ACT. Learning from scratch takes far longer than improving "
@@ -219,7 +240,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         )
         self.config.act_source = FRESH_ACT
         if statistics:
-            self.agent.act.set_statistics(statistics)
+            proposer(self.agent).set_statistics(statistics)
             set_box(self.agent, statistics)
 
     def _make_learner(self) -> "Learner":

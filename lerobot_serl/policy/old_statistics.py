@@ -10,16 +10,16 @@ from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
 from lerobot.policies.act.configuration_act import ACTConfig
 from torch import Tensor
 
+from ..base.normalized_policy import STATISTICS_OF_MODE
 from ..checkpoint.act_weights import ActWeights, holds_old_statistics
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointFiles
-from ..networks.act_base import STATISTICS_OF_MODE
-from .act_processors import ActProcessors, Normalisation
+from .saved_processors import Normalisation, SavedProcessors
 
 EPS = 1e-8  # LeRobot's at that time
 _INPUTS, _OUTPUTS, _TARGETS = "normalize_inputs", "unnormalize_outputs", "normalize_targets"
 
 
-def old_processors(files: CheckpointFiles, config: ACTConfig) -> ActProcessors | None:
+def old_processors(files: CheckpointFiles, config: ACTConfig) -> SavedProcessors | None:
     """What processors of today would do as that version did; None: it is no such checkpoint.
 
     Raises:
@@ -35,7 +35,7 @@ def old_processors(files: CheckpointFiles, config: ACTConfig) -> ActProcessors |
             # Today's normaliser adds no eps to a range.
             named["max"] = named["min"] + (named["max"] - named["min"] + EPS)
     statistics |= {key: _of(weights, config, _OUTPUTS, key, feature) for key, feature in outputs.items()}
-    return ActProcessors({key: Normalisation(_mode(config, {**inputs, **outputs}[key]), named, EPS) for key, named in statistics.items()})
+    return SavedProcessors({key: Normalisation(_mode(config, {**inputs, **outputs}[key]), named, EPS) for key, named in statistics.items()})
 
 
 def _mode(config: ACTConfig, feature: PolicyFeature) -> NormalizationMode:

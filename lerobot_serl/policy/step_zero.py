@@ -1,4 +1,4 @@
-"""At its beginning the policy is ACT as its owner runs it: measured on the dataset, and an error where it is not."""
+"""At its beginning the policy is its base policy as its owner runs that: measured on the dataset, and an error where it is not."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
-from ..networks.act_base import ActBase
+from ..base.history import History
+from ..base.normalized_policy import NormalizedPolicy
 from ..replay.opening import explained
 from .owner import Owner
 
@@ -36,10 +37,10 @@ def exactly() -> Iterator[None]:
 
 @dataclass(frozen=True, eq=False)
 class StepZero:
-    """What ACT plans for observations of a dataset.
+    """What the base policy plans for observations of a dataset.
 
     Attributes:
-        plan: ``(N, h, D)`` raw actions of our ACT.
+        plan: ``(N, h, D)`` raw actions of ours.
         owners: the same of the owner's.
         first: some of the observations, raw, ``(B, ...)``.
     """
@@ -53,7 +54,7 @@ class StepZero:
         return ((executed - self.owners[: len(executed)]).abs() / span).amax((0, 1))
 
 
-def observe(act: ActBase, owner: Owner, dataset: LeRobotDataset, steps: int) -> StepZero:
+def observe(act: NormalizedPolicy, owner: Owner, dataset: LeRobotDataset, steps: int) -> StepZero:
     """Show both some observations, drawn from all of the dataset.
 
     Args:
@@ -65,9 +66,9 @@ def observe(act: ActBase, owner: Owner, dataset: LeRobotDataset, steps: int) -> 
     owners: list[Tensor] = []
     first: Mapping[str, Tensor] = {}
     started_s = time.monotonic()
-    for batch in _batches(dataset, list(act.sources.values())):
+    for batch in _batches(dataset, list(act.sources.values()), act.n_obs_steps):
         here = {key: value.to(device) for key, value in batch.items()}
-        plans.append(act(here, steps)[0].cpu())
+        plans.append(act.plan(here, steps).actions.cpu())
         owners.append(owner.plan({key: here[source] for key, source in act.sources.items()}, steps))
         first = first or batch
         if time.monotonic() - started_s > LONGEST_S:
@@ -75,17 +76,17 @@ def observe(act: ActBase, owner: Owner, dataset: LeRobotDataset, steps: int) -> 
     return StepZero(torch.cat(plans), torch.cat(owners), first)
 
 
-def reason(act: ActBase, owner: Owner, step_zero: StepZero) -> str:
+def reason(act: NormalizedPolicy, owner: Owner, step_zero: StepZero) -> str:
     """Where ours and the owner's part, in words: the first input that is prepared otherwise, else the action, else the network."""
     device = next(act.buffers()).device
     inputs = {key: step_zero.first[source].to(device) for key, source in act.sources.items()}
     prepared = owner.prepared(inputs)
     for key, value in inputs.items():
         if key not in prepared or _off(act.normalize(key, value), prepared[key]):
-            return f"the pre-processor gives ACT another '{key}' than serl_sac does"
-    normalised = owner.policy.predict_action_chunk(prepared)
+            return f"the pre-processor gives the policy another '{key}' than serl_sac does"
+    normalised = owner.normalised_plan(prepared)
     if _off(act.unnormalize(normalised), owner.after(normalised).to(device)):
-        return "the post-processor makes other actions of ACT's output than serl_sac does"
+        return "the post-processor makes other actions of the policy's output than serl_sac does"
     return "the network's output differs"
 
 
@@ -93,13 +94,23 @@ def _off(ours: Tensor, theirs: Tensor) -> bool:
     return not torch.allclose(ours.float(), theirs.float(), rtol=1e-4, atol=1e-4 * max(float(theirs.abs().max()), 1e-12))
 
 
-def _batches(dataset: LeRobotDataset, keys: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def _batches(dataset: LeRobotDataset, keys: Sequence[str], n_obs_steps: int) -> Iterator[dict[str, Tensor]]:
     """Raw observations, as LeRobot gives them, in an order that has no order: whatever is looked at is a sample of all."""
     indices = np.random.default_rng(0).permutation(len(dataset))[:MOST_OBSERVATIONS]
-    with tqdm(total=len(indices), desc="Step 0: serl_sac beside ACT", unit="observation", delay=3, leave=False) as bar:
+    with tqdm(total=len(indices), desc="Step 0: serl_sac beside its base policy", unit="observation", delay=3, leave=False) as bar:
         for start in range(0, len(indices), _BATCH):
             chosen = indices[start : start + _BATCH]
             with explained(dataset.root):
-                frames = [dataset[int(index)] for index in chosen]
+                frames = [_with_past(dataset, int(index), keys, n_obs_steps) for index in chosen]
             yield {key: default_collate([frame[key] for frame in frames]).float() for key in keys}
             bar.update(len(chosen))
+
+
+def _with_past(dataset: LeRobotDataset, index: int, keys: Sequence[str], n_obs_steps: int) -> Mapping[str, Tensor]:
+    """One frame with those before it in its episode."""
+    newest, history = dataset[index], History(n_obs_steps, keys)
+    past = [dataset[earlier] for earlier in range(max(0, index + 1 - n_obs_steps), index)]
+    for frame in [*past, newest]:
+        if frame["episode_index"] == newest["episode_index"]:
+            history.add({key: frame[key].unsqueeze(0) for key in keys})
+    return {key: value[0] for key, value in history.observation().items()}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 
@@ -39,6 +40,11 @@ class Base:
     demonstrations: Path
     act: Path
     tried: dict[str, float]
+
+    @property
+    def start(self) -> dict[str, str | int]:
+        """Settings of a `serl_sac` policy that begins as the base policy."""
+        return {self.task.path_setting: str(self.act), "horizon": self.task.horizon}
 
     @property
     def meta(self) -> LeRobotDatasetMetadata:
@@ -77,31 +83,32 @@ def make_base(root: Path, task: Task, seed: int) -> Base:
     tried: dict[str, float] = {}
     for steps in task.act_steps:
         act = run / "checkpoints" / f"{steps:06d}" / "pretrained_model"
-        policy = frozen_policy(act, task.horizon)
         base = Base(task, demonstrations, act, tried)
+        policy = frozen_policy(act, task.horizon, task.path_setting)
         world = base.world(policy.config.input_features or {}, policy.agent.action_dim, SELECTION_SEED + SELECTION_EPISODES * seed)
         episodes = evaluate(world, deterministic(policy), SELECTION_EPISODES)
         tried[str(steps)] = share = sum(episode.success for episode in episodes) / len(episodes)
-        print(f"ACT after {steps} steps: {share:.0%} of {len(episodes)}", flush=True)
+        print(f"{task.base_type} after {steps} steps: {share:.0%} of {len(episodes)}", flush=True)
         if task.takes(steps, share):
             write_json(root / MARKER, {"act": str(act.relative_to(root)), "seed": seed, "tried": tried})
             return base
     raise RuntimeError(f"ACT of {root} succeeds in {tried}, wanted shares within {task.act_range}")
 
 
-def frozen_policy(act: Path, horizon: int) -> SerlSacPolicy:
-    """ACT as it is, executed in chunks."""
-    return SerlSacPolicy(SerlSacConfig(act_path=str(act), horizon=horizon, device="cpu", push_to_hub=False)).eval()
+def frozen_policy(act: Path, horizon: int, setting: str = "act_path") -> SerlSacPolicy:
+    """The base policy as it is, executed in chunks; ``setting`` is the one that takes it."""
+    start: dict[str, Any] = {setting: str(act), "horizon": horizon}
+    return SerlSacPolicy(SerlSacConfig(device="cpu", push_to_hub=False, **start)).eval()
 
 
 def train_act(demonstrations: Path, run: Path, task: Task, steps: int, seed: int, log: Path, save_freq: int) -> None:
-    """Train ACT with stock `lerobot-train`.
+    """Train the base policy with stock `lerobot-train`.
 
     Raises:
         RuntimeError: it failed.
     """
     flags = (
-        "--policy.type=act", "--policy.device=cpu", "--policy.push_to_hub=false", "--policy.pretrained_backbone_weights=null",
+        f"--policy.type={task.base_type}", "--policy.device=cpu", "--policy.push_to_hub=false", "--policy.pretrained_backbone_weights=null",
         *task.act_flags, f"--dataset.repo_id={REPO_ID}", f"--dataset.root={demonstrations}", f"--output_dir={run}", f"--steps={steps}",
         f"--seed={1000 + seed}", f"--save_freq={save_freq}", "--log_freq=100", "--env_eval_freq=0",
     )  # fmt: skip

@@ -33,7 +33,7 @@ def measured(name: str, act: Act, base: Base, policy: SerlSacPolicy, episodes: i
 
 def act_alone(policy: SerlSacPolicy, base: Base) -> Act:
     """ACT in chunks, whatever was learnt."""
-    return deterministic(frozen_policy(base.act, base.task.horizon))
+    return deterministic(frozen_policy(base.act, base.task.horizon, base.task.path_setting))
 
 
 def fixed_noise(policy: SerlSacPolicy) -> Act:

@@ -9,7 +9,7 @@ import torch
 from lerobot.envs import EnvConfig
 
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.actor.practice_policy import PracticePolicy
+from lerobot_serl.actor.practice_policy import PracticePolicy, Seen
 from lerobot_serl.actor.session import Act, Chunk, Session
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.policy.agent import Agent
@@ -65,7 +65,7 @@ class Practice:
         self._logbook, self._progress = logbook, progress
         self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed))
         world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
-        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR))
+        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
 
     def existing(self) -> None:
         """Every run begins anew."""
@@ -90,20 +90,40 @@ class Practice:
     after_update = publish = remind = ingested
 
 
-def deterministic(policy: SerlSacPolicy) -> Act:
-    """What the policy does in evaluations."""
+class Deterministic:
+    """What the policy does in evaluations, with the frames that its base policy looks at."""
 
-    def act(observation: Observation) -> Chunk:
-        actions = policy.predict_action_chunk(policy_input({key: value.unsqueeze(0) for key, value in observation.items()}))
+    def __init__(self, policy: SerlSacPolicy) -> None:
+        self._policy, self._seen = policy, Seen(policy.agent)
+
+    def begin(self) -> None:
+        """An episode begins."""
+        self._seen = Seen(self._policy.agent)
+
+    def see(self, observation: Observation) -> None:
+        """The next frame."""
+        self._seen.add(observation)
+
+    def __call__(self, observation: Observation) -> Chunk:
+        seen = self._seen.observation(observation)
+        actions = self._policy.chunks(policy_input({key: value.unsqueeze(0) for key, value in seen.items()}))
         return Chunk(actions[0].cpu().numpy(), choice=0, edit_rms=0.0)
 
-    return act
+
+def deterministic(policy: SerlSacPolicy) -> Deterministic:
+    """What the policy does in evaluations."""
+    return Deterministic(policy)
+
+
+def session_of(world: EnvWorld, act: Act) -> Session:
+    """For policies with and without a memory of an episode."""
+    return Session(world, act, act.begin, see=act.see) if isinstance(act, Deterministic) else Session(world, act)
 
 
 def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Recording]:
     """Episodes without learning, in a world that is closed afterwards."""
     try:
-        session = Session(world, act)
+        session = session_of(world, act)
         recordings = [session.run_episode() for _ in range(episodes)]
     finally:
         world.close()

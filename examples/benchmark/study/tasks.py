@@ -33,6 +33,7 @@ class Task:
         act_steps: ACT's training steps, in the order in which checkpoints are tried.
         act_range: the first checkpoint whose share of successes is within this is taken; None: the last one, whatever it has.
         horizon: steps of a chunk that are executed.
+        base_type: LeRobot's type of the policy to start from, in the place of ACT.
     """
 
     env: Callable[[], EnvConfig]
@@ -42,6 +43,12 @@ class Task:
     act_steps: tuple[int, ...]
     act_range: tuple[float, float] | None = (0.2, 0.7)
     horizon: int = 10
+    base_type: str = "act"
+
+    @property
+    def path_setting(self) -> str:
+        """The setting of `serl_sac` that takes the checkpoint."""
+        return "act_path" if self.base_type == "act" else "base_path"
 
     def takes(self, act_steps: int, share: float) -> bool:
         """Whether the checkpoint after so many training steps, with this share of successes, is the one to start from."""
@@ -66,6 +73,16 @@ def _pick_cube(demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, 
 
     flags = (*act, "--policy.chunk_size=10", "--policy.n_action_steps=10")
     return Task(make_env, record, demonstrations, flags, act_steps, act_range)
+
+
+# Stock Diffusion Policy, small: five denoising steps (DDIM), two frames of state.
+SMALL_DIFFUSION = (
+    "--policy.n_obs_steps=2", "--policy.horizon=16", "--policy.n_action_steps=10", "--policy.down_dims=[64,128]",
+    "--policy.diffusion_step_embed_dim=32", "--policy.noise_scheduler_type=DDIM", "--policy.num_train_timesteps=50",
+    "--policy.num_inference_steps=5", "--policy.optimizer_lr=5e-4", "--policy.scheduler_warmup_steps=100",
+    '--policy.normalization_mapping={"VISUAL":"MEAN_STD","STATE":"MIN_MAX","ENV":"MIN_MAX","ACTION":"MIN_MAX"}',
+    "--batch_size=64", "--num_workers=0",
+)  # fmt: skip
 
 
 def _metaworld(name: str, act_steps: tuple[int, ...], act_range: tuple[float, float] | None, episode_length: int = 120) -> Task:
@@ -117,6 +134,10 @@ TASKS: dict[str, Task] = {
     # Tasks that nobody chose: whatever ACT has after its steps is what practice starts from.
     "so101_lift": _so101(),
 }
+_cube = TASKS["pick_cube_ee"]
+TASKS["pick_cube_ee_diffusion"] = replace(
+    _cube, base_type="diffusion", act_flags=SMALL_DIFFUSION, act_steps=(1500, 1000, 2000, 500, 2500, 3000), act_range=(0.3, 0.7)
+)
 for _name in ("assembly", "peg-insert-side", "box-close"):
     TASKS[f"metaworld_{_name.replace('-', '_')}"] = _metaworld(f"{_name}-v3", (3000,), None, episode_length=160)
 # ACT trained for as long as it gets better: on as many demonstrations it has next to nothing left to learn, on half of them it stays where it is.

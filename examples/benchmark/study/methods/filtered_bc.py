@@ -12,13 +12,12 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 
-from lerobot_serl.actor.session import Session
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.recording import Recording
 
 from ..base import REPO_ID, frozen_policy, train_act
 from ..plan import QUICK_ACT_STEPS
-from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic
+from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic, session_of
 from ..run import Run
 
 ROUNDS, QUICK_ROUNDS = 3, 2
@@ -35,7 +34,7 @@ def filtered_bc(run: Run) -> None:
     world = run.base.world(inputs, action_dim, TRAINING_SEED + SEEDS_OF_A_RUN * run.seed)
     step, rounds = 0, QUICK_ROUNDS if run.plan.quick else ROUNDS
     for number in range(1, rounds + 1):
-        session = Session(world, deterministic(policy))
+        session = session_of(world, deterministic(policy))
         while step < run.plan.env_steps * number / rounds:
             recording = session.run_episode()
             assert recording is not None

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lerobot_serl.networks.act_base import ActBase
+from lerobot_serl.base.act import ActBase
 from lerobot_serl.policy.agent import Agent
 
 from ..run import Run
@@ -55,7 +55,7 @@ class ActActor(nn.Module):
         raw = features * normaliser.std + normaliser.mean
         sizes = [self.act.input_features[key].shape[0] for key in normaliser.state_keys]
         observation = dict(zip(normaliser.state_keys, raw.split(sizes, dim=-1), strict=True))
-        actions, _ = ActBase.forward.__wrapped__(self.act, observation, self._horizon)  # type: ignore[attr-defined] # with gradient
+        actions, _ = ActBase.plan.__wrapped__(self.act, observation, self._horizon)  # type: ignore[attr-defined] # with gradient
         mean = box.normalize(actions).clamp(-LARGEST_ACTION, LARGEST_ACTION).atanh().flatten(1)
         return mean, self.log_std.exp().clamp(1e-3, 3.0).expand_as(mean)
 

@@ -42,13 +42,13 @@ class DirectAgent(Agent):
 
 def frozen_act(run: Run) -> None:
     """ACT, evaluated again."""
-    policy = make_policy(run, {"act_path": str(run.base.act), "horizon": run.base.task.horizon})
+    policy = make_policy(run, run.base.start)
     run.evaluate(deterministic(policy), policy.config.input_features or {}, policy.agent.action_dim, 0)
 
 
 def fine_tune(run: Run) -> None:
     """`serl_sac` on the run's ACT."""
-    learn(run, make_policy(run, {"act_path": str(run.base.act), "horizon": run.base.task.horizon}))
+    learn(run, make_policy(run, run.base.start))
 
 
 def from_scratch(run: Run) -> None:

@@ -1,14 +1,14 @@
-"""What an ACT checkpoint's saved processors do, as plain data: they are what its owner runs, whatever config.json says."""
+"""What the saved processors of a LeRobot checkpoint do, as plain data: they are what its owner runs, whatever config.json says."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature, PreTrainedConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
+from ..base.normalized_policy import STATISTICS_OF_MODE
 from ..checkpoint.files import CheckpointFiles, MissingFileError
 from ..checkpoint.processor_files import (
     DEVICE,
@@ -22,7 +22,6 @@ from ..checkpoint.processor_files import (
     SavedStep,
     read_steps,
 )
-from ..networks.act_base import STATISTICS_OF_MODE
 
 EPS = 1e-8  # LeRobot's, where none is saved
 _SETTINGS = {"features", "norm_map", "eps", "normalize_observation_keys"}
@@ -44,12 +43,12 @@ class Normalisation:
 
 
 @dataclass(frozen=True, eq=False)
-class ActProcessors:
+class SavedProcessors:
     """The pre- and the post-processor together.
 
     Attributes:
-        features: ACT's inputs, by ACT's names, and its action -> how it is normalised. The action's is the post-processor's.
-        renames: observation's name -> ACT's name.
+        features: the policy's inputs, by its names, and its action -> how it is normalised. The action's is the post-processor's.
+        renames: observation's name -> the policy's.
         before, after: names of the two pipelines' steps.
     """
 
@@ -59,7 +58,7 @@ class ActProcessors:
     after: tuple[str, ...] = ()
 
 
-def read_act_processors(files: CheckpointFiles, config: ACTConfig) -> ActProcessors | None:
+def read_processors(files: CheckpointFiles, config: PreTrainedConfig) -> SavedProcessors | None:
     """Read both files; None if there are neither, as in a checkpoint of LeRobot before 0.4. Without a post-processor the pre-processor's
     statistics of the action count: stock LeRobot writes the same into both.
 
@@ -79,7 +78,7 @@ def read_act_processors(files: CheckpointFiles, config: ACTConfig) -> ActProcess
     # LeRobot looks for the action's mode and statistics only, not whether it stands among the features.
     kind = last.normalizer.config["norm_map"].get(FeatureType.ACTION.value)
     features[ACTION] = _normalisation(files, name, last.normalizer, ACTION, config.action_feature, kind)
-    return ActProcessors(features, first.renames, first.steps, () if after is None else after.steps)
+    return SavedProcessors(features, first.renames, first.steps, () if after is None else after.steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,18 +99,18 @@ def _pipeline(files: CheckpointFiles, name: str, kind: str) -> _Pipeline | None:
     others = [step for step in kinds if step not in (kind, *NEUTRAL)]
     if others or kinds.count(kind) != 1:
         raise files.error(
-            name, f"{kinds.count(kind)} steps '{kind}' and the extra steps {others}; expected LeRobot's standard ACT processors (one normaliser, "
+            name, f"{kinds.count(kind)} steps '{kind}' and the extra steps {others}; expected LeRobot's standard processors (one normaliser, "
             "nothing else that changes numbers), since serl_sac would not run an extra step", ELSEWHERE,
         )  # fmt: skip
     for step in steps:
         if step.name == DEVICE and (dtype := step.config.get("float_dtype")) not in (None, "float32", "float"):
-            flaw = f"'{DEVICE}' turns numbers into {str(dtype)[:100]!r}, expected float32, in which serl_sac runs ACT"
+            flaw = f"'{DEVICE}' turns numbers into {str(dtype)[:100]!r}, expected float32, in which serl_sac runs it"
             raise files.error(name, flaw, f"Set its float_dtype to null in {name}.")
     at = kinds.index(kind)
     renames = [_renames(files, name, step) for step in steps if step.name == RENAMES and step.config.get("rename_map")]
     if len(renames) > 1 or (renames and (name != PREPROCESSOR or kinds.index(RENAMES) > at)):
         flaw = f"the renames {renames} stand elsewhere than once, before the normaliser of {PREPROCESSOR}"
-        raise files.error(name, flaw, "Save ACT without them, and give --policy.act_rename_map.")
+        raise files.error(name, flaw, "Save the policy without them, and give --policy.act_rename_map.")
     step = steps[at]
     unknown, eps = sorted(step.config.keys() - _SETTINGS), step.config.get("eps", EPS)
     if unknown or type(eps) not in (int, float) or not 0 <= eps <= 1:

@@ -1,0 +1,1 @@
+"""Base policies: what proposes the chunk that reinforcement learning edits."""

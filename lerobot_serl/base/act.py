@@ -1,0 +1,81 @@
+"""ACT as the base policy: LeRobot's network, whose features actor and critics can look at."""
+
+from collections.abc import Mapping
+
+import torch
+from lerobot.configs import NormalizationMode
+from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies.act.modeling_act import ACT
+from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
+from torch import Tensor, nn
+
+from .base_policy import Plan
+from .normalized_policy import NormalizedPolicy
+
+
+class _GivenMaps(nn.Module):
+    """In the place of ACT's backbone, where its feature maps are what comes in."""
+
+    def forward(self, feature_map: Tensor) -> dict[str, Tensor]:
+        return {"feature_map": feature_map}
+
+
+class ActBase(NormalizedPolicy):
+    """ACT with ``z = 0``, from raw observations to raw actions.
+
+    Args:
+        config: LeRobot's ACT configuration, features included. The VAE encoder, used only in ACT's own training, is left out.
+        modes: of features that are not normalised as the configuration says for their type.
+        sources: ACT's input -> the observation's name for it, where they differ.
+
+    Raises:
+        ValueError: a feature without a known normalisation mode.
+    """
+
+    def __init__(
+        self, config: ACTConfig, modes: Mapping[str, NormalizationMode] | None = None, sources: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(config, modes, sources)
+        self.config, self.longest_plan = config, config.chunk_size
+        self.model = ACT(config)
+        # Head and backbone are applied here, so that the decoder's features and the backbone's maps are at hand without a second pass.
+        self.action_head, self.model.action_head = self.model.action_head, nn.Identity()
+        if self.cameras:
+            self.backbone, self.model.backbone = self.model.backbone, _GivenMaps()
+        self.freeze()
+
+    @property
+    def feature_sizes(self) -> tuple[int, ...]:
+        """Sizes of the groups of features in a plan: of the decoder, then of each camera."""
+        if not self.cameras:
+            return (self.config.dim_model,)
+        return (self.config.dim_model, *[self.model.encoder_img_feat_input_proj.in_channels] * len(self.cameras))
+
+    def tensors_in_act(self) -> dict[str, Tensor]:
+        """The network's own tensors by the names that they have in a LeRobot ACT checkpoint (``model.*``)."""
+        return {
+            name if name.startswith("model.") else f"model.{name}": tensor
+            for name, tensor in self.state_dict().items()
+            if not name.startswith("statistics.")
+        }
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """As the base class; those of the VAE encoder are left out."""
+        for name, tensor in self.tensors_in_act().items():
+            tensor.copy_(state[name])
+
+    @torch.no_grad()
+    def plan(self, observation: Mapping[str, Tensor], steps: int) -> Plan:
+        """The reference chunk.
+
+        Its features are the mean decoder feature of those steps, then the mean of each camera's last feature map. (They say more exactly
+        where things are than the encoder's tokens: docs/algorithm.md.)
+        """
+        batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[source]) for key, source in self.sources.items()}
+        maps = [self.backbone(batch[key])["feature_map"] for key in self.cameras]
+        if maps:
+            batch[OBS_IMAGES] = maps
+        batch.setdefault(OBS_STATE, next(iter(batch.values())))  # LeRobot asks it for its device, also where ACT has none
+        decoded = self.model(batch)[0][:, :steps]
+        features = torch.cat([decoded.mean(1), *[feature_map.mean((2, 3)) for feature_map in maps]], dim=-1)
+        return Plan(self.unnormalize(self.action_head(decoded)), features)
