@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from .presets import missing_preset
+
 COMMANDS = ("lerobot-train", "lerobot_train.py")
 _OF_ACT = ("chunk_size", "n_action_steps", "n_obs_steps", "temporal_ensemble_coeff", "vision_backbone", "dim_model", "use_vae")
 # Of the fields of serl_sac that ACT does not have, those that stand in commands.
@@ -41,6 +43,8 @@ def hints(argv: Sequence[str]) -> list[str]:
                 f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path. How many steps of a chunk are executed before the "
                 "policy looks again is --policy.horizon."
             )
+    if "config_path" in flags and (missing := missing_preset(flags["config_path"], "policy")) is not None:
+        said.append(missing)
     path = flags.get("policy.path")
     if "policy.act_path" in flags and not ours and path is None and "config_path" not in flags:
         said.append(f"--policy.act_path is serl_sac's: it takes --policy.type=serl_sac beside it, not {flags.get('policy.type', 'none')}.")

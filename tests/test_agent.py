@@ -86,6 +86,20 @@ def test_the_actor_loss_moves_actor_and_temperature_only(act_directory):
     assert agent.raw_temperature.grad.abs() > 0
 
 
+def test_weights_say_how_much_a_window_counts(act_directory):
+    agent, zeros = make_agent(act_directory), torch.zeros(BATCH)
+    agent.config.critic.prior_steps = 0
+    batch = make_batch(agent, terminal=True)
+    plain, ones, none, first = (
+        seeded(agent, 0).critic_loss(replace(batch, weight=weight))[0].item()
+        for weight in (None, zeros + 1, zeros, (torch.arange(BATCH) == 0).float())
+    )
+    error = (agent.critic(batch.features, batch.chunk) - batch.reward).square()
+    assert plain == ones
+    assert none == 0.0
+    assert first == pytest.approx(error[:, 0].mean().item() / BATCH, rel=1e-5)
+
+
 def test_the_target_equals_the_equation(act_directory):
     """With terminal windows the target is the reward, so the loss can be written down."""
     agent = make_agent(act_directory)

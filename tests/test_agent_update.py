@@ -45,10 +45,9 @@ def learner(demonstrations, tmp_path):
 
 def test_no_number_is_read_back_within_an_update(learner):
     learner.step()  # the first one may look whether networks have learnt before
-    batches = [learner._sample() for _ in range(3)]
     with ReadBacks() as reads:
-        for batch in batches:
-            metrics = learner.agent.update(batch)
+        for _ in range(3):
+            metrics = learner.agent.update(learner._sample())
             learner.journal.collect(metrics)
     assert reads.found == []
     assert {"critic_loss", "actor_loss", "corrector_loss", "critic_grad_norm"} <= metrics.keys()
@@ -92,7 +91,7 @@ def test_learning_goes_on_from_its_file_bit_by_bit(learner, tmp_path, demonstrat
     other.remember(annotate(learner.agent, make_recording(20, intervention=torch.arange(20) > 12), 64))
     other.agent.load_state_dict(learner.agent.state_dict())
     other.learning.load(tmp_path / "checkpoint")
-    other.online, other.demonstrations = learner.online, learner.demonstrations
+    other.online, other.demonstrations, other.sampler = learner.online, learner.demonstrations, learner.sampler
     assert other.progress.counters() == learner.progress.counters()
     for _ in range(3):
         learner.step(), other.step()

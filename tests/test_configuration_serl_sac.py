@@ -21,6 +21,12 @@ def parse(*flags):
     ("flag", "words"),
     [
         ("--horizon=0", r"policy.horizon=0: expected a number greater than 0"),
+        (
+            "--n_step=9",
+            r"policy.n_step=9: expected a whole number from policy.horizon, 10, to 10000, or nothing. A critic judges whole chunks",
+        ),
+        ("--n_step=10001", r"policy.n_step=10001: expected a whole number from policy.horizon, 10, to 10000"),
+        ("--memory_device=gpu", r"policy.memory_device='gpu': expected one of cpu, cuda, auto"),
         ("--base=act --horizon=101", r"policy.horizon=101: expected at most ACT's chunk_size, 100. Lower --policy.horizon"),
         ("--discount=1.5", r"policy.discount=1.5: expected a number between 0 and 1"),
         ("--demo_fraction=1.0", r"policy.demo_fraction=1.0: expected a number from 0 to below 1"),

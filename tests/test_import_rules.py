@@ -109,6 +109,7 @@ ALLOWED = {
     "replay.memory": ("replay", "sac"),
     "replay.sampler": ("replay.memory", "replay.transition"),
     "replay.memory_place": (),
+    "presets": (),
     "checkpoint": ("checkpoint", "message_header", "words"),
     "doctor": ("doctor", "checkpoint", "message_header", "replay", "owned_lock", "words"),
     "report": ("report",),

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from test_hub import client
 
+from lerobot_serl import sac
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.label_settings import LabelSettings
@@ -439,15 +440,19 @@ def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations,
     learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta)
     demonstrated, agent = len(learner.demonstrations), learner.agent
 
-    def weight():
-        """Of the penalty in the loss."""
+    def weighs(steps):
         learner.step()
+        assert learner.learning.known_steps == steps
         loss, metrics = agent.critic_loss(learner._sample())
-        return ((loss - metrics["critic_loss"]) / metrics["advantage_penalty"]).item()
+        added = loss - metrics["critic_loss"]
+        assert added > 0.1
+        torch.testing.assert_close(added, 6 / (6 + steps) * metrics["advantage_penalty"], atol=1e-3, rtol=1e-3)
 
-    assert weight() == pytest.approx(6 / (6 + demonstrated), rel=1e-3)
+    penalty = sac.advantage_penalty
+    monkeypatch.setattr(sac, "advantage_penalty", lambda *q: 1e8 * penalty(*q))  # one that rounding does not hide
+    weighs(demonstrated)
     learner.remember(annotate(agent, make_recording(6), 64))
-    assert weight() == pytest.approx(6 / (6 + len(learner.online)), rel=1e-3)
+    weighs(len(learner.online))
     config.critic.prior_steps = 0
     _, metrics = agent.critic_loss(learner._sample())
     assert metrics["advantage_penalty"] == 0.0

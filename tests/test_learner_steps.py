@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,6 +56,31 @@ def test_so_much_of_a_batch_is_from_the_demonstrations(demonstrations, tmp_path,
     assert len(batch.reward) == 32
     assert batch.is_demo.sum() == of_demonstrations
     assert torch.equal((batch.features > 0).all(-1), batch.is_demo)  # the robot's episode has negative numbers
+
+
+def test_windows_and_memories_are_as_the_settings_say(demonstrations, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    learner = learner_for(demonstrations, tmp_path, batch_size=32, n_step=5, memory_device="auto")
+    assert [memory.n_step for memory in (learner.online, learner.demonstrations)] == [5, 5]
+    batch = learner._sample()
+    assert batch.length.max() == 5
+    assert batch.chunk.shape[1] == 3
+    frames = learner.online.capacity + learner.demonstrations.capacity
+    assert f"Replay memories: at most {frames:,} frames with {learner.demonstrations.bytes_per_frame} bytes each" in caplog.text
+    assert "in the host's memory (policy.memory_device=auto)" in caplog.text
+    with pytest.raises(ValueError, match=r"policy.memory_device='cuda': expected a policy on the same device, not on cpu"):
+        learner_for(demonstrations, tmp_path, memory_device="cuda")
+
+
+def test_a_memory_on_the_host_draws_there_although_the_networks_are_elsewhere(demonstrations, tmp_path):
+    """A draw on the networks' device would have to be fetched, behind all that the device has still to do."""
+    learner = learner_for(demonstrations, tmp_path, batch_size=32)
+    learner.learning.generator = SimpleNamespace(device=torch.device("cuda"), initial_seed=lambda: 3)
+    one, again = learner._sample(), learner._sample()
+    learner.progress.updates += 1
+    other = learner._sample()
+    assert torch.equal(one.index, again.index)
+    assert not torch.equal(one.index, other.index)
 
 
 def test_targets_are_clipped_to_the_range_that_the_data_decide(demonstrations, tmp_path):

@@ -22,8 +22,10 @@ from ..replay.facts import DemonstrationFacts
 from ..replay.facts_file import RatedFacts
 from ..replay.journal import DamagedFileError
 from ..replay.memory import BASE, ReplayMemory
+from ..replay.memory_place import MemoryPlace
 from ..replay.opening import open_dataset
 from ..replay.recording import Recording
+from ..replay.sampler import Sampler, UniformSampler
 from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
 from .clipping import Clipping
 from .collection import Collection
@@ -86,8 +88,11 @@ class Learner:
             self.collection = Collection(agent, config, progress, dataset_meta, self._plausible, lambda: self.stopping.is_for_a_restart)
         agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
         assert config.discount is not None
-        self.demonstrations = ReplayMemory(max(sum(reader.lengths), 1) + config.buffer_capacity, config.horizon, config.discount)
-        self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
+        capacity = max(sum(reader.lengths), 1) + config.buffer_capacity
+        place = MemoryPlace(config.memory_device, self.learning.generator.device, capacity + config.buffer_capacity)
+        self.demonstrations = ReplayMemory(capacity, config.horizon, config.discount, config.n_step, place)
+        self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
+        self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         clipping = Clipping(config.clipped_share)
         for recording in self._read_all(reader, "Demonstrations"):
             episode = annotate(agent, recording, config.annotation_batch_size)
@@ -171,14 +176,11 @@ class Learner:
         self.journal.write_if_due(gauges, last=last)
 
     def _sample(self) -> Batch:
-        size, generator = self.config.batch_size, self.learning.generator
-        if len(self.online) == 0:
-            return self.demonstrations.sample(size, generator, is_demo=True)
-        demo = round(size * self.config.demo_fraction)
-        batches = [self.online.sample(size - demo, generator)]
-        if demo:
-            batches.append(self.demonstrations.sample(demo, generator, is_demo=True))
-        return Batch.concatenate(batches)
+        """The next batch. Memories on another device than the networks draw there, so that nobody waits for the networks' device."""
+        generator, device = self.learning.generator, self.demonstrations.device
+        if generator.device.type != device.type:
+            generator = torch.Generator(device).manual_seed(generator.initial_seed() + self.progress.updates)
+        return self.sampler.sample(generator)
 
     def _wait_for_data(self, collection: EpisodeSource) -> None:
         """Until the data pay for an update.

@@ -252,7 +252,7 @@ class Agent(nn.Module):
             next_log_prob=log_prob / mean.shape[-1], value_range=self.config.value_range,
         )  # fmt: skip
         q = self.critic(batch.features, batch.chunk)
-        loss = sac.critic_loss(q, target)
+        loss = sac.critic_loss(q, target, batch.weight)
         # Like a prior, the penalty counts for less the more there is in the memory.
         prior, known = settings.prior_steps, 0 if self.learning is None else self.learning.known_steps
         penalty = self._advantage_penalty(batch) if prior else loss.new_zeros(())

@@ -34,6 +34,7 @@ BOUNDS: dict[str, dict[str, tuple[int, int]]] = {
     "policy.critic.": {"members": (1, 100)},
     "policy.grasp.": {"members": (1, 100), "moments": (1, 100)},
 }
+LARGEST_N_STEP = 10_000
 MOST_LAYERS, WIDEST_LAYER = 16, 8_192
 # Of the grippers together: (1 + 2 moments) for each.
 MOST_DECISIONS = 1_000

@@ -15,7 +15,7 @@ from lerobot.utils.device_utils import is_torch_device_available
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .base_settings import ACT, EmbeddedPolicy, settle_base
-from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features, require_renames
+from .bounds import BACKBONES, LARGEST_ATTENTION, LARGEST_N_STEP, require_bounds, require_features, require_renames
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GraspConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .step_clock import StepClockConfig
 from .validation import require, require_not_negative, require_positive
@@ -119,6 +119,10 @@ class SerlSacConfig(PreTrainedConfig):
 
     # Steps of each chunk that are executed before the policy looks again, h.
     horizon: int = 10
+    # Steps whose rewards a target sums before it asks the critics for the value of what follows, n. Empty: horizon. At least horizon, since a
+    # critic judges whole chunks; horizon=1 with n_step=3 is one action at a time with 3-step returns. Actions after the chunk are the data's,
+    # without a correction, so large numbers favour what demonstrations and older weights did.
+    n_step: int | None = None
     # Discount per control step, gamma. Empty: 0.4 ** (1 / median length of the demonstrations).
     discount: float | None = None
     # Reinforcement learning batch size. LeRobot's --batch_size is only the step clock: set it to 1.
@@ -134,6 +138,9 @@ class SerlSacConfig(PreTrainedConfig):
     lr_decay_updates: int | None = None
     # Frames that the replay memory of the robot's episodes holds; the oldest go first.
     buffer_capacity: int = 200_000
+    # Where the replay memories lie: "cpu", "cuda" (with policy.device=cuda), or "auto": on the policy's device if they take at most half of what is
+    # free there, all frames of buffer_capacity counted. The learner's log tells the size.
+    memory_device: str = "cpu"
     # Largest batch of frames that ACT annotates at once; lower it when memory is short.
     annotation_batch_size: int = 64
     # Widening of the demonstrations' action range, as a fraction of half the range, to the action box.
@@ -197,6 +204,11 @@ class SerlSacConfig(PreTrainedConfig):
             f"at most ACT's chunk_size, {self.act.chunk_size}",
             "Lower --policy.horizon.",
         )
+        require(
+            self.n_step is None or (type(self.n_step) is int and self.horizon <= self.n_step <= LARGEST_N_STEP),
+            "policy.n_step", self.n_step, f"a whole number from policy.horizon, {self.horizon}, to {LARGEST_N_STEP}, or nothing",
+            "A critic judges whole chunks: for shorter returns lower --policy.horizon, too.",
+        )  # fmt: skip
         require_bounds(self, "policy.")
         require_features("input_features", self.input_features)
         require_features("output_features", self.output_features)
@@ -216,6 +228,7 @@ class SerlSacConfig(PreTrainedConfig):
             "backup_entropy": ("none", "soft", "serl"),
             "gripper": ("edit", "discrete", "base"),
             "lr_schedule": ("constant", "cosine"),
+            "memory_device": ("cpu", "cuda", "auto"),
         }
         for name, allowed in choices.items():
             require(getattr(self, name) in allowed, f"policy.{name}", getattr(self, name), f"one of {', '.join(allowed)}")

@@ -114,8 +114,9 @@ class ReplayMemory:
         """Columns that hold NaN or infinity at a transition held; images, being bytes, can not."""
         bad = set()
         for first in range(0, len(self), CHECKED_AT_ONCE):
-            frame = self._episodes.find(torch.arange(first, min(first + CHECKED_AT_ONCE, len(self)), device=self.device)).frame
-            bad |= {name for name, column in self._columns.items() if not bool(column[frame].isfinite().all())}
+            index = torch.arange(first, min(first + CHECKED_AT_ONCE, len(self)), device=self.device)
+            frame = self._episodes.find(index).frame
+            bad |= {name for name in self._columns if not bool(self._rows(name, frame).isfinite().all())}
         return sorted(bad)
 
     def sample(self, size: int, generator: torch.Generator, is_demo: bool = False) -> Batch:

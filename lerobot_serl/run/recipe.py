@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from ..presets import missing_preset
+
 SECTIONS = ("train", "actor")
 EVERY_ADDRESS = "0.0.0.0"
 # The dataloader's batch is only the step clock of the learner.
@@ -48,14 +50,16 @@ def load_recipe(path: Path, overrides: Sequence[str]) -> Recipe:
         RecipeError: naming what is wrong and what was expected.
     """
     if not path.is_file():
-        raise RecipeError(f"--config_path={str(path)!r}: no such file. See configs/ for examples.")
+        raise RecipeError(missing_preset(str(path), "train") or f"--config_path={path}: no such file.")
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(document, dict) or not set(document) <= {"output_dir", *SECTIONS}:
         keys = sorted(document) if isinstance(document, dict) else type(document).__name__
-        raise RecipeError(f"{path}: found {keys}, expected output_dir, {' and '.join(SECTIONS)}.")
+        raise RecipeError(
+            f"{path}: found {keys}, expected output_dir, {' and '.join(SECTIONS)}. A preset of lerobot-train goes into train, as config_path."
+        )
     for section in SECTIONS:
         if not isinstance(document.get(section) or {}, Mapping):
             raise RecipeError(f"{path}: the section '{section}' is {document[section]!r}, expected keys with values.")
