@@ -112,6 +112,7 @@ def test_one_step_in_ten_may_differ():
     base = [OPEN] * 5 + [CLOSED] * 5
     assert described([OPEN] * 6 + [CLOSED] * 4, base) == [(BASE, 0)]
     assert described([OPEN] * 7 + [CLOSED] * 3, base) == []
+    assert described([CLOSED] * 10, [OPEN] + [CLOSED] * 9) == [(HIGH, 0)], "though the base policy's differ in no more than one"
 
 
 def test_both_grippers_have_to_agree():
