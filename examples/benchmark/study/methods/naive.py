@@ -15,19 +15,17 @@ from torch import Tensor, nn
 from lerobot_serl.base.act import ActBase
 from lerobot_serl.policy.agent import Agent
 
-from ..run import Run
-from .serl import DirectAgent, learn, make_policy
+from ..run import Run, policy_features
+from .serl import learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
-    "actor": {
-        "edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "pessimism": 0.0,
-        "knots": None, "deployed_share": 0.0,
-    },
-    "critic": {"members": 2, "prior_steps": 0},
+    "base": "none",
+    "actor": {"noise_correlation": 0.0, "explore": 1.0, "knots": None, "deployed_share": 0.0},
+    "critic": {"members": 2},
     "temperature": {"init": 1.0, "lr": 3e-4, "target_entropy": -0.5},
     "backup_entropy": "soft",
     "policy_delay": 1,
-    "startup": {"critic_updates": 0, "ramp_updates": 0, "scale_fraction": 1.0, "scale_updates": 0},
+    "startup": {"critic_updates": 0, "ramp_updates": 0, "scale_updates": 0},
     "guard": {"rollback": False},
 }  # fmt: skip
 INITIAL_STD, LARGEST_ACTION = 0.2, 0.99
@@ -69,8 +67,10 @@ class ActActor(nn.Module):
 
 def naive(run: Run) -> None:
     """Stock SAC on ACT's weights."""
-    policy = make_policy(run, {"act_path": str(run.base.act), "horizon": run.base.task.horizon, **STOCK_SAC})
+    act = make_policy(run, run.base.start).agent
+    inputs, outputs = policy_features(run.base.meta)
+    policy = make_policy(run, {"horizon": run.base.task.horizon, **STOCK_SAC}, input_features=inputs, output_features=outputs)
     agent = policy.agent
-    agent.__class__ = DirectAgent
-    agent.actor = ActActor(agent)  # type: ignore[assignment]
+    agent.box.load_state_dict(act.box.state_dict())  # which contains what ACT plans
+    agent.actor = ActActor(act)  # type: ignore[assignment]
     learn(run, policy)

@@ -5,10 +5,8 @@ from typing import Any
 
 import draccus
 import torch
-from torch import Tensor
 
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
@@ -19,25 +17,15 @@ from ..run import Run, policy_features
 # Soft actor-critic with demonstrations, half of each batch (RLPD), in our code: one-step critics, a random actor whose output is the action,
 # ten critics of which two give the target, target entropy -D/2, no entropy in the target (RLPD's setting for sparse rewards).
 FROM_SCRATCH: dict[str, Any] = {
+    "base": "none",
     "horizon": 1,
-    "act": {"chunk_size": 1, "dim_model": 16, "n_heads": 1, "dim_feedforward": 16, "n_encoder_layers": 1},
-    "actor": {
-        "edit_scale": 1.0, "candidates": False, "anchor": 0.0, "init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0,
-        "explore": 1.0, "pessimism": 0.0, "deployed_share": 0.0,
-    },
-    "critic": {"members": 10, "prior_steps": 0},
+    "actor": {"init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0, "explore": 1.0, "deployed_share": 0.0},
+    "critic": {"members": 10},
     "temperature": {"init": 0.1, "lr": 3e-4, "target_entropy": -0.5},
-    "startup": {"collect_steps": 500, "critic_updates": 0, "ramp_updates": 0, "scale_fraction": 1.0, "scale_updates": 0},
+    "startup": {"collect_steps": 500, "critic_updates": 0, "ramp_updates": 0, "scale_updates": 0},
     "guard": {"rollback": False},
     "policy_delay": 1,
 }  # fmt: skip
-
-
-class DirectAgent(Agent):
-    """The actor's output is the action, whatever ACT says."""
-
-    def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
-        return edit.unflatten(-1, base.shape[-2:])
 
 
 def frozen_act(run: Run) -> None:
@@ -55,7 +43,6 @@ def from_scratch(run: Run) -> None:
     """The same code without ACT."""
     inputs, outputs = policy_features(run.base.meta)
     policy = make_policy(run, FROM_SCRATCH, input_features=inputs, output_features=outputs)
-    policy.agent.__class__ = DirectAgent
     learn(run, policy)
 
 
