@@ -117,6 +117,7 @@ def test_the_actors_rate_rises_with_its_updates(demonstrations, tmp_path):
 def test_the_critics_view_of_the_edit_is_asked_for_when_a_row_is_due(demonstrations, tmp_path):
     learner = learner_for(demonstrations, tmp_path, metrics_period_s=1e-9)
     assert "edit_advantage" in learner.loss()[1]
+    learner.after_update()  # writes the row
     learner.config.metrics_period_s = 3600.0
     assert "edit_advantage" not in learner.loss()[1]
 
