@@ -168,9 +168,10 @@ def imitation_loss(change: Tensor, wanted: Tensor, by_person: Tensor) -> Tensor:
     Args:
         change: ``(B, h, D)`` in [-1, 1].
         wanted: ``(B, h, D)`` the change of the reference policy's chunk that the person made, in the same units.
-        by_person: ``(B, h)`` bool, at least one.
+        by_person: ``(B, h)`` bool; without any the loss is 0.
     """
-    return (change - wanted)[by_person].square().mean()
+    squared = (change - wanted).square().mean(-1)
+    return (squared * by_person).sum() / by_person.sum().clamp_min(1)
 
 
 def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import ActArchitecture, SerlSacConfig
 from lerobot_serl.policy.parts import ActorConfig, CriticConfig, OnlineConfig, StartupConfig
 from lerobot_serl.replay.recording import Recording
@@ -164,10 +164,10 @@ def small_config(**changes: Any) -> SerlSacConfig:
     return SerlSacConfig(**(values | changes))
 
 
-def small_agent(config: SerlSacConfig, seed: int = 0) -> EditAgent:
+def small_agent(config: SerlSacConfig, seed: int = 0) -> Agent:
     """An agent whose every tensor is random, also those that start at zero."""
     torch.manual_seed(seed)
-    agent = EditAgent(config)
+    agent = Agent(config)
     with torch.no_grad():
         for parameter in [*agent.actor.parameters(), *agent.critic.parameters()]:
             parameter.add_(0.2 * torch.randn_like(parameter))

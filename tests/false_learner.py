@@ -11,7 +11,7 @@ from restartable_learner import FACTS
 from lerobot_serl.message_header import HEADER_KEY, LENGTH_BYTES
 from lerobot_serl.online.server import SERVICE
 from lerobot_serl.online.weights import WeightPublisher
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.transport import RECEIPT_KEY, RUN_KEY, VERSION_KEY, decode, join, split
 
 
@@ -26,7 +26,7 @@ def genuine(facts=None, agent=small_agent, updates=0, **changes):
 
 def genuine_of_robot(**changes):
     """For the robot of small_robots.py."""
-    return genuine(FACTS, EditAgent, **changes)
+    return genuine(FACTS, Agent, **changes)
 
 
 def with_text(data, old, new):

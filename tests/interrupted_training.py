@@ -14,7 +14,7 @@ from lerobot.common import train_utils
 from lerobot.scripts import lerobot_train
 
 from lerobot_serl.online.collection import Collection
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 
 
 def before(owner: Any, name: str, number: int, call: int) -> None:
@@ -40,5 +40,5 @@ if __name__ == "__main__":
     elif instant == "saving":
         before(train_utils, "save_optimizer_state", sent, 2)
     else:
-        before(EditAgent, "critic_loss", sent, int(instant))
+        before(Agent, "critic_loss", sent, int(instant))
     lerobot_train.main()

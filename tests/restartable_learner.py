@@ -16,7 +16,7 @@ from lerobot_serl.online.arriving_parts import ArrivingParts
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.journal import EpisodeJournal
 from lerobot_serl.replay.recording_message import decode_recording
@@ -62,7 +62,7 @@ class RestartableLearner:
         self.acknowledged, self.parts = str, ArrivingParts(EpisodeJournal(directory / "parts"), 1000)
         directory.mkdir(parents=True, exist_ok=True)
         self.config = small_config(**changes)
-        self.agent = EditAgent(self.config)
+        self.agent = Agent(self.config)
         ones = torch.ones(self.agent.action_dim)
         self.agent.box.set_from_range(-ones, ones, 0.2, 0.02)
         self.publisher = WeightPublisher(self.agent, self.config, fps=FPS, dataset=(f"test/{dataset}", dataset))

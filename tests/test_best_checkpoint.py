@@ -13,9 +13,9 @@ from lerobot.policies.factory import make_pre_post_processors
 from lerobot_serl.online.best_checkpoint import write_best
 from lerobot_serl.online.evidence import BestPolicy, Tally
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.online.progress import Phase
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.parts import ActorConfig, OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Phase
 from lerobot_serl.replay.recording import ACTED_AS, ActedAs
 
 NOTHING = BestPolicy(None, Tally())
@@ -34,16 +34,14 @@ class Run:
         meta = demonstrations.meta
         torch.manual_seed(0)
         self.policy = policy = SerlSacPolicy(config, dataset_stats=meta.stats, dataset_meta=meta)
-        groups = policy.get_optim_params()
-        controls = {group["name"]: group["control"] for group in groups}
         source = type("Source", (), SOURCE)() if online else None
-        policy._learner = self.learner = Learner(policy.agent, config, policy.progress, meta, controls, source)
+        policy._learner = self.learner = Learner(policy.agent, config, policy.progress, meta, source)
         self.checkpoints = directory / "checkpoints"
 
     def practise(self, pattern, acted_as, learning=True):
         for success in pattern:
             if learning:
-                self.policy.progress.env_steps.fill_(10)
+                self.policy.progress.env_steps = 10
                 with torch.no_grad():
                     self.policy.agent.actor.head.bias += 0.1
                     self.policy.agent.critic.head_bias += 0.1
@@ -140,8 +138,7 @@ def test_training_goes_on_from_it_with_what_was_learnt(run, demonstrations, tmp_
     assert not config.in_progress
     config.metrics_dir = str(tmp_path / "next")
     policy = SerlSacPolicy.from_pretrained(model, config=config, dataset_meta=demonstrations.meta)
-    controls = {group["name"]: group["control"] for group in policy.get_optim_params()}
-    Learner(policy.agent, config, policy.progress, demonstrations.meta, controls, type("Source", (), SOURCE)())
+    Learner(policy.agent, config, policy.progress, demonstrations.meta, type("Source", (), SOURCE)())
     assert not config.act_alone
     assert policy.agent.actor.has_learnt
     assert "acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt" in caplog.text

@@ -122,7 +122,6 @@ def test_training_on_an_act_of_the_hub_pushes_a_whole_checkpoint(ground, hub, pu
     for name in {"config.json", "model.safetensors"} | PROCESSORS:
         assert tuned[name] == (pushed / name).read_bytes(), name
     weights, act = load(tuned["model.safetensors"]), load_file(ground / "act" / "model.safetensors")
-    assert weights["progress.updates"].item() == 3
     embedded = {name: value for name, value in weights.items() if name.startswith("agent.act.")}
     for key, value in act.items():
         if "vae_encoder" not in key:  # serves ACT's own training only
@@ -246,8 +245,6 @@ def test_training_goes_on_from_the_hub(ground, hub, pushed, tmp_path):
         f"--output_dir={tmp_path / 'run'}", "--steps=2",
     )  # fmt: skip
     after = load(hub.repositories["me/again"]["model.safetensors"])
-    assert after["progress.updates"].item() == 2
-    assert before["progress.updates"].item() == 3
     for name, value in before.items():
         if name.startswith(("agent.act.", "agent.box.")):
             assert torch.equal(after[name], value), name

@@ -11,7 +11,7 @@ from lerobot_serl.networks.image_encoder import LATENT_SIZE, ImageEncoder
 from lerobot_serl.online.best_weights import keep, restore
 from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.weights import WeightPublisher
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import ActArchitecture
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.parts import ActorConfig, CriticConfig
@@ -24,7 +24,7 @@ SHAPE = (3, 32, 40)
 @pytest.fixture
 def agent():
     torch.manual_seed(0)
-    return EditAgent(config())
+    return Agent(config())
 
 
 def config(**changes):
@@ -69,15 +69,15 @@ def test_without_cameras_there_is_nothing_to_see():
 
 
 def test_the_critics_train_the_eyes_and_the_actor_does_not(agent):
-    batch = agent.look(filled_memory(agent).sample(8, torch.Generator()))
-    loss, _ = agent.critic_loss(batch, torch.Generator(), None)
+    batch = agent.encode(filled_memory(agent).sample(8, torch.Generator()))
+    loss, _ = agent.critic_loss(batch)
     loss.backward()
     gradients = [parameter.grad for parameter in agent.encoder.parameters()]
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     agent.zero_grad()
-    batch = agent.look(filled_memory(agent).sample(8, torch.Generator()))
+    batch = agent.encode(filled_memory(agent).sample(8, torch.Generator()))
     torch.nn.init.uniform_(agent.actor.head.weight)
-    agent.actor_loss(batch, torch.Generator())[0].backward()
+    agent.actor_loss(batch)[0].backward()
     assert all(parameter.grad is None for parameter in [*agent.encoder.parameters(), *agent.critic.parameters()])
     assert all(parameter.grad is not None for parameter in agent.actor.parameters())
 
@@ -107,7 +107,7 @@ def test_step_0_is_act_and_a_checkpoint_brings_the_eyes_back(tmp_path):
     policy = SerlSacPolicy(config(act_source="somewhere")).eval()
     seen = {key: value.float() / 255 if key == CAMERA else value for key, value in observation(4).items()}
     assert torch.equal(policy.predict_action_chunk(seen), policy.agent.box.unnormalize(policy.agent.annotate(seen)[1]))
-    assert {id(p) for p in policy.agent.encoder.parameters()} <= {id(p) for p in policy.get_optim_params()[0]["params"]}
+    assert {id(p) for p in policy.agent.encoder.parameters()} <= {id(p) for p in policy.agent.networks.parameters("critic")}
     torch.nn.init.uniform_(policy.agent.actor.head.weight)
     policy.save_pretrained(tmp_path)
     again = SerlSacPolicy.from_pretrained(tmp_path).eval()

@@ -108,8 +108,10 @@ ALLOWED = {
     "doctor": ("doctor", "checkpoint", "message_header", "replay", "owned_lock", "words"),
     "report": ("report",),
     "policy.validation": (),
-    "policy.optimizer": (),
+    "policy.step_clock": (),
     "policy.bounds": ("policy.validation",),
+    "policy.network_table": (),
+    "policy.network_optimizers": ("policy.network_table",),
     "policy.parts": ("policy.bounds", "policy.validation", "setting_error"),
 }
 
@@ -213,6 +215,6 @@ print(json.dumps({
     later = [f"{NAME}.{part}" for part in ("networks", "replay", "online", "actor", "run", "report")]
     assert [name for name in found["ours"] if within(name, *later)] == []
     assert found["shim"]
-    assert (found["policy"], found["env"], found["optimizer"]) == ("SerlSacConfig", "FrankaSimEnv", "PerNetworkAdamConfig")
+    assert (found["policy"], found["env"], found["optimizer"]) == ("SerlSacConfig", "FrankaSimEnv", "StepClockConfig")
     assert found["class"] == "SerlSacPolicy"
     assert found["errors"] == []

@@ -17,6 +17,7 @@ from hub_server import HubServer
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from safetensors import safe_open
 from safetensors.torch import load_file
 from test_hub import client
 
@@ -26,11 +27,10 @@ from lerobot_serl.label_settings import LabelSettings
 from lerobot_serl.networks.image_encoder import LATENT_SIZE
 from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.online.progress import Progress
-from lerobot_serl.policy.checkpoint_files import first_flaw
+from lerobot_serl.policy.checkpoint_files import LEARNER_STATE, first_flaw
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
-from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import ActorConfig, OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Progress
 from lerobot_serl.record.own_expert import record_expert
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.store import EpisodeStore, online_features
@@ -67,6 +67,11 @@ def ground(tmp_path_factory):
     return root
 
 
+def counters_of(checkpoint):
+    with safe_open(checkpoint / "training_state" / LEARNER_STATE, framework="pt") as file:
+        return json.loads(file.metadata()["counters"])
+
+
 def dataset(ground, name):
     return (f"--dataset.repo_id=local/{name}", f"--dataset.root={ground / name}")
 
@@ -74,7 +79,7 @@ def dataset(ground, name):
 @pytest.mark.parametrize("setting", [None, True, False])
 def test_a_takeover_ends_the_policys_part_unless_switched_off(demonstrations, tmp_path, setting):
     config = small_config(online=OnlineConfig(takeover_is_failure=setting), metrics_dir=str(tmp_path))
-    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta)
     demonstrated = len(learner.demonstrations)
     by_hand = torch.tensor([False, False, True, True, False, False])
     for recording in (
@@ -110,8 +115,10 @@ def test_a_run_of_a_few_seconds_has_a_row_at_its_end(ground, offline_run):
 
 def test_offline_training_moves_what_it_should(ground, offline_run):
     early, late = (load_file(offline_run / step / "pretrained_model" / "model.safetensors") for step in ("000010", "000020"))
-    assert late["progress.updates"].item() == 20
-    assert late["progress.actor_updates"].item() == 7  # updates 6, 8, ... 18
+    counters = counters_of(offline_run / "000020")
+    assert counters["updates"] == 20
+    with safe_open(offline_run / "000020" / "training_state" / LEARNER_STATE, framework="pt") as file:
+        assert file.get_tensor("optimizer.actor.0.step") == 7  # updates 6, 8, ... 18
     for name in early:
         same = torch.equal(early[name], late[name])
         if name.startswith(("agent.act.", "agent.box.", "agent.features.")):
@@ -130,7 +137,8 @@ def test_offline_training_moves_what_it_should(ground, offline_run):
 def test_resume_is_bit_exact_offline(ground, offline_run, tmp_path):
     """Interrupted at 10 and resumed equals never interrupted."""
     uninterrupted = load_file(offline_run / "000020" / "pretrained_model" / "model.safetensors")
-    optimizer = load_file(offline_run / "000020" / "training_state" / "optimizer_state.safetensors")
+    optimizer = load_file(offline_run / "000020" / "training_state" / LEARNER_STATE)
+    assert sum("exp_avg" in name for name in optimizer) > 20
     copy = tmp_path / "run"
     subprocess.run(["cp", "-r", str(offline_run.parent), str(copy)], check=True)
     config = copy / "checkpoints" / "000010" / "pretrained_model" / "train_config.json"
@@ -139,7 +147,9 @@ def test_resume_is_bit_exact_offline(ground, offline_run, tmp_path):
     assert resumed.keys() == uninterrupted.keys()
     for name, value in uninterrupted.items():
         assert torch.equal(value, resumed[name]), name
-    resumed_optimizer = load_file(copy / "checkpoints" / "000020" / "training_state" / "optimizer_state.safetensors")
+    resumed_optimizer = load_file(copy / "checkpoints" / "000020" / "training_state" / LEARNER_STATE)
+    assert resumed_optimizer.keys() == optimizer.keys()
+    assert counters_of(copy / "checkpoints" / "000020") == counters_of(offline_run / "000020")
     for name, value in optimizer.items():
         assert torch.equal(value, resumed_optimizer[name]), name
 
@@ -153,11 +163,12 @@ def interrupted(event, *flags):
 
 def assert_same_checkpoint(one, two):
     """Weights, counters, random generator and optimizer, to the bit; and the next run reads the same settings."""
-    for name in ("pretrained_model/model.safetensors", "training_state/optimizer_state.safetensors"):
+    for name in ("pretrained_model/model.safetensors", f"training_state/{LEARNER_STATE}"):
         ours, theirs = load_file(one / name), load_file(two / name)
         assert ours.keys() == theirs.keys()
         for key, value in ours.items():
             assert torch.equal(value, theirs[key]), key
+    assert counters_of(one) == counters_of(two)
     for name in ("training_state/training_step.json", "training_state/optimizer_param_groups.json"):
         assert json.loads((one / name).read_text()) == json.loads((two / name).read_text())
 
@@ -203,8 +214,8 @@ def test_interrupted_online_from_the_hub_and_waiting_equals_never_interrupted(gr
     assert second.returncode == 130, second.stderr[-3000:]
     assert_same_checkpoint(tmp_path / "run" / "checkpoints" / "000020", tmp_path / "whole" / "checkpoints" / "000020")
     last = (tmp_path / "run" / "checkpoints" / "last").resolve()
-    assert last.name == "000067"  # LeRobot's step; the learner's 66 updates are all that 60 environment steps pay for
-    assert load_file(last / "pretrained_model" / "model.safetensors")["progress.updates"].item() == 66
+    assert last.name == "000066"  # all that 60 environment steps pay for
+    assert counters_of(last)["updates"] == 66
     assert first_flaw(last) is None
 
 
@@ -233,7 +244,7 @@ def test_policy_path_starts_anew_and_keeps_act(ground, offline_run, tmp_path):
     )  # fmt: skip
     continued = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
     before = SerlSacPolicy.from_pretrained(checkpoint)
-    assert continued.progress.updates.item() == 4
+    assert counters_of(tmp_path / "run" / "checkpoints" / "last")["updates"] == 4
     observations = random_observations(small_act_config(0), 50)
     for ours, theirs in zip(continued.agent.annotate(observations), before.agent.annotate(observations), strict=True):
         assert torch.equal(ours, theirs)
@@ -262,10 +273,10 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
         f"--train.policy.act_path={ground / 'act'}", "--train.policy.online.repo_id=local/online", "--train.steps=20",
         "--train.save_freq=10",
     )  # fmt: skip
-    first = load_file(run / "checkpoints" / "000020" / "pretrained_model" / "model.safetensors")
+    first = counters_of(run / "checkpoints" / "000020")
     dataset_one = LeRobotDataset("local/online", root=online)
-    assert first["progress.env_steps"].item() >= 60 + 14  # 20 updates: 6 before the actor joins, one per step afterwards
-    assert dataset_one.num_frames >= first["progress.env_steps"].item()
+    assert first["env_steps"] >= 60 + 14  # 20 updates: 6 before the actor joins, one per step afterwards
+    assert dataset_one.num_frames >= first["env_steps"]
     assert not list(online.with_name("online.journal").glob("*"))
     assert {"next.reward", "next.terminated", "next.truncated", "is_intervention"} <= set(dataset_one.features)
 
@@ -274,10 +285,10 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
         "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", "--train.resume=true",
         f"--train.config_path={config}", "--train.steps=150", "--actor.seed=77",
     )  # fmt: skip
-    second = load_file(run / "checkpoints" / "000150" / "pretrained_model" / "model.safetensors")
+    second = counters_of(run / "checkpoints" / "000150")
     dataset_two = LeRobotDataset("local/online", root=online)
-    assert second["progress.updates"].item() == 150
-    assert second["progress.env_steps"].item() >= 60 + 144
+    assert second["updates"] == 150
+    assert second["env_steps"] >= 60 + 144
     assert dataset_two.num_frames > dataset_one.num_frames
     episodes = (run / "metrics" / "episodes.csv").read_text().splitlines()
     assert len(episodes) - 1 >= dataset_one.num_episodes
@@ -317,7 +328,7 @@ def test_camera_policies_learn_too(tmp_path, features):
         f"--train.policy.online.root={tmp_path / 'online'}", "--train.steps=10", f"--train.policy.features={features}",
     )  # fmt: skip
     policy = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
-    assert policy.progress.updates.item() == 10
+    assert counters_of(tmp_path / "run" / "checkpoints" / "last")["updates"] == 10
     # State, and from ACT decoder features and the mean feature map of ResNet-18 for each of two cameras.
     assert policy.agent.features.size == 18 + (32 + 2 * 512 if features == "auto" else 0)
     assert policy.agent.critic.feature_size == 18 + (32 + 2 * 512 if features == "auto" else 2 * LATENT_SIZE)
@@ -333,7 +344,7 @@ def test_the_demonstrations_decide_how_far_edits_reach(demonstrations, tmp_path,
     agent = small_agent(config)
     change = EpisodeReader(demonstrations, list(config.input_features)).action_change
     agent.box.half_width.copy_(torch.from_numpy(change) / torch.tensor(changes))
-    Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    Learner(agent, config, Progress(config), demonstrations.meta)
     assert config.actor.edit_scale == pytest.approx(scale)
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), scale))
     torch.testing.assert_close(agent.edit_scale, 0.1 * agent.edit_reach)
@@ -346,7 +357,7 @@ def test_labels_are_printed_as_one_table_and_a_flag_decides_them(demonstrations,
     def learner_of(**labels):
         caplog.clear()
         config = small_config(metrics_dir=str(tmp_path), labels=LabelSettings(**labels))
-        return Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+        return Learner(small_agent(config), config, Progress(config), demonstrations.meta)
 
     learner = learner_of()
     (table,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Labels of test/tiny: 3 episodes")]
@@ -371,7 +382,7 @@ def test_practice_is_read_as_recorded_whatever_the_flag_says_of_demonstrations(d
     source = TwoEpisodes()
     source.left, source.existing = [], store.open
     config = small_config(metrics_dir=str(tmp_path), labels=LabelSettings(ends="never", reward="success", shift=-1.0))
-    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()}, source)
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, source)
     assert len(learner.online) == 6
     last = learner.online.sample(200, torch.Generator().manual_seed(0))
     assert set(last.reward[last.discount == 0].gt(0).tolist()) == {True}
@@ -383,7 +394,7 @@ def test_a_given_edit_scale_is_kept(demonstrations, tmp_path):
     agent = small_agent(config)
     agent.set_reach(config.actor.edit_scales)
     agent.edit_scale.fill_(0.2)  # as loaded from a checkpoint of a run with more
-    Learner(agent, config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
+    Learner(agent, config, Progress(config), demonstrations.meta)
     assert config.actor.edit_scale == 0.07
     torch.testing.assert_close(agent.edit_reach, torch.full((2,), 0.07))
     torch.testing.assert_close(agent.edit_scale, torch.full((2,), 0.07))
@@ -401,7 +412,7 @@ def test_rewards_that_the_demonstrations_did_not_announce_end_the_run(demonstrat
     def learner_of(*recordings):
         source = TwoEpisodes()
         source.left = list(recordings)
-        learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()}, source)
+        learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, source)
         for _ in recordings:
             learner._take(source, wait_s=0.2)
         return learner
@@ -410,10 +421,9 @@ def test_rewards_that_the_demonstrations_did_not_announce_end_the_run(demonstrat
     assert not learner.stopping.asked
     config = small_config(metrics_dir=str(tmp_path))
     learner = learner_of(make_recording(3, intervention=alone), unannounced)
-    assert (len(learner.online), learner.progress.episodes.item()) == (3, 1)
-    learner.after_update()
+    assert (len(learner.online), learner.progress.episodes) == (3, 1)
     with pytest.raises(SystemExit):
-        learner.loss()
+        learner.step()
     assert said in caplog.text
     assert "--policy.value_range='[LOWEST, HIGHEST]'" in caplog.text
     config.value_range = (-50.0, 0.0)  # given by a person, who knows
@@ -426,22 +436,20 @@ def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations,
     """As a prior that is worth 6 recorded steps; the demonstrations count where there is nothing else."""
     config = small_config(metrics_dir=str(tmp_path))
     config.critic.prior_steps = 6
-    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, {"actor": GroupControl()})
-    demonstrated, weights, critic_loss = len(learner.demonstrations), [], learner.agent.critic_loss
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta)
+    demonstrated, agent = len(learner.demonstrations), learner.agent
 
-    def spy(batch, generator, value_range, penalty_weight):
-        weights.append(penalty_weight)
-        return critic_loss(batch, generator, value_range, penalty_weight)
+    def weight():
+        """Of the penalty in the loss."""
+        learner.step()
+        loss, metrics = agent.critic_loss(learner._sample())
+        return ((loss - metrics["critic_loss"]) / metrics["advantage_penalty"]).item()
 
-    monkeypatch.setattr(learner.agent, "critic_loss", spy)
-    learner.loss()
-    learner.remember(annotate(learner.agent, make_recording(6), 64))
-    _, metrics = learner.loss()
-    assert weights == [pytest.approx(6 / (6 + demonstrated)), pytest.approx(6 / (6 + len(learner.online)))]
-    assert metrics["advantage_penalty"] > 0
+    assert weight() == pytest.approx(6 / (6 + demonstrated), rel=1e-3)
+    learner.remember(annotate(agent, make_recording(6), 64))
+    assert weight() == pytest.approx(6 / (6 + len(learner.online)), rel=1e-3)
     config.critic.prior_steps = 0
-    _, metrics = learner.loss()
-    assert weights[2] == 0.0
+    _, metrics = agent.critic_loss(learner._sample())
     assert metrics["advantage_penalty"] == 0.0
 
 
@@ -474,28 +482,24 @@ def test_episodes_may_come_from_this_process(demonstrations, tmp_path):
         startup=StartupConfig(collect_steps=20, critic_updates=2),
     )  # fmt: skip
     progress, source = Progress(config), TwoEpisodes()
-    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
-    learner = Learner(small_agent(config), config, progress, demonstrations.meta, controls, source)
+    learner = Learner(small_agent(config), config, progress, demonstrations.meta, source)
     assert source.started_with == (0, 0, False)
     assert learner.intake.slice_s == math.inf
-    learner.loss()
-    learner.after_update()
-    assert (progress.env_steps.item(), progress.episodes.item(), progress.updates.item()) == (24, 2, 1)
+    learner.step()
+    assert (progress.env_steps, progress.episodes, progress.updates) == (24, 2, 1)
     assert not (tmp_path / "never").exists()
 
 
 def test_the_corrector_begins_after_enough_takeovers(demonstrations, tmp_path):
     config = small_config(metrics_dir=str(tmp_path), startup=StartupConfig(critic_updates=0))
-    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
-    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta, controls)
+    learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta)
     by_hand = torch.tensor([False, True, True, False, True, True])
 
     def terms():
-        batch = learner._sample()
-        return learner._losses(batch)[1]
+        return learner.agent.update(learner._sample())
 
     for n_takeovers in range(0, config.corrector.least_takeovers + 2, 2):
-        assert learner.n_takeovers == n_takeovers
+        assert learner.learning.takeovers == n_takeovers
         assert ("corrector_loss" in terms()) == (n_takeovers == config.corrector.least_takeovers)
         learner.remember(annotate(learner.agent, make_recording(6, "truncated", intervention=by_hand), 64))
     config.corrector.least_takeovers = 0

@@ -9,9 +9,8 @@ from conftest import frames_of, make_recording, small_agent, small_config
 
 from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.online.progress import Progress
-from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import CriticConfig, OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.recording import Recording
 
 ALONE = {"intervention": torch.zeros(8, dtype=torch.bool)}
@@ -40,8 +39,7 @@ class Episodes:
 
 def learner_for(dataset, tmp_path, source=None, **changes):
     config = small_config(metrics_dir=str(tmp_path), **changes)
-    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
-    return Learner(small_agent(config), config, Progress(config), dataset.meta, controls, source)
+    return Learner(small_agent(config), config, Progress(config), dataset.meta, source)
 
 
 def remember(learner, recording: Recording):
@@ -62,17 +60,17 @@ def test_so_much_of_a_batch_is_from_the_demonstrations(demonstrations, tmp_path,
 def test_targets_are_clipped_to_the_range_that_the_data_decide(demonstrations, tmp_path):
     """Critics that promise 50 for everything: the target is 1, and 0 at the very least."""
     learner = learner_for(demonstrations, tmp_path, batch_size=64)
-    assert learner.value_range == learner.config.value_range == (0.0, 1.0)
+    assert learner.config.value_range == (0.0, 1.0)
     for promise, low, high in ((50.0, 0.7, 1.0), (-50.0, 0.0, 0.5)):
         with torch.no_grad():
             for layer in learner.agent.critic_target.parameters():
                 layer.zero_()
             learner.agent.critic_target.head_bias.fill_(promise)
-        assert low <= learner._losses(learner._sample())[1]["target_q"] <= high
+        assert low <= learner.agent.critic_loss(learner._sample())[1]["target_q"] <= high
 
 
 def test_entropy_in_the_targets_leaves_them_unclipped(demonstrations, tmp_path):
-    assert learner_for(demonstrations, tmp_path, backup_entropy="soft").value_range is None
+    assert learner_for(demonstrations, tmp_path, backup_entropy="soft").config.value_range is None
 
 
 def test_the_discount_follows_from_the_median_demonstration(make_dataset, tmp_path):
@@ -90,36 +88,42 @@ def test_an_update_moves_the_target_critics_and_is_counted(demonstrations, tmp_p
         for weight in learner.agent.critic.parameters():
             weight.normal_()
     before = [weight.clone() for weight in learner.agent.critic_target.parameters()]
-    learner.loss()
-    learner.after_update()
+    state = learner.learning.generator.get_state()
+    learner.step()
     for old, new, critic in zip(before, learner.agent.critic_target.parameters(), learner.agent.critic.parameters(), strict=True):
         torch.testing.assert_close(new, 0.75 * old + 0.25 * critic)
     assert learner.progress.updates == 1
-    assert torch.equal(learner.progress.generator_state, learner.generator.get_state())
-    state = learner.generator.get_state()
-    learner.after_update()  # no update since: nothing to count
-    assert learner.progress.updates == 1
-    learner.loss()
-    assert not torch.equal(learner.generator.get_state(), state)
-    assert torch.equal(learner.progress.generator_state, state)  # what a checkpoint in between would go on from
+    assert not torch.equal(learner.learning.generator.get_state(), state)
 
 
 def test_the_actors_rate_rises_with_its_updates(demonstrations, tmp_path):
     startup = StartupConfig(collect_steps=0, critic_updates=2, ramp_updates=4)
     learner, rates = learner_for(demonstrations, tmp_path, startup=startup, policy_delay=1), []
+    actor = learner.learning.optimizers._adams["actor"]
     for _ in range(8):
-        _, metrics = learner.loss()
-        rates.append(learner.controls["actor"].lr_scale if "actor_loss" in metrics else None)
-        learner.after_update()
-    assert rates == [None, None, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+        learner.step()
+        rates.append(actor.param_groups[0]["lr"] / learner.config.actor.lr if actor.state else None)
+    assert rates == pytest.approx([None, None, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
+
+
+def test_a_schedule_holds_for_all_networks(demonstrations, tmp_path):
+    learner = learner_for(
+        demonstrations, tmp_path, startup=StartupConfig(collect_steps=0, critic_updates=0, ramp_updates=0), policy_delay=1,
+        lr_schedule="cosine", lr_decay_updates=4,
+    )  # fmt: skip
+    for factor in (1.0, 0.8535534, 0.5, 0.1464466):
+        learner.step()
+        for name in ("critic", "actor", "temperature"):
+            adam = learner.learning.optimizers._adams[name]
+            assert adam.param_groups[0]["lr"] == pytest.approx(factor * getattr(learner.config, name).lr)
 
 
 def test_the_critics_view_of_the_edit_is_asked_for_when_a_row_is_due(demonstrations, tmp_path):
     learner = learner_for(demonstrations, tmp_path, metrics_period_s=1e-9)
-    assert "edit_advantage" in learner.loss()[1]
-    learner.after_update()  # writes the row
+    assert "edit_advantage" in learner.step()[1]
     learner.config.metrics_period_s = 3600.0
-    assert "edit_advantage" not in learner.loss()[1]
+    learner.step()
+    assert "edit_advantage" not in learner.journal._averages.read()
 
 
 def test_an_episode_is_judged_by_the_phase_in_which_it_came(demonstrations, tmp_path):

@@ -10,8 +10,8 @@ import torch
 from conftest import make_recording, small_config
 
 from lerobot_serl.online.journal import RunJournal
-from lerobot_serl.online.progress import Phase, Progress
 from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.recording import ACTED_AS, ActedAs
 from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, MetricsDirectory
@@ -127,12 +127,12 @@ def test_files_of_the_learners_own_journal(tmp_path, by_hand, shown):
     config = small_config(online=OnlineConfig(repo_id="test/online"), metrics_period_s=1e-9)
     progress = Progress(config)
     journal = RunJournal(tmp_path, config, progress, resumed=False)
-    progress.env_steps.fill_(12)
-    progress.episodes.fill_(1)
+    progress.env_steps = 12
+    progress.episodes = 1
     intervention = torch.zeros(12, dtype=torch.bool)
     intervention[3] = by_hand
     journal.episode(make_recording(12, intervention=intervention), Phase.COLLECT)
-    progress.updates.fill_(3)
+    progress.updates = 3
     journal.collect({"critic_loss": 0.5})
     journal.write_if_due({"buffer_steps": 12, "demo_steps": 4, "lead_steps": 0.0})
     line = live_line(tmp_path, 30)
@@ -198,11 +198,11 @@ def test_a_run_of_an_older_release_is_resumed(tmp_path):
     before = MetricsDirectory(tmp_path).load()
     config = small_config(online=OnlineConfig(repo_id="test/online"), metrics_period_s=1e-9)
     progress = Progress(config)
-    progress.episodes.fill_(100)
-    progress.updates.fill_(5000)
+    progress.episodes = 100
+    progress.updates = 5000
     journal = RunJournal(tmp_path, config, progress, resumed=True)
-    progress.episodes.fill_(101)
-    progress.env_steps.fill_(1 << 20)
+    progress.episodes = 101
+    progress.env_steps = 1 << 20
     journal.episode(make_recording(12, info={ACTED_AS: "deployed"}), Phase.ACTOR)
     journal.collect({"critic_loss": 0.5, "corrector_loss": 0.25})
     journal.write_if_due({"alarms": 1})
@@ -220,7 +220,7 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
     config = small_config(online=OnlineConfig(repo_id="test/online"))
     write_episodes(tmp_path, [0] * 900)  # one a second
     progress = Progress(config)
-    progress.episodes.fill_(700)  # of the checkpoint; the rows after it will be written again
+    progress.episodes = 700  # of the checkpoint; the rows after it will be written again
     RunJournal(tmp_path, config, progress, resumed=True).episode(make_recording(12), Phase.CRITIC)
     times = sorted(MetricsDirectory(tmp_path).load().episodes["wall_s"])
     assert len(times) == 701

@@ -20,9 +20,8 @@ from lerobot_serl.actor.spool import Spool
 from lerobot_serl.online import arriving_parts, server
 from lerobot_serl.online.collection import Collection
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.online.progress import Progress
-from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.completion import StoreSettings, complete
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.journal import journal_of
@@ -106,8 +105,7 @@ def stop(collection):
 
 
 def learner_for(config, dataset):
-    controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
-    return Learner(small_agent(config), config, Progress(config), dataset.meta, controls)
+    return Learner(small_agent(config), config, Progress(config), dataset.meta)
 
 
 def completed(collection):

@@ -110,12 +110,11 @@ def weights_of(change):
     return damage
 
 
-HEAD, COUNT = "agent.actor.head.weight", "progress.updates"
+HEAD = "agent.actor.head.weight"
 DAMAGES = {
     "NaN": (weights_of(lambda t: {HEAD: torch.full_like(t[HEAD], torch.nan)}), f"{WEIGHTS}: tensor '{HEAD}' holds .* NaN or infinite"),
     "infinite": (weights_of(lambda t: {HEAD: torch.full_like(t[HEAD], torch.inf)}), f"{WEIGHTS}: tensor '{HEAD}' holds"),
     "int8": (weights_of(lambda t: {HEAD: t[HEAD].to(torch.int8)}), f"{WEIGHTS}: tensor '{HEAD}' is int8, expected a floating-point type"),
-    "a count in floats": (weights_of(lambda t: {COUNT: t[COUNT].float()}), f"{WEIGHTS}: tensor '{COUNT}' is float32, expected int64"),
     "another shape": (weights_of(lambda t: {HEAD: t[HEAD][:1].clone()}), f"{WEIGHTS}: tensor '{HEAD}' has the shape"),
     "one missing": (weights_of(lambda t: {HEAD: None}), rf"{WEIGHTS}: does not fit.*missing tensors \['{HEAD}'\]"),
     "cut off": (lambda saved: (saved / WEIGHTS).write_bytes((saved / WEIGHTS).read_bytes()[:-10]), f"{WEIGHTS}: the tensors take"),

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from lerobot_serl.online.intake import annotate
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.online.progress import Progress
-from lerobot_serl.policy.optimizer import GroupControl
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.labels import REWARD
@@ -51,7 +50,7 @@ def online_config(tmp_path, **changes):
 
 
 def learner_for(config, demonstrations):
-    return Learner(small_agent(config), config, Progress(config), demonstrations.meta, {name: GroupControl() for name in NETWORKS})
+    return Learner(small_agent(config), config, Progress(config), demonstrations.meta)
 
 
 def end(learner):
@@ -117,9 +116,9 @@ def test_what_an_earlier_release_took_does_not_end_this_one(tmp_path, demonstrat
         assert len(learner.online) == FRAMES
         learner.collection._receive(encode_recording(with_number(260.0), f"more-{_}"))
         for _ in range(30):
-            loss, _ = learner.loss()
+            loss, _ = learner.step()
             assert loss.isfinite()
-            learner.after_update()
+        learner.guard.look()
         assert learner.progress.skipped_updates == 0
         end(learner)
         for path in journal_of(root).pending():
@@ -157,9 +156,9 @@ def test_extreme_numbers_are_refused_or_do_no_harm(tmp_path_factory, demonstrati
         learner.remember(episode)
     assert len(learner.online) == FRAMES * len(taken)
     for _ in range(4):
-        loss, _ = learner.loss()
+        loss, _ = learner.step()
         assert loss.isfinite()
-        learner.after_update()
+    learner.guard.look()
     assert learner.progress.skipped_updates == 0
 
 

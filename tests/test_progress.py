@@ -3,13 +3,12 @@
 import math
 
 import pytest
-import torch
 from conftest import small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerobot_serl.online.progress import COUNTERS, Phase, Progress
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Phase, Progress
 
 ONLINE = OnlineConfig(repo_id="test/online")
 
@@ -17,8 +16,8 @@ ONLINE = OnlineConfig(repo_id="test/online")
 def progress_of(collect=10, critic=20, ramp=4, online=True, updates=0, env_steps=0, **changes):
     startup = StartupConfig(collect_steps=collect, critic_updates=critic, ramp_updates=ramp)
     progress = Progress(small_config(startup=startup, online=ONLINE if online else OnlineConfig(), **changes))
-    progress.updates.fill_(updates)
-    progress.env_steps.fill_(env_steps)
+    progress.updates = updates
+    progress.env_steps = env_steps
     return progress
 
 
@@ -70,10 +69,10 @@ def test_pacing_against_a_simulation(collect, critic, utd, episodes):
         while progress.may_update:
             progress.updates += 1
             phases.append(progress.phase)
-            assert progress.updates.item() <= 12 + 4 * 8 * 9
-        steps = int(progress.env_steps.item())
+            assert progress.updates <= 12 + 4 * 8 * 9
+        steps = int(progress.env_steps)
         earned = 0 if steps < collect else critic + math.ceil(utd * (steps - collect))
-        assert progress.updates.item() == earned
+        assert progress.updates == earned
         assert progress.lead_steps <= 0
         phases.append(progress.phase)
     order = [Phase.COLLECT, Phase.CRITIC, Phase.ACTOR]
@@ -94,7 +93,7 @@ def test_the_actor_joins_every_policy_delay_th_update():
     joined = []
     for _ in range(15):
         if progress.actor_joins:
-            joined.append(progress.updates.item())
+            joined.append(progress.updates)
         progress.updates += 1
     assert joined == [6, 9, 12]
 
@@ -103,7 +102,7 @@ def test_ramp_rises_in_a_line_and_stays_at_one():
     progress = progress_of(critic=20, ramp=4, env_steps=1000)
     values = []
     for updates in range(20, 27):
-        progress.updates.fill_(updates)
+        progress.updates = updates
         values.append(progress.ramp)
     assert values == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1, 1])
     assert progress_of(critic=20, ramp=0, updates=20, env_steps=1000).ramp == 1.0
@@ -111,34 +110,30 @@ def test_ramp_rises_in_a_line_and_stays_at_one():
 
 def test_ramps_go_on_where_weights_were_set_back_to_and_pacing_does_not():
     progress = progress_of(critic=20, ramp=10, env_steps=1000, updates=300)
-    progress.undone_updates.fill_(276)
+    progress.undone_updates = 276
     assert progress.ramp == pytest.approx(0.5)
     assert progress.scale_fraction == pytest.approx(0.1 + 0.9 * 4 / 6000)
     assert progress.phase is Phase.ACTOR
     assert progress.lead_steps == 990 - 280
 
 
-def test_restart_begins_anew_with_the_seed():
+def test_restart_begins_anew():
     progress = progress_of(updates=5, env_steps=7)
-    progress.restart(3)
-    assert [getattr(progress, name).item() for name in COUNTERS] == [0] * len(COUNTERS)
-    generator = torch.Generator()
-    generator.set_state(progress.generator_state)
-    assert torch.equal(torch.rand(4, generator=generator), torch.rand(4, generator=torch.Generator().manual_seed(3)))
+    progress.restart()
+    assert set(progress.counters().values()) == {0}
 
 
-def test_everything_travels_in_the_state_dict():
-    progress = progress_of()
-    for value, name in enumerate(COUNTERS, start=2**40):
-        getattr(progress, name).fill_(value)
-    generator = torch.Generator().manual_seed(11)
-    torch.rand(5, generator=generator)
-    progress.generator_state.copy_(generator.get_state())
-    other = progress_of()
-    other.load_state_dict(progress.state_dict())
-    assert [getattr(other, name).item() for name in COUNTERS] == list(range(2**40, 2**40 + len(COUNTERS)))
-    again = torch.Generator()
-    again.set_state(other.generator_state)
-    assert torch.equal(torch.rand(3, generator=again), torch.rand(3, generator=generator))
-    assert set(progress.state_dict()) == {*COUNTERS, "generator_state"}
-    assert list(progress.parameters()) == []
+def test_the_counters_of_a_checkpoint_go_on():
+    progress, other = progress_of(), progress_of()
+    progress.restore({name: value for value, name in enumerate(progress.counters(), start=2**40)})
+    other.restore(progress.counters())
+    assert list(other.counters().values()) == list(range(2**40, 2**40 + len(progress.counters())))
+
+
+def test_a_cosine_takes_the_rates_to_zero():
+    progress = progress_of(updates=0, env_steps=10, lr_schedule="cosine", lr_decay_updates=100)
+    factors = []
+    for progress.updates in (0, 50, 100, 150):
+        factors.append(progress.lr_factor)
+    assert factors == pytest.approx([1.0, 0.5, 0.0, 0.0])
+    assert progress_of(updates=50).lr_factor == 1.0

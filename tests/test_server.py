@@ -22,10 +22,10 @@ from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.online import server as server_module
 from lerobot_serl.online.collection import MAX_WAITING_EPISODES, Collection
 from lerobot_serl.online.limits import ServerLimits
-from lerobot_serl.online.progress import Progress
 from lerobot_serl.online.server import Busy, EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
+from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.plausible import Plausible
@@ -608,9 +608,9 @@ def test_counting_on_after_resume(tmp_path, demonstrations):
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
     collection.start(100, 10, resumed=False, facts=FACTS)  # episodes of an earlier run are not this run's
-    assert (progress.env_steps.item(), progress.episodes.item()) == (0, 0)
+    assert (progress.env_steps, progress.episodes) == (0, 0)
     collection.start(130, 13, resumed=True, facts=FACTS)
-    assert (progress.env_steps.item(), progress.episodes.item()) == (30, 3)
+    assert (progress.env_steps, progress.episodes) == (30, 3)
 
 
 def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, caplog):
@@ -620,10 +620,10 @@ def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, c
     store = EpisodeStore("test/online", str(root), FPS, online_features(demonstrations.features, False), use_videos=False)
     store.append([("one", make_recording(3))])
     progress = Progress(config)
-    progress.first_online_episode.fill_(2)
-    progress.first_online_frame.fill_(10)
-    progress.episodes.fill_(4)
-    progress.env_steps.fill_(20)
+    progress.first_online_episode = 2
+    progress.first_online_frame = 10
+    progress.episodes = 4
+    progress.env_steps = 20
     said = rf"{root} holds 1 episodes, and held 6 when.*0 acknowledged episodes wait in.*lerobot-serl-doctor.*accept_lost_episodes=true"
     with pytest.raises(ValueError, match=said):
         Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
@@ -632,10 +632,10 @@ def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, c
     assert "The run goes on without them" in caplog.text
     collection._server.start = lambda: None
     collection.start(3, 1, resumed=True, facts=FACTS)
-    assert (progress.env_steps.item(), progress.episodes.item()) == (20, 4)  # pacing and phases go on where they were
+    assert (progress.env_steps, progress.episodes) == (20, 4)  # pacing and phases go on where they were
     assert not config.online.accept_lost_episodes
     collection.start(8, 2, resumed=True, facts=FACTS)  # a later start, from the next checkpoint
-    assert (progress.env_steps.item(), progress.episodes.item()) == (25, 5)
+    assert (progress.env_steps, progress.episodes) == (25, 5)
 
 
 def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, demonstrations):
@@ -647,8 +647,8 @@ def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, de
     collection.start(0, 0, resumed=False, facts=FACTS)
     published = []
     collection._publisher.publish = published_spy(collection._publisher.publish, published)
-    progress.env_steps.fill_(10)
-    progress.episodes.fill_(1)
+    progress.env_steps = 10
+    progress.episodes = 1
     collection.ingested()
     for _ in range(24):
         progress.updates += 1

@@ -23,7 +23,7 @@ from study.run import EVALUATIONS, MARKER, TRAINING
 from study.schedule import Schedule
 from study.summary import dip_by_chance, summarise, table, variants_in
 
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 
 ROOT = Path(__file__).parents[1]
@@ -274,7 +274,7 @@ def test_from_scratch_the_actors_output_is_the_action():
     config = draccus.decode(SerlSacConfig, FROM_SCRATCH | {"device": "cpu", "push_to_hub": False})
     config.input_features, config.output_features = inputs, {"action": PolicyFeature(FeatureType.ACTION, (4,))}
     torch.manual_seed(0)
-    agent = EditAgent(config)
+    agent = Agent(config)
     agent.__class__ = DirectAgent
     features, base = torch.randn(2000, 8), torch.rand(2000, 1, 4) * 2 - 1
     mean, std = agent.actor(features, base)

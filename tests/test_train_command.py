@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,29 @@ def test_the_policy_asks_when_it_is_made_inside_lerobot_train(tmp_path):
     assert cfg.dataset.repo_id != REPO
     with pytest.raises(ValueError, match=r"dataset.streaming=True"):
         adopted(tmp_path / "act", tmp_path / "data")
+
+
+@pytest.mark.parametrize(("flag", "words"), [
+    ("--optimizer.lr=1e-5", r"optimizer.lr: each network has its own rate: --policy.critic.lr.* Remove --optimizer.lr."),
+    ("--optimizer.weight_decay=0.1", r"optimizer.weight_decay: .*--policy.critic.weight_decay"),
+    ("--optimizer.grad_clip_norm=1", r"optimizer.grad_clip_norm: .*--policy.critic.grad_clip_norm"),
+    ("--optimizer.type=adamw", r"optimizer.type: serl_sac has an AdamW of its own for each network"),
+    ("--scheduler.type=diffuser", r"scheduler.type: .*--policy.lr_schedule=cosine"),
+    ("--use_policy_training_preset=false", r"use_policy_training_preset: serl_sac has an AdamW of its own"),
+])  # fmt: skip
+def test_flags_of_lerobots_optimizer_are_refused_with_the_setting_that_does_it(monkeypatch, flag, words):
+    """LeRobot replaced what they say by the policy's preset, without a word."""
+    monkeypatch.setattr(sys, "argv", ["lerobot-train", "--policy.type=serl_sac", flag])
+    with pytest.raises(ValueError, match=words):
+        check_train_command(command(), has_cameras=True, batch_size=256)
+
+
+def test_an_optimizer_in_a_configuration_file_is_refused_too_and_not_in_a_runs_own(monkeypatch, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("policy: {type: serl_sac}\noptimizer: {type: adam, lr: 0.1}\n")
+    monkeypatch.setattr(sys, "argv", ["lerobot-train", f"--config_path={path}", "--use_policy_training_preset=true"])
+    with pytest.raises(ValueError, match=r"optimizer.type: serl_sac has"):
+        check_train_command(command(), has_cameras=True, batch_size=256)
+    resumed = command()
+    resumed.resume = True
+    check_train_command(resumed, has_cameras=True, batch_size=256)

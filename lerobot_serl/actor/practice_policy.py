@@ -2,7 +2,7 @@
 
 import torch
 
-from ..policy.agent import EditAgent
+from ..policy.agent import Agent
 from ..replay.recording import ActedAs, Recording, policy_input
 from .schedule import Schedule
 from .session import Chunk
@@ -20,7 +20,7 @@ class PracticePolicy:
         acts_as: what this episode is.
     """
 
-    def __init__(self, agent: EditAgent, generator: torch.Generator) -> None:
+    def __init__(self, agent: Agent, generator: torch.Generator) -> None:
         self.agent = agent
         self._generator, self._schedule = generator, Schedule(agent.config.actor.deployed_share)
         self._learning, self.acts_as = False, ActedAs.EXPLORING
@@ -44,8 +44,8 @@ class PracticePolicy:
         self._schedule.finished(recording)
 
 
-def next_chunk(agent: EditAgent, observation: Observation, acts_as: ActedAs, learning: bool, generator: torch.Generator) -> Chunk:
-    """The chunk that one observation (no batch dimension) calls for; see :meth:`EditAgent.explore` for ``learning`` and ``generator``."""
+def next_chunk(agent: Agent, observation: Observation, acts_as: ActedAs, learning: bool, generator: torch.Generator) -> Chunk:
+    """The chunk that one observation (no batch dimension) calls for; see :meth:`Agent.explore` for ``learning`` and ``generator``."""
     device = agent.box.middle.device
     features, base = agent.observe(policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()}))
     if acts_as is ActedAs.EXPLORING:

@@ -9,12 +9,12 @@ import torch
 from lerobot.configs import PolicyFeature
 from torch import Tensor
 
-from ..policy.agent import LEARNER_ONLY, EditAgent
+from ..policy.agent import Agent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..transport import MessageError, Phase
 from ..words import printable
-from .policy_message import WeightsHeader, check_tensors, claims_of, shown, whole_number
+from .policy_message import MOST_NAMED, WeightsHeader, check_tensors, claims_of, shown, whole_number
 from .practice_policy import PracticePolicy
 from .spool import OnlineDataset
 
@@ -54,10 +54,10 @@ class ReceivedPolicy:
         # Learners of earlier releases do not say.
         self.most_frames = whole_number(header, "most_frames", 1) if "most_frames" in header else self.config.buffer_capacity
         sketch = _sketch(self.config, sum(tensor.nbytes for tensor in tensors.values()))
-        self._expected = {name: claim for name, claim in claims_of(sketch.state_dict()).items() if not name.startswith(LEARNER_ONLY)}
+        self._expected, self._newer = claims_of(sketch.networks.on_robot()), sketch.networks.published().keys()
         check_tensors(tensors, self._expected, whole=True)
         _rehearse(sketch)
-        self._agent = EditAgent(self.config).to(device).requires_grad_(False)
+        self._agent = Agent(self.config).to(device).requires_grad_(False)
         self._device = device
         self.practice = PracticePolicy(self._agent, torch.Generator().manual_seed(seed))
         self.load(header, tensors)
@@ -84,7 +84,8 @@ class ReceivedPolicy:
                 f"The learner was started again with another policy: {_shorten('; '.join(differences))}. Start this actor process again too."
             )
         other = ReceivedPolicy(header, tensors, self._device, seed=0)
-        self.config, self._agent, self._expected, self.dataset = other.config, other._agent, other._expected, other.dataset
+        self.config, self._agent, self.dataset = other.config, other._agent, other.dataset
+        self._expected, self._newer = other._expected, other._newer
         self.version, self.phase = other.version, other.phase
         self.practice.agent = other._agent
 
@@ -92,10 +93,13 @@ class ReceivedPolicy:
         """Take over newer weights, all of the message or nothing.
 
         Raises:
-            MessageError: an unknown tensor, one of another shape or dtype, or numbers that are not finite.
+            MessageError: an unknown tensor, one of another shape or dtype, or numbers that are not finite; or a network is missing.
         """
         said = WeightsHeader.of(header)
         check_tensors(tensors, self._expected, whole=False)
+        if missing := self._newer - tensors.keys():
+            networks = sorted({self._agent.networks.name_of(name) for name in missing})
+            raise MessageError(f"the learner's weights lack {', '.join(networks)} ({', '.join(sorted(missing)[:MOST_NAMED])})")
         self._agent.load_state_dict(dict(tensors), strict=False)
         self.version, self.phase = said.version, said.phase
 
@@ -130,7 +134,7 @@ def _config(said: Any, device: str) -> SerlSacConfig:
     return config
 
 
-def _sketch(config: SerlSacConfig, came_bytes: int) -> EditAgent:
+def _sketch(config: SerlSacConfig, came_bytes: int) -> Agent:
     """The policy's networks without memory, on PyTorch's meta device, where every tensor has a shape and no numbers.
 
     Raises:
@@ -138,7 +142,7 @@ def _sketch(config: SerlSacConfig, came_bytes: int) -> EditAgent:
     """
     try:
         with torch.device("meta"):
-            agent = EditAgent(config)
+            agent = Agent(config)
     except Exception as error:  # of whatever kind: LeRobot's and PyTorch's, of sizes that do not fit
         raise MessageError(f"the learner's policy cannot be built: {_one_line(error)}") from error
     needed_bytes = sum(tensor.nbytes for tensor in (*agent.parameters(), *agent.buffers()))
@@ -147,7 +151,7 @@ def _sketch(config: SerlSacConfig, came_bytes: int) -> EditAgent:
     return agent
 
 
-def _rehearse(sketch: EditAgent) -> None:
+def _rehearse(sketch: Agent) -> None:
     """Look at an observation, without numbers: what does not fit each other shows here, and not in front of a robot.
 
     Raises:

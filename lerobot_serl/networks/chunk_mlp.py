@@ -30,11 +30,21 @@ class ChunkMlp(nn.Module):
         self.head = nn.Linear(sizes[-1], outputs)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        self._seen: tuple[int, int] | None = None
+        self._has_learnt = False
 
     @property
     def has_learnt(self) -> bool:
-        """Whether it was ever updated: its output layer starts at exactly zero."""
-        return bool(self.head.weight.any()) or bool(self.head.bias.any())
+        """Whether it was ever updated: its output layer starts at exactly zero, which is looked at when weights were put in."""
+        version = (self.head.weight._version, self.head.bias._version)
+        if version != self._seen:
+            self._seen, self._has_learnt = version, bool(self.head.weight.any()) or bool(self.head.bias.any())
+        return self._has_learnt
+
+    def learns(self) -> None:
+        """An optimizer moves it, which PyTorch's fused ones do without a new version of the weights."""
+        if not self._has_learnt:
+            self._seen, self._has_learnt = (self.head.weight._version, self.head.bias._version), True
 
     def outputs(self, features: Tensor, chunk: Tensor) -> Tensor:
         """``features (B, F)``, ``chunk (B, h, D)`` -> ``(B, outputs)``."""

@@ -1,4 +1,4 @@
-"""Copies of the trained networks that learning can go back to."""
+"""Copies of the trained networks that learning can go back to. The optimizers' momentum is that of the way down, and is dropped instead."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..policy.agent import EditAgent
-
-# What decides how the policy acts (actor, critics, which choose among candidates, and the size of the edits), and what goes on learning from
-# there. ACT never changes; the optimizer's momentum is that of the way down, and is dropped instead.
-KEPT = ("actor.", "corrector.", "critic.", "critic_target.", "encoder.", "raw_temperature", "edit_scale")
+from ..policy.agent import Agent
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,35 +22,31 @@ class Kept:
     learnt_updates: int
 
 
-def keep(agent: EditAgent, learnt_updates: int) -> Kept:
+def keep(agent: Agent, learnt_updates: int) -> Kept:
     """Copy the trained networks."""
-    return Kept({name: value.detach().cpu().clone() for name, value in _trained(agent).items()}, learnt_updates)
+    return Kept({name: value.detach().cpu().clone() for name, value in agent.networks.restored().items()}, learnt_updates)
 
 
 @torch.no_grad()
-def restore(agent: EditAgent, kept: Kept) -> None:
+def restore(agent: Agent, kept: Kept) -> None:
     """Put a copy back, in place: optimizer and server hold the same tensors.
 
     Raises:
         ValueError: the copy is of other networks; nothing was changed.
     """
     check(agent, kept.tensors)
-    for name, target in _trained(agent).items():
+    for name, target in agent.networks.restored().items():
         target.copy_(kept.tensors[name])
 
 
-def check(agent: EditAgent, tensors: Mapping[str, Tensor]) -> None:
+def check(agent: Agent, tensors: Mapping[str, Tensor]) -> None:
     """Raise unless the tensors are a copy of this agent's trained networks.
 
     Raises:
         ValueError: with the first name that differs.
     """
-    expected = {name: tuple(value.shape) for name, value in _trained(agent).items()}
+    expected = {name: tuple(value.shape) for name, value in agent.networks.restored().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise ValueError(f"kept weights: {name} has shape {found.get(name, 'none')}, expected {expected.get(name, 'none')}")
-
-
-def _trained(agent: EditAgent) -> dict[str, Tensor]:
-    return {name: value for name, value in agent.state_dict().items() if name.startswith(KEPT)}

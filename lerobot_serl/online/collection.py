@@ -10,8 +10,9 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 
-from ..policy.agent import EditAgent
+from ..policy.agent import Agent
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..policy.progress import Phase, Progress
 from ..replay.completion import CompletionProcess, StoreSettings, complete
 from ..replay.facts import DemonstrationFacts
 from ..replay.journal import journal_of
@@ -23,7 +24,6 @@ from ..replay.store import EpisodeStore, dataset_root, decide_videos, most_frame
 from ..transport import WAITS_FOR_THE_ROBOT, MessageError, read_header
 from .access import Access
 from .arriving_parts import ArrivingParts, check_length
-from .progress import Phase, Progress
 from .server import Busy, EpisodeReceipt, LearnerServer
 from .weights import WeightPublisher
 
@@ -53,7 +53,7 @@ class Collection:
 
     def __init__(
         self,
-        agent: EditAgent,
+        agent: Agent,
         config: SerlSacConfig,
         progress: Progress,
         dataset_meta: LeRobotDatasetMetadata,
@@ -126,14 +126,14 @@ class Collection:
         self._publisher.facts = facts
         progress = self._progress
         if resumed and episodes < self._expected_episodes:
-            progress.first_online_frame.fill_(frames - int(progress.env_steps.item()))
-            progress.first_online_episode.fill_(episodes - int(progress.episodes.item()))
+            progress.first_online_frame = frames - progress.env_steps
+            progress.first_online_episode = episodes - progress.episodes
         elif resumed:
-            progress.env_steps.fill_(frames - int(progress.first_online_frame.item()))
-            progress.episodes.fill_(episodes - int(progress.first_online_episode.item()))
+            progress.env_steps = frames - progress.first_online_frame
+            progress.episodes = episodes - progress.first_online_episode
         else:
-            progress.first_online_frame.fill_(frames)
-            progress.first_online_episode.fill_(episodes)
+            progress.first_online_frame = frames
+            progress.first_online_episode = episodes
         self._config.online.accept_lost_episodes = False  # the next loss is to be told again
         self.publish()
         self._server.start()
@@ -151,7 +151,7 @@ class Collection:
 
     def ingested(self) -> None:
         """An episode entered the replay memory: the phase may have changed, an actor may go on."""
-        if self._progress.episodes.item() % COMPLETE_EVERY_EPISODES == 0:
+        if self._progress.episodes % COMPLETE_EVERY_EPISODES == 0:
             self._completion.request()
         if self._progress.phase.value != self._publisher.phase:
             self.publish()
@@ -159,7 +159,7 @@ class Collection:
 
     def after_update(self) -> None:
         """Publish new weights every ``online.publish_every`` updates and when the phase changes."""
-        due = self._progress.updates.item() % self._config.online.publish_every == 0
+        due = self._progress.updates % self._config.online.publish_every == 0
         if due or self._progress.phase.value != self._publisher.phase:
             self.publish()
         self._server.progressed(self._must_wait())
@@ -167,20 +167,20 @@ class Collection:
     def publish(self) -> None:
         """Give the weights as they are now to the actor processes."""
         progress = self._progress
-        self._publisher.publish(progress.phase.value, int(progress.updates.item()), int(progress.env_steps.item()))
+        self._publisher.publish(progress.phase.value, progress.updates, progress.env_steps)
 
     def remind(self) -> None:
         """Say now and then that the learner waits for the robot."""
         if time.perf_counter() - self._reminded > REMINDER_PERIOD_S:
             self._reminded = time.perf_counter()
-            steps, wanted = self._progress.env_steps.item(), self._config.startup.collect_steps
+            steps, wanted = self._progress.env_steps, self._config.startup.collect_steps
             goal = f"{steps} of {wanted} start-up steps" if self._progress.phase is Phase.COLLECT else f"{steps} steps so far"
             logging.info(f"{WAITS_FOR_THE_ROBOT} ({goal}). Is lerobot-serl-actor --learner={self.address} running?")
 
     @property
     def _expected_episodes(self) -> int:
         """What the online dataset held when the checkpoint was written."""
-        return int(self._progress.first_online_episode.item()) + int(self._progress.episodes.item())
+        return self._progress.first_online_episode + self._progress.episodes
 
     def _check_episodes(self) -> None:
         """A resumed run must find the episodes that it had."""

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import NormalDist
 
-from ..policy.agent import EditAgent
+from ..policy.agent import Agent
+from ..policy.progress import Progress
 from ..replay.recording import ActedAs, Recording
 from ..report.interval import SuccessCount, chance_of_as_many, wilson_interval
 from .best_weights import Kept, keep
-from .progress import Progress
 
 # One-sided: the probability with which a policy that is no better than ACT may be called better. All looks of a run share it.
 LEVEL = 0.05
@@ -119,7 +119,7 @@ class Evidence:
         progress: says how many updates they have seen.
     """
 
-    def __init__(self, window: int, agent: EditAgent, progress: Progress) -> None:
+    def __init__(self, window: int, agent: Agent, progress: Progress) -> None:
         self._agent, self._progress, self._half = agent, progress, window // 2
         self.act = Tally()
         self.deployed = 0

@@ -6,7 +6,7 @@ import time
 import torch
 from torch import Tensor
 
-from ..policy.agent import EditAgent
+from ..policy.agent import Agent
 from ..replay.memory import BASE, FEATURES
 from ..replay.recording import Recording, policy_input
 from ..replay.transition import Episode
@@ -25,7 +25,7 @@ class Annotation:
         recording: of raw observations and actions.
     """
 
-    def __init__(self, agent: EditAgent, recording: Recording) -> None:
+    def __init__(self, agent: Agent, recording: Recording) -> None:
         self.recording = recording
         self._agent, self._device = agent, next(agent.parameters()).device
         self._features: list[Tensor] = []
@@ -63,7 +63,7 @@ class Annotation:
         )
 
 
-def annotate(agent: EditAgent, recording: Recording, batch_size: int) -> Episode:
+def annotate(agent: Agent, recording: Recording, batch_size: int) -> Episode:
     """The whole of it at once, ``batch_size`` frames in a batch."""
     annotation = Annotation(agent, recording)
     while annotation.n_left:
@@ -81,7 +81,7 @@ class Intake:
             in the last digits between batches of different sizes).
     """
 
-    def __init__(self, agent: EditAgent, batch_size: int, slice_s: float = SLICE_S) -> None:
+    def __init__(self, agent: Agent, batch_size: int, slice_s: float = SLICE_S) -> None:
         self._agent, self._batch_size, self.slice_s = agent, batch_size, slice_s
         self._annotation: Annotation | None = None
         self._slice = 1 if slice_s < math.inf else batch_size

@@ -13,12 +13,12 @@ from typing import Any
 from torch import Tensor
 
 from ..policy.configuration_serl_sac import SerlSacConfig
+from ..policy.progress import Phase, Progress
 from ..replay.recording import ActedAs, Recording
 from ..report.csv_appender import CsvAppender
 from ..report.metrics_files import DEPLOYED, EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
 from .averages import Averages
 from .evidence import BestPolicy, Tally
-from .progress import Phase, Progress
 
 RECENT_EPISODES, RECENT_DEPLOYED = 50, 20
 """Episodes behind the averages that LeRobot's log shows."""
@@ -43,7 +43,7 @@ class RunJournal:
     def __init__(self, directory: Path | None, config: SerlSacConfig, progress: Progress, resumed: bool) -> None:
         self._config, self._progress = config, progress
         self._started = self._last_row = time.perf_counter()
-        self._updates_at_last_row = int(progress.updates)
+        self._updates_at_last_row = progress.updates
         self._averages = Averages()
         self._waited_s = self._longest_intake_s = 0.0
         self._startup: dict[ActedAs, Tally] = defaultdict(Tally)
@@ -81,12 +81,12 @@ class RunJournal:
         """Write a row of averages and the momentary ``gauges``, if the period is over, or the run."""
         if not (self.due or last):
             return
-        now, updates = time.perf_counter(), int(self._progress.updates)
+        now, updates = time.perf_counter(), self._progress.updates
         row = self._averages.read() | dict(gauges)
         row["updates_per_s"] = (updates - self._updates_at_last_row) / (now - self._last_row)
         row["wait_s"] = self._waited_s
         row["intake_ms"] = 1000 * self._longest_intake_s
-        now_s = {"step": updates, "env_steps": int(self._progress.env_steps), "wall_s": now - self._started}
+        now_s = {"step": updates, "env_steps": self._progress.env_steps, "wall_s": now - self._started}
         if self._learner is not None:
             self._learner.append({**row, **now_s, "phase": self._phase_name()})
         self._row |= {name: float(value) for name, value in row.items()}
@@ -110,8 +110,8 @@ class RunJournal:
             self._startup[recording.acted_as].add(recording.success)
         row = {
             **{name: value for name, value in recording.info.items() if _fits(name, value)},
-            "episode": int(self._progress.episodes),
-            "env_steps": int(self._progress.env_steps),
+            "episode": self._progress.episodes,
+            "env_steps": self._progress.env_steps,
             "wall_s": time.perf_counter() - self._started,
             "phase": phase.value,
             "success": int(recording.success_alone),

@@ -5,7 +5,6 @@ import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,9 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..label_settings import AS_RECORDED
-from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, EditAgent, Metrics
+from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, Agent
+from ..policy.checkpoint_files import MODEL
 from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
-from ..policy.optimizer import GroupControl
+from ..policy.progress import Phase, Progress
 from ..replay.demonstrations import EpisodeReader
 from ..replay.facts import DemonstrationFacts
 from ..replay.facts_file import RatedFacts
@@ -32,22 +32,12 @@ from .episode_source import EpisodeSource
 from .evidence import BestPolicy, Tally
 from .intake import SLICE_S, Intake, annotate
 from .journal import RunJournal
-from .progress import Phase, Progress
 from .stopping import Stopping
 from .success_watch import SuccessWatch
 from .train_loop import TrainLoop
 from .update_guard import UpdateGuard
 
 VALUE_AT_START = 0.4
-
-
-@dataclass(frozen=True, eq=False)
-class _Update:
-    """An update between its losses and the optimizer's step; ``bad`` names losses that are not finite."""
-
-    batch: Batch
-    metrics: Metrics
-    bad: list[str]
 
 
 class Learner:
@@ -58,7 +48,6 @@ class Learner:
         config: the policy's configuration; ``discount`` and ``value_range`` are filled in when the data decide them.
         progress: counters.
         dataset_meta: of the demonstrations.
-        controls: the optimizer's per-network controls.
         source: where episodes come from; None: from actor processes, if the configuration names an online dataset.
 
     Raises:
@@ -68,26 +57,25 @@ class Learner:
 
     def __init__(
         self,
-        agent: EditAgent,
+        agent: Agent,
         config: SerlSacConfig,
         progress: Progress,
         dataset_meta: LeRobotDatasetMetadata,
-        controls: dict[str, GroupControl],
         source: EpisodeSource | None = None,
     ) -> None:
-        self.agent, self.config, self.progress, self.controls = agent, config, progress, controls
-        self.device = next(agent.parameters()).device
-        self.generator = torch.Generator()
+        self.agent, self.config, self.progress = agent, config, progress
         self._resumed = config.in_progress
         loop = TrainLoop.find()
-        self.stopping, self.guard = Stopping(loop), UpdateGuard(config.guard.max_bad_updates)
-        self._update: _Update | None = None
-        if not self._resumed:
-            progress.restart(torch.initial_seed())
+        self.stopping = Stopping(loop)
+        progress.restart()
+        self.learning = agent.begin_learning(progress, seed=torch.initial_seed())
+        if self._resumed and config.pretrained_path is not None:
+            self.learning.load(Path(config.pretrained_path).parent)
+        if config.lr_decay_updates is None and loop is not None:
+            config.lr_decay_updates = loop.steps
         if config.act_alone:  # before actor processes get the configuration
             logging.info("The checkpoint acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt.")
             config.act_alone = False
-        self.generator.set_state(progress.generator_state.cpu())
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
         reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys, settings=config.labels)
@@ -98,7 +86,6 @@ class Learner:
             self.collection = Collection(agent, config, progress, dataset_meta, self._plausible, lambda: self.stopping.is_for_a_restart)
         agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
         assert config.discount is not None
-        self.value_range = config.value_range
         self.demonstrations = ReplayMemory(max(sum(reader.lengths), 1) + config.buffer_capacity, config.horizon, config.discount)
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount)
         clipping = Clipping(config.clipped_share)
@@ -110,7 +97,8 @@ class Learner:
         # Without a margin the demonstrations' own extremes lie on the border; and what a random ACT plans is nobody's loss.
         if config.action_margin > 0 and config.act_source != FRESH_ACT:
             clipping.report(dataset_meta.repo_id)
-        self.n_takeovers = 0
+        memories = {"the demonstrations": self.demonstrations, "the robot's episodes": self.online}
+        self.guard = UpdateGuard(config.guard.max_bad_updates, self.learning, memories, self.stopping.ask)
         # Nobody waits for a source in this process.
         self.intake = Intake(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
@@ -122,32 +110,37 @@ class Learner:
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
 
-    def loss(self) -> tuple[Tensor, Metrics]:
-        """Losses of one training step; waits for the robot when it would run ahead of the data.
+    def step(self) -> tuple[Tensor, dict[str, float]]:
+        """One update; waits for the robot when it would run ahead of the data.
+
+        Returns:
+            the critics' loss, on the CPU, and what LeRobot's log shows.
 
         Raises:
-            SystemExit: the learner was asked to stop, and LeRobot has written a checkpoint.
+            SystemExit: the learner was asked to stop; what was learnt is on the disk.
         """
-        self.stopping.end_if_saved()
-        if self.collection is not None and not self._wait_for_data(self.collection):
-            return self._nothing()
+        self.stopping.end_if_asked()
+        if self.collection is not None:
+            self._wait_for_data(self.collection)
         if self.watch is not None:
             self.watch.before_update()
-        batch = self._sample().to(self.device)
-        loss, metrics = self._losses(batch)
-        self._update = _Update(batch, metrics, self.guard.bad_terms(metrics))
-        return self._nothing() if self._update.bad else (loss, metrics | self._shown())
+        batch = self._sample().to(self.learning.generator.device)
+        metrics = self.agent.advantage_metrics(batch) if self.journal.due else {}
+        self.learning.known_steps = len(self.online) or len(self.demonstrations)
+        metrics |= self.agent.update(batch)
+        self.journal.collect(metrics)
+        self._after_update()
+        shown = self.journal.shown()
+        # A loss on another device is the newest row's: to read this one would make every update wait.
+        loss = metrics["critic_loss"] if batch.reward.is_cpu else torch.tensor(shown.get("critic_loss", 0.0))
+        return loss, shown
 
-    def after_update(self) -> None:
-        """After each optimizer step: targets, counters, new weights for the actor processes, metrics."""
-        update, self._update = self._update, None
-        if update is not None:
-            self.progress.generator_state.copy_(self.generator.get_state())
-            bad = update.bad or self.guard.bad_gradients(self.controls)
-            if bad:
-                self._skip(update, bad)
-            else:
-                self._count(update)
+    def _after_update(self) -> None:
+        """Look whether learning goes well, write metrics, send the robot new weights."""
+        self.guard.after_update()
+        self._write_metrics()
+        if self.collection is not None:
+            self.collection.after_update()
         self.stopping.after_update()
 
     @property
@@ -155,77 +148,43 @@ class Learner:
         """Which weights the episodes as deployed favour; a learner without a robot has none."""
         return BestPolicy(None, Tally()) if self.watch is None else self.watch.best_policy
 
-    def save(self, directory: Path) -> None:
-        """Write what a resumed run needs beside the policy's weights into a checkpoint's directory."""
+    def save(self, checkpoint: Path) -> None:
+        """Write what a resumed run needs beside the policy's weights into a checkpoint."""
+        self.guard.look()
+        self.learning.save(checkpoint)
         if self.watch is not None:
-            self.watch.save(directory)
+            self.watch.save(checkpoint / MODEL)
         self.journal.write_best(self.best_policy)
-
-    def _losses(self, batch: Batch) -> tuple[Tensor, Metrics]:
-        self.agent.grow_edits(self.progress.scale_fraction)
-        batch = self.agent.look(batch)
-        loss, metrics = self.agent.critic_loss(batch, self.generator, self.value_range, self._penalty_weight)
-        if 0 < self.config.corrector.least_takeovers <= self.n_takeovers and (corrected := self.agent.corrector_loss(batch)):
-            loss = loss + corrected[0]
-            metrics |= corrected[1]
-        if self.progress.actor_joins:
-            actor_loss, actor_metrics = self.agent.actor_loss(batch, self.generator)
-            loss = loss + actor_loss
-            metrics |= actor_metrics
-            self.controls["actor"].lr_scale = self.progress.ramp
-        if self.journal.due:
-            metrics |= self.agent.advantage_metrics(batch)
-        return loss, metrics
-
-    @property
-    def _penalty_weight(self) -> float:
-        """Of the advantage penalty: like a prior, it counts for less the more there is in the memory."""
-        prior = self.config.critic.prior_steps
-        return prior / (prior + (len(self.online) or len(self.demonstrations))) if prior else 0.0
-
-    def _nothing(self) -> tuple[Tensor, Metrics]:
-        """A loss that moves no weight: LeRobot makes its step, and comes to its decision whether to save."""
-        return torch.zeros((), device=self.device, requires_grad=True), self._shown()
-
-    def _shown(self) -> Metrics:
-        """What LeRobot's log and wandb show beside the losses."""
-        norms = {f"{name}_grad_norm": control.grad_norm for name, control in self.controls.items()}
-        return norms | {"env_steps": float(self.progress.env_steps.item()), "skipped_updates": float(self.progress.skipped_updates.item())}
-
-    def _count(self, update: _Update) -> None:
-        self.guard.good()
-        self.agent.update_targets()
-        self.progress.updates += 1
-        self.progress.actor_updates += int("actor_loss" in update.metrics)
-        self.journal.collect(update.metrics | {f"{name}_grad_norm": control.grad_norm for name, control in self.controls.items()})
-        self._write_metrics()
-        if self.collection is not None:
-            self.collection.after_update()
-
-    def _skip(self, update: _Update, bad: list[str]) -> None:
-        self.progress.skipped_updates += 1
-        self.guard.bad(bad, update.batch, int(self.progress.updates.item()))
-        self._write_metrics()
-        if self.guard.gave_up:
-            self.stopping.ask(self.guard.last_words())
+        self.stopping.saved()
 
     def _write_metrics(self) -> None:
-        counters = {name: int(getattr(self.progress, name).item()) for name in ("skipped_updates", "alarms", "rollbacks")}
-        sizes = {"buffer_steps": len(self.online), "demo_steps": len(self.demonstrations)}
-        self.journal.write_if_due({**sizes, "lead_steps": self.progress.lead_steps, **counters}, last=self.stopping.last_step)
+        last = self.stopping.last_step
+        if not (self.journal.due or last):
+            return
+        self.guard.look()
+        progress = self.progress
+        gauges = {
+            "buffer_steps": len(self.online), "demo_steps": len(self.demonstrations), "lead_steps": progress.lead_steps,
+            "skipped_updates": progress.skipped_updates, "alarms": progress.alarms, "rollbacks": progress.rollbacks,
+        }  # fmt: skip
+        self.journal.write_if_due(gauges, last=last)
 
     def _sample(self) -> Batch:
-        size = self.config.batch_size
+        size, generator = self.config.batch_size, self.learning.generator
         if len(self.online) == 0:
-            return self.demonstrations.sample(size, self.generator, is_demo=True)
+            return self.demonstrations.sample(size, generator, is_demo=True)
         demo = round(size * self.config.demo_fraction)
-        batches = [self.online.sample(size - demo, self.generator)]
+        batches = [self.online.sample(size - demo, generator)]
         if demo:
-            batches.append(self.demonstrations.sample(demo, self.generator, is_demo=True))
+            batches.append(self.demonstrations.sample(demo, generator, is_demo=True))
         return Batch.concatenate(batches)
 
-    def _wait_for_data(self, collection: EpisodeSource) -> bool:
-        """Until the data pay for an update (true), or the learner has to stop (false)."""
+    def _wait_for_data(self, collection: EpisodeSource) -> None:
+        """Until the data pay for an update.
+
+        Raises:
+            SystemExit: the learner was asked to stop.
+        """
         started = time.perf_counter()
         self._take(collection, wait_s=0.0)
         took_s = time.perf_counter() - started
@@ -235,7 +194,7 @@ class Learner:
             self._take(collection, wait_s=0.2)
             collection.remind()
         self.journal.waited(time.perf_counter() - started)
-        return self.progress.may_update
+        self.stopping.end_if_asked()
 
     def _take(self, collection: EpisodeSource, wait_s: float) -> None:
         """Do one slice of the work on an episode that came in; waits up to ``wait_s`` for one."""
@@ -264,8 +223,7 @@ class Learner:
         if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
             self.journal.report_act(begins_as_act=self.agent.is_act)
         if self.watch is not None and self.watch.episode(recording, phase):
-            for control in self.controls.values():
-                control.forget = True
+            self.learning.optimizers.forget()
             collection.publish()
         collection.ingested()
 
@@ -282,7 +240,7 @@ class Learner:
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
             self.online.add(piece)
-        self.n_takeovers += len(by_person)
+        self.learning.takeovers += len(by_person)
         for piece in by_person:
             self.demonstrations.add(piece)
 

@@ -17,8 +17,8 @@ FAILED = 1
 class Stopping:
     """Takes the signals over while the learner runs, and ends the process between two updates.
 
-    A stop takes three steps: it is asked for; after the update in progress LeRobot is made to save; when LeRobot asks for the next loss the
-    checkpoint is on disk and the process ends, with code 128 + signal. Exit hooks run: actor processes are told, the online dataset completed.
+    When LeRobot asks for the next update after a stop was asked for, the last one is saved and the process ends, with code 128 + signal. Exit
+    hooks run: actor processes are told, the online dataset is completed.
 
     Args:
         loop: LeRobot's; None outside ``lerobot-train``, where signals are left alone.
@@ -27,8 +27,8 @@ class Stopping:
     def __init__(self, loop: TrainLoop | None) -> None:
         self._loop = loop
         self._code, self._reason = 0, ""
-        self._saved = False
         self._previous: dict[int, Any] = {}
+        self._first_step = self._saved_step = 0 if loop is None else loop.step
         if loop is not None and threading.current_thread() is threading.main_thread():
             # Also where a shell's background job ignores SIGINT: who sends it by hand means it.
             self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
@@ -46,7 +46,7 @@ class Stopping:
     @property
     def last_step(self) -> bool:
         """Whether LeRobot makes no more steps after the one in progress."""
-        return self._loop is not None and self._loop.steps_left <= 1
+        return self._loop is not None and self._loop.step + 1 >= self._loop.steps
 
     def ask(self, reason: str) -> None:
         """Stop with an error.
@@ -57,51 +57,41 @@ class Stopping:
         self._code, self._reason = FAILED, reason
 
     def after_update(self) -> None:
-        """LeRobot decides next whether it saves."""
-        asked = self.asked  # once: a signal that comes in between waits for the next update
+        """LeRobot finishes its step next; after the last one it saves by itself."""
+        if self.last_step:
+            self._release()
+
+    def saved(self) -> None:
+        """A checkpoint of the last finished step was written."""
         if self._loop is not None:
-            self._loop.stepped()
-            if asked:
-                self._loop.save_after_this_step()
-            if self._loop.steps_left <= 0:
-                self._release()  # the loop ends, and saves, by itself
-        self._saved = asked
-
-    def end_if_saved(self) -> None:
-        """Before each update.
-
-        Raises:
-            SystemExit: a stop was asked for, and LeRobot had its chance to save.
-        """
-        if self._saved:
-            self._end()
+            self._saved_step = self._loop.step
 
     def end_if_asked(self) -> None:
-        """While there is nothing to save yet.
+        """Before each update, and while there is nothing to save yet.
 
         Raises:
-            SystemExit: a stop was asked for.
+            SystemExit: a stop was asked for; what was learnt is on the disk.
         """
         if self.asked:
             self._end()
 
     def _end(self) -> None:
+        outcome = self._outcome()
         self._release()
         if self._reason:
             logging.error(self._reason)
-        logging.info(self._outcome())
+        logging.info(outcome)
         raise SystemExit(self._code)
 
     def _outcome(self) -> str:
-        if self._loop is None or not self._saved:
+        loop = self._loop
+        if loop is None or loop.step == self._first_step:
             return "Stopped before the first update: there was nothing new to save."
-        self._loop.save_as_planned()
-        if not self._loop.saves:
+        if not loop.saves:
             return "Stopped without a checkpoint, as --save_checkpoint=false asks."
-        written = self._loop.checkpoint_written
-        if written is None:
-            return "Stopped, but LeRobot wrote no checkpoint."
-        return f"Checkpoint written to {written}; go on with: {self._loop.resume_command}"
+        if loop.step != self._saved_step:
+            loop.save()
+        return f"Checkpoint written to {loop.checkpoint}; go on with: {loop.resume_command}"
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -11,13 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..policy.agent import EditAgent
+from ..policy.agent import Agent
 from ..policy.parts import GuardConfig
+from ..policy.progress import Phase, Progress
 from ..replay.recording import Recording
 from ..report.interval import wilson_interval
 from .best_weights import Kept, check, keep, restore
 from .evidence import BestPolicy, Candidate, Evidence, Tally, better
-from .progress import Phase, Progress
 
 FILE = "success_watch.safetensors"
 MIN_EPISODES = 10
@@ -39,7 +39,7 @@ class SuccessWatch:
         progress: alarms and rollbacks are counted there.
     """
 
-    def __init__(self, settings: GuardConfig, agent: EditAgent, progress: Progress) -> None:
+    def __init__(self, settings: GuardConfig, agent: Agent, progress: Progress) -> None:
         self._settings, self._agent, self._progress = settings, agent, progress
         self._startup = Tally()
         self._recent: deque[bool] = deque(maxlen=settings.window)

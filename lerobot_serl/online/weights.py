@@ -9,12 +9,10 @@ import draccus
 from lerobot.configs import PreTrainedConfig
 from torch import Tensor
 
-from ..policy.agent import LEARNER_ONLY, EditAgent
+from ..policy.agent import Agent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts
 from ..transport import POLICY, WEIGHTS, encode
-
-TRAINED = ("actor.", "corrector.", "critic.", "encoder.", "edit_scale")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class WeightPublisher:
     """
 
     def __init__(
-        self, agent: EditAgent, config: SerlSacConfig, fps: int, dataset: tuple[str, str] = ("", ""), most_frames: int | None = None
+        self, agent: Agent, config: SerlSacConfig, fps: int, dataset: tuple[str, str] = ("", ""), most_frames: int | None = None
     ) -> None:
         self._agent, self._config, self._fps, self._dataset = agent, config, fps, dataset
         self._most_frames = config.buffer_capacity if most_frames is None else most_frames
@@ -57,7 +55,7 @@ class WeightPublisher:
 
     def publish(self, phase: str, updates: int, env_steps: int) -> None:
         """Copy the trained tensors out of the networks and wake who waits."""
-        tensors = {name: value.detach().cpu().clone() for name, value in self._agent.state_dict().items() if name.startswith(TRAINED)}
+        tensors = {name: value.detach().cpu().clone() for name, value in self._agent.networks.published().items()}
         with self._changed:
             version = 1 if self._newest is None else self._newest.version + 1
             header = {"run": self.run, "version": version, "phase": phase, "updates": updates, "env_steps": env_steps}
@@ -74,7 +72,7 @@ class WeightPublisher:
         """The bytes of a snapshot; with ``whole_policy`` everything an actor process needs to act."""
         if not whole_policy:
             return encode({"kind": WEIGHTS, **snapshot.header}, snapshot.tensors)
-        fixed = {name: value for name, value in self._agent.state_dict().items() if not name.startswith((*LEARNER_ONLY, *TRAINED))}
+        everything = self._agent.networks.on_robot()
         header = {
             "kind": POLICY,
             **snapshot.header,
@@ -84,4 +82,4 @@ class WeightPublisher:
             "demonstrations": None if self.facts is None else self.facts.to_json(),
             "config": draccus.encode(self._config, PreTrainedConfig),
         }
-        return encode(header, {**fixed, **snapshot.tensors})
+        return encode(header, {**everything, **snapshot.tensors})

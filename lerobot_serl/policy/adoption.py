@@ -20,7 +20,7 @@ from .step_zero import StepZero, exactly, observe, reason
 from .validation import require
 
 if TYPE_CHECKING:
-    from .agent import EditAgent
+    from .agent import Agent
     from .modeling_serl_sac import SerlSacPolicy
 
 # Of ACT's own statistics: what lies so many standard deviations off is a fault of its data, and no reason for a wider box.
@@ -125,7 +125,7 @@ def begin_as_act(policy: "SerlSacPolicy", checkpoint: ActCheckpoint, statistics:
         _require_act(policy, owner, step_zero, dataset)
 
 
-def set_box(agent: "EditAgent", statistics: Statistics, *more: tuple[Tensor, Tensor] | None) -> None:
+def set_box(agent: "Agent", statistics: Statistics, *more: tuple[Tensor, Tensor] | None) -> None:
     """The box of actions and the scales of the features.
 
     Args:

@@ -1,4 +1,4 @@
-"""The agent: which networks there are, how they choose a chunk, and which losses move them. The mathematics is in ``sac.py``."""
+"""The agent: which networks there are, how they choose a chunk, and one update of them. The mathematics is in ``sac.py``."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from .. import sac
-from ..networks.act_base import ActBase
 from ..networks.action_space import ActionBox
-from ..networks.actor import EditActor
-from ..networks.corrector import REACH, Corrector
-from ..networks.critic import CriticEnsemble
-from ..networks.features import ObservationFeatures
-from ..networks.image_encoder import ImageEncoder
+from ..networks.corrector import REACH
 from ..replay.transition import Batch
 from .configuration_serl_sac import SerlSacConfig
+from .construction import act_base, corrector, critics, edit_actor, image_encoder, network_lines, observation_features
+from .learning import Learning
+from .network_table import NetworkTable
+from .progress import Progress
 
-# Tensors that acting does not need; they are not sent to actor processes.
-LEARNER_ONLY = ("critic_target.", "raw_temperature")
 BASE, MEAN, SAMPLE = 0, 1, 2
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
-Metrics = dict[str, float]
+# What losses are made of, in the metrics of an update.
+LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss")
+Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +38,18 @@ class Proposal:
     choice: Tensor
 
 
-class EditAgent(nn.Module):
+class Agent(nn.Module):
     """Frozen ACT, the actor that edits its chunk, the critics, and the temperature.
 
     Args:
         config: the policy's configuration, features filled in.
+
+    Attributes:
+        networks: the table of what learns.
+        learning: what :meth:`update` needs; None where the agent only acts.
     """
+
+    learning: Learning | None = None
 
     edit_scale: Tensor
     edit_reach: Tensor
@@ -54,28 +59,26 @@ class EditAgent(nn.Module):
         assert config.action_feature is not None
         self.config = config
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.act = _act_base(config)
-        use_state, use_act = _feature_choice(config)
-        states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
-        self.features = ObservationFeatures(states if use_state else {}, self.act.feature_sizes if use_act else ())
-        self.encoder = ImageEncoder(_cameras(config)) if config.features == "cnn" else None
+        self.act = act_base(config)
+        self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
         feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
         self.box = ActionBox(self.action_dim)
-        actor, critic = config.actor, config.critic
-        self.actor = EditActor(
-            feature_size, self.horizon, min(actor.knots or self.horizon, self.horizon), self.action_dim, actor.hidden_sizes,
-            actor.init_std, actor.min_std, actor.max_std, actor.fixed_std, actor.activation,
-        )  # fmt: skip
-        corrector = config.corrector
-        self.corrector = Corrector(feature_size, self.horizon, self.action_dim, corrector.hidden_sizes, corrector.activation)
-        self.critic = CriticEnsemble(feature_size, self.horizon * self.action_dim, critic.hidden_sizes, critic.members, critic.activation)
+        self.actor = edit_actor(config, feature_size, self.action_dim)
+        self.corrector = corrector(config, feature_size, self.action_dim)
+        self.critic = critics(config, feature_size, self.action_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
         self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
         self.register_buffer("edit_scale", torch.zeros(self.action_dim))
-        self.set_reach(actor.edit_scales or (LARGEST_AUTO_REACH,))
+        self.set_reach(config.actor.edit_scales or (LARGEST_AUTO_REACH,))
+        self.networks = NetworkTable(self, network_lines(config))
         given = config.temperature.target_entropy
-        self.target_entropy = sac.entropy_of_tanh_gaussian(actor.init_std) if given is None else given
+        self.target_entropy = sac.entropy_of_tanh_gaussian(config.actor.init_std) if given is None else given
+
+    def begin_learning(self, progress: Progress, seed: int) -> Learning:
+        """Get ready for :meth:`update`; a robot never is."""
+        self.learning = Learning(self.networks, progress, seed, self.raw_temperature.device)
+        return self.learning
 
     @property
     def image_keys(self) -> list[str]:
@@ -90,7 +93,7 @@ class EditAgent(nn.Module):
             observation: raw features ``(B, ...)``, images float in [0, 1].
 
         Returns:
-            features ``(B, F')``, which :meth:`look` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
+            features ``(B, F')``, which :meth:`encode` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
         """
         actions, pooled = self.act(observation, self.horizon)
         return self.features(observation, pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
@@ -101,7 +104,7 @@ class EditAgent(nn.Module):
         features, base = self.annotate(observation)
         return self._completed(features, observation), base
 
-    def look(self, batch: Batch) -> Batch:
+    def encode(self, batch: Batch) -> Batch:
         """The batch with all features ``(B, F)``: without an encoder as it is; otherwise with gradient to the encoder at the window's start."""
         if self.encoder is None:
             return batch
@@ -182,20 +185,43 @@ class EditAgent(nn.Module):
         """Let the edits reach ``fraction`` of ``actor.edit_scale``; what they reach already stays, up to that bound, which a later run may lower."""
         self.edit_scale.copy_(torch.minimum(self.edit_scale.maximum(fraction * self.edit_reach), self.edit_reach))
 
-    def critic_loss(
-        self, batch: Batch, generator: torch.Generator, value_range: tuple[float, float] | None, penalty_weight: float = 0.0
-    ) -> tuple[Tensor, Metrics]:
-        """Loss of the critics on a batch, and what to log.
+    def update(self, batch: Batch) -> Metrics:
+        """Move the critics; with them, every ``policy_delay``-th time, actor and temperature; and the corrector, if people taught something.
 
-        Args:
-            penalty_weight: kappa, of the advantage penalty.
+        All losses are taken at the same weights, as in SERL. Nothing is read back from the device.
+
+        Returns:
+            name -> () tensor.
         """
+        assert self.learning is not None, "begin_learning comes first"
+        progress, settings = self.learning.progress, self.config
+        self.grow_edits(progress.scale_fraction)
+        batch = self.encode(batch)
+        loss, metrics = self.critic_loss(batch)
+        scales, takes_part = dict.fromkeys(self.networks.learning, progress.lr_factor), {}
+        if 0 < settings.corrector.least_takeovers <= self.learning.takeovers:
+            corrector_loss, takes_part["corrector"] = self.corrector_loss(batch)
+            loss, metrics["corrector_loss"] = loss + corrector_loss, corrector_loss.detach()
+            self.corrector.learns()
+        if progress.actor_joins:
+            actor_loss, actor_metrics = self.actor_loss(batch)
+            loss, metrics = loss + actor_loss, metrics | actor_metrics
+            scales["actor"] *= progress.ramp
+            self.actor.learns()
+        terms = {name: metrics[name] for name in LOSS_TERMS if name in metrics}
+        metrics |= self.learning.optimizers.step(loss, terms, scales, takes_part)
+        sac.update_target(self.critic_target.parameters(), self.critic.parameters(), settings.critic.target_rate)
+        progress.updates += 1
+        return metrics
+
+    def critic_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
+        """Loss of the critics on a batch with all features, and what to log."""
         settings, alpha = self.config.critic, sac.temperature_of(self.raw_temperature).detach()
-        members = torch.randperm(settings.members, generator=generator)[: settings.subset].to(batch.reward.device)
+        members = torch.randperm(settings.members, generator=self._generator, device=batch.reward.device)[: settings.subset]
         with torch.no_grad():
             reference = self.reference(batch.next_features, batch.next_base)
             mean, std = self.actor(batch.next_features, reference)
-            edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
+            edit, log_prob = sac.tanh_gaussian(mean, std, self._white(mean))
             chunks = self._edited(reference, edit).unsqueeze(1)
             if self.config.actor.candidates:
                 chunks = torch.cat([reference.unsqueeze(1), chunks], dim=1)
@@ -205,42 +231,43 @@ class EditAgent(nn.Module):
         target = sac.critic_target(
             batch.reward, batch.discount, next_q,
             backup_entropy=self.config.backup_entropy, temperature=alpha,  # type: ignore[arg-type]
-            next_log_prob=log_prob / mean.shape[-1], value_range=value_range,
+            next_log_prob=log_prob / mean.shape[-1], value_range=self.config.value_range,
         )  # fmt: skip
         q = self.critic(batch.features, batch.chunk)
         loss = sac.critic_loss(q, target)
-        penalty = self._advantage_penalty(batch, generator) if penalty_weight else loss.new_zeros(())
-        demo = batch.is_demo
-        values = q.detach().mean(0)
+        # Like a prior, the penalty counts for less the more there is in the memory.
+        prior, known = settings.prior_steps, 0 if self.learning is None else self.learning.known_steps
+        penalty = self._advantage_penalty(batch) if prior else loss.new_zeros(())
+        values, demo = q.detach().mean(0), batch.is_demo
         metrics = {
-            "critic_loss": loss.item(),
-            "advantage_penalty": penalty.item(),
-            "q_data": values.mean().item(),
-            "q_std": q.detach().std(0, correction=0).mean().item(),
-            "target_q": target.mean().item(),
-            "reward_share": (batch.reward > 0).float().mean().item(),
+            "critic_loss": loss.detach(),
+            "advantage_penalty": penalty.detach(),
+            "q_data": values.mean(),
+            "q_demo": _mean_where(values, demo),
+            "q_online": _mean_where(values, ~demo),
+            "q_std": q.detach().std(0, correction=0).mean(),
+            "target_q": target.mean(),
+            "reward_share": (batch.reward > 0).float().mean(),
         }
-        if demo.any() and not demo.all():
-            metrics |= {"q_demo": values[demo].mean().item(), "q_online": values[~demo].mean().item()}
-        return loss + penalty_weight * penalty, metrics
+        return (loss + prior / (prior + known) * penalty if prior else loss), metrics
 
-    def _advantage_penalty(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def _advantage_penalty(self, batch: Batch) -> Tensor:
         """Over every fourth window: all of them would double what an update costs."""
         features, base = batch.features[::4], batch.base[::4]
         with torch.no_grad():
             reference = self.reference(features, base)
             mean, std = self.actor(features, reference)
-            edit = (mean + std * torch.randn(mean.shape, generator=generator).to(mean)).tanh()
+            edit = (mean + std * self._white(mean)).tanh()
             chunks = torch.stack([reference, self._edited(reference, edit)], dim=1)
         q = self.critic(features, chunks)
         return sac.advantage_penalty(q[..., 1], q[..., 0])
 
-    def actor_loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Metrics]:
+    def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Loss of the actor and of the temperature on a batch; neither moves critics or encoder."""
         features = batch.features.detach()
         reference = self.reference(features, batch.base)
         mean, std = self.actor(features, reference)
-        edit, log_prob = sac.tanh_gaussian(mean, std, torch.randn(mean.shape, generator=generator).to(mean))
+        edit, log_prob = sac.tanh_gaussian(mean, std, self._white(mean))
         log_prob = log_prob / mean.shape[-1]
         q = self.critic(features, self._edited(reference, edit), frozen=True)
         if self.config.actor.pessimism:
@@ -251,47 +278,49 @@ class EditAgent(nn.Module):
             value = q
         alpha = sac.temperature_of(self.raw_temperature)
         policy_loss = sac.actor_loss(value, log_prob, alpha)
-        anchor = mean.tanh().square().mean()
+        squashed = mean.tanh()
+        anchor = squashed.square().mean()
         alpha_loss = sac.temperature_loss(alpha, log_prob, self.target_entropy)
+        squashed = squashed.detach()
         metrics = {
-            "actor_loss": policy_loss.item(),
-            "q_edit": q.detach().mean().item(),
-            "anchor": anchor.item(),
-            "edit_rms": (self.actor.along_chunk(mean.detach().tanh()) * self.edit_scale).square().mean().sqrt().item(),
-            "edit_saturation": (mean.detach().tanh().abs() > 0.9).float().mean().item(),
-            "sigma": std.detach().mean().item(),
-            "entropy": -log_prob.detach().mean().item(),
-            "temperature": alpha.item(),
-            "temperature_loss": alpha_loss.item(),
+            "actor_loss": policy_loss,
+            "q_edit": q.mean(),
+            "anchor": anchor,
+            "edit_rms": (self.actor.along_chunk(squashed) * self.edit_scale).square().mean().sqrt(),
+            "edit_saturation": (squashed.abs() > 0.9).float().mean(),
+            "sigma": std.mean(),
+            "entropy": -log_prob.mean(),
+            "temperature": alpha,
+            "temperature_loss": alpha_loss,
         }
-        return policy_loss + self.config.actor.anchor * anchor + alpha_loss, metrics
+        loss = policy_loss + self.config.actor.anchor * anchor + alpha_loss
+        return loss, {name: value.detach() for name, value in metrics.items()}
 
-    def corrector_loss(self, batch: Batch) -> tuple[Tensor, Metrics] | None:
-        """Loss of the corrector on what people did, in corrections and in demonstrations; None if no correction is in the batch."""
-        if not batch.by_person.any():
-            return None
+    def corrector_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Loss of the corrector on what people did, in corrections and in demonstrations; and whether a correction is in the batch, () bool."""
         inside = torch.arange(self.horizon, device=batch.length.device) < batch.length.unsqueeze(-1)
         by_person = batch.by_person | (batch.is_demo.unsqueeze(-1) & inside)
-        loss = sac.imitation_loss(self.corrector(batch.features.detach(), batch.base), (batch.chunk - batch.base) / REACH, by_person)
-        return loss, {"corrector_loss": loss.item()}
+        change = self.corrector(batch.features.detach(), batch.base)
+        return sac.imitation_loss(change, (batch.chunk - batch.base) / REACH, by_person), batch.by_person.any()
 
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:
         """How the mean edit compares with the reference in the critics' eyes."""
+        batch = self.encode(batch)
         reference = self.reference(batch.features, batch.base)
         mean, _ = self.actor(batch.features, reference)
         chunks = torch.stack([reference, self._edited(reference, mean.tanh())], dim=1)
         q = self.critic(batch.features, chunks)
         chosen = sac.choose_candidate(q, self.config.actor.margin)
-        return {
-            "q_base": q[..., 0].mean().item(),
-            "edit_advantage": (q[..., 1] - q[..., 0]).mean().item(),
-            "edit_chosen": chosen.float().mean().item(),
-        }
+        return {"q_base": q[..., 0].mean(), "edit_advantage": (q[..., 1] - q[..., 0]).mean(), "edit_chosen": chosen.float().mean()}
 
-    def update_targets(self) -> None:
-        """Move the target critics towards the critics."""
-        sac.update_target(self.critic_target.parameters(), self.critic.parameters(), self.config.critic.target_rate)
+    @property
+    def _generator(self) -> torch.Generator | None:
+        """Of learning; PyTorch's own where only a loss is asked for."""
+        return None if self.learning is None else self.learning.generator
+
+    def _white(self, like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=self._generator, device=like.device)
 
     def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
         """``(count, B, K * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
@@ -315,22 +344,6 @@ class EditAgent(nn.Module):
         return Proposal(chunk, index.clamp_max(SAMPLE))
 
 
-def _act_base(config: SerlSacConfig) -> ActBase:
-    """ACT under its own names for its inputs."""
-    names, observations = config.act_rename_map, config.input_features or {}
-    inputs = {names.get(key, key): feature for key, feature in observations.items()}
-    act_config = config.act.to_act_config(input_features=inputs, output_features=config.output_features, device=config.device)
-    return ActBase(act_config, config.act.feature_modes, {names.get(key, key): key for key in observations})
-
-
-def _feature_choice(config: SerlSacConfig) -> tuple[bool, bool]:
-    """Whether to use the state vectors and ACT's pooled features."""
-    if config.features == "auto":
-        return True, bool(config.image_features)
-    if config.features == "cnn":
-        return True, False
-    return config.features in ("state", "both"), config.features in ("act", "both")
-
-
-def _cameras(config: SerlSacConfig) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(feature.shape) for key, feature in config.image_features.items()}
+def _mean_where(values: Tensor, where: Tensor) -> Tensor:
+    """NaN, which no row shows, where there is none."""
+    return (values * where).sum() / where.sum()

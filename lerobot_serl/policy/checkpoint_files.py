@@ -6,6 +6,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 MODEL, STATE = "pretrained_model", "training_state"
+# Of the agent's optimizers, counters and generator.
+LEARNER_STATE = "learner_state.safetensors"
 # The directory that the link checkpoints/best points to is called so, with a step behind it.
 BEST = "best_"
 # In the order in which LeRobot writes them.
@@ -42,11 +44,16 @@ def require_whole(checkpoint: Path) -> None:
     """Raise unless training can be resumed from the checkpoint directory.
 
     Raises:
-        ValueError: with what is missing, and the newest whole checkpoint of the same run.
+        ValueError: with what is missing, and the newest whole checkpoint of the same run; or the checkpoint is of an earlier version.
     """
     flaw = first_flaw(checkpoint)
-    if flaw is None:
+    if flaw is None and (checkpoint / STATE / LEARNER_STATE).is_file():
         return
+    if flaw is None:
+        raise ValueError(
+            f"Training cannot be resumed from {checkpoint}: {STATE}/{LEARNER_STATE} is missing, as in checkpoints of version 0.1. Its weights "
+            f"go on in a new run, without --resume=true: --policy.path={checkpoint / MODEL}"
+        )
     whole = newest_whole(checkpoint.resolve().parent)
     remedy = (
         f"The newest whole one is {whole.name}: --config_path={whole / MODEL / 'train_config.json'}"

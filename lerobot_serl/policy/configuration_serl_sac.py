@@ -15,8 +15,8 @@ from lerobot.utils.device_utils import is_torch_device_available
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .bounds import BACKBONES, LARGEST_ATTENTION, require_bounds, require_features, require_renames
-from .optimizer import PerNetworkAdamConfig
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
+from .step_clock import StepClockConfig
 from .validation import require, require_not_negative, require_positive
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ class SerlSacConfig(PreTrainedConfig):
     utd: float = 1.0
     # Actor and temperature join every policy_delay-th critic update.
     policy_delay: int = 2
+    # What becomes of all learning rates: "constant", or "cosine", which takes them to 0 over lr_decay_updates (empty: --steps).
+    lr_schedule: str = "constant"
+    lr_decay_updates: int | None = None
     # Frames that the replay memory of the robot's episodes holds; the oldest go first.
     buffer_capacity: int = 200_000
     # Largest batch of frames that ACT annotates at once; lower it when memory is short.
@@ -189,8 +192,16 @@ class SerlSacConfig(PreTrainedConfig):
             self.discount,
             "a number between 0 and 1, or nothing",
         )
+        require(
+            self.lr_decay_updates is None or self.lr_decay_updates > 0,
+            "policy.lr_decay_updates", self.lr_decay_updates, "a number of updates above 0, or nothing",
+        )  # fmt: skip
         require(0 <= self.demo_fraction < 1, "policy.demo_fraction", self.demo_fraction, "a number from 0 to below 1")
-        choices = {"features": ("auto", "state", "act", "both", "cnn"), "backup_entropy": ("none", "soft", "serl")}
+        choices = {
+            "features": ("auto", "state", "act", "both", "cnn"),
+            "backup_entropy": ("none", "soft", "serl"),
+            "lr_schedule": ("constant", "cosine"),
+        }
         for name, allowed in choices.items():
             require(getattr(self, name) in allowed, f"policy.{name}", getattr(self, name), f"one of {', '.join(allowed)}")
         require(
@@ -230,9 +241,9 @@ class SerlSacConfig(PreTrainedConfig):
     def reward_delta_indices(self) -> None:
         return None
 
-    def get_optimizer_preset(self) -> PerNetworkAdamConfig:
-        """One Adam, one parameter group per network, each clipped on its own."""
-        return PerNetworkAdamConfig(lr=self.critic.lr)
+    def get_optimizer_preset(self) -> StepClockConfig:
+        """Of LeRobot's own step."""
+        return StepClockConfig(lr=self.critic.lr)
 
     def get_scheduler_preset(self) -> None:
         return None

@@ -11,24 +11,24 @@ from huggingface_hub import ModelCard
 from lerobot.configs import FeatureType
 from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
-from torch import Tensor
+from lerobot.utils.device_utils import resolve_safetensors_device
+from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from ..networks.act_base import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
 from ..online.disk import checkpoint_bytes, require_room
-from ..online.progress import Progress
 from ..online.train_loop import TrainLoop
 from ..replay.opening import open_dataset
 from ..replay.vectors import checked_statistics
 from .act_checkpoint import ActCheckpoint
 from .adoption import adopt_act, begin_as_act, set_box
-from .agent import EditAgent, Metrics
+from .agent import Agent
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
-from .optimizer import GroupControl
-from .own_checkpoint import require_harmless_files, require_sound_weights
-from .parts import ActorConfig, CorrectorConfig, CriticConfig, TemperatureConfig
+from .own_checkpoint import COUNTERS_OF_0_1, require_harmless_files, require_sound_weights
 from .processor_serl_sac import make_serl_sac_pre_post_processors
+from .progress import Progress
 from .train_command import check_train_command
 from .validation import require
 
@@ -76,9 +76,10 @@ class SerlSacPolicy(PreTrainedPolicy):
             config.horizon <= config.act.chunk_size,
             "policy.horizon", config.horizon, f"at most ACT's chunk_size, {config.act.chunk_size}", "Lower --policy.horizon.",
         )  # fmt: skip
-        self.agent = EditAgent(config)
+        self.agent = Agent(config)
         self.progress = Progress(config)
-        self._controls = {name: GroupControl() for name in ("critic", "actor", "temperature", "corrector")}
+        # In a tuple, so that it is no part of the policy.
+        self._clock = (nn.Parameter(torch.zeros(())),)
         self._learner: Learner | None = None
         if checkpoint is not None or config.act_source is None:
             self._initialise(checkpoint, dataset_stats)
@@ -106,27 +107,13 @@ class SerlSacPolicy(PreTrainedPolicy):
     def _load_as_safetensor(cls, model: Self, model_file: str, map_location: str, strict: bool) -> Self:
         """Where LeRobot loads the weights. It would take any numbers, and leave random what is missing."""
         require_sound_weights(model_file, model.state_dict())
-        return super()._load_as_safetensor(model, model_file, map_location, strict)
+        state = load_file(model_file, device=str(resolve_safetensors_device(map_location)))
+        model.load_state_dict({name: value for name, value in state.items() if not name.startswith(COUNTERS_OF_0_1)})
+        return model
 
-    def get_optim_params(self) -> list[dict[str, Any]]:
-        """One parameter group per network, the critics' with their eyes; frozen ACT and the target critics are in none."""
-        eyes = [] if self.agent.encoder is None else list(self.agent.encoder.parameters())
-        networks: dict[str, tuple[ActorConfig | CorrectorConfig | CriticConfig | TemperatureConfig, list[Tensor]]] = {
-            "critic": (self.config.critic, [*self.agent.critic.parameters(), *eyes]),
-            "actor": (self.config.actor, list(self.agent.actor.parameters())),
-            "temperature": (self.config.temperature, [self.agent.raw_temperature]),
-            "corrector": (self.config.corrector, list(self.agent.corrector.parameters())),
-        }
-        return [
-            {
-                "params": parameters,
-                "lr": settings.lr,
-                "name": name,
-                "max_grad_norm": float(settings.grad_clip_norm),
-                "control": self._controls[name],
-            }
-            for name, (settings, parameters) in networks.items()
-        ]
+    def get_optim_params(self) -> list[nn.Parameter]:
+        """One number for LeRobot's optimizer, which no loss moves: the agent steps its networks itself."""
+        return [self._clock[0]]
 
     def reset(self) -> None:
         """Forget the rest of the current chunk. To be called when an episode starts."""
@@ -152,19 +139,18 @@ class SerlSacPolicy(PreTrainedPolicy):
             self._queue.extend(self.predict_action_chunk(batch).transpose(0, 1))
         return self._queue.popleft()
 
-    def forward(self, batch: dict[str, Tensor], **kwargs: Any) -> tuple[Tensor, Metrics]:
-        """One training step's loss, on a batch of the replay memory. LeRobot's ``batch`` is only the step clock.
+    def forward(self, batch: dict[str, Tensor], **kwargs: Any) -> tuple[Tensor, dict[str, float]]:
+        """One update, on a batch of the replay memory. LeRobot's ``batch`` is only the step clock.
 
         The first call in training builds the replay memory and, online, starts the server.
+
+        Returns:
+            the critics' loss, for LeRobot's log and without a gradient to any network, and what else the log shows.
         """
         if self._learner is None:
             self._learner = self._make_learner()
-        return self._learner.loss()
-
-    def update(self) -> None:
-        """Called by LeRobot after each optimizer step."""
-        if self._learner is not None:
-            self._learner.after_update()
+        loss, shown = self._learner.step()
+        return loss + 0.0 * self._clock[0], shown
 
     def _save_pretrained(self, save_directory: Path, state_dict: dict[str, Tensor] | None = None) -> None:
         """In training, a checkpoint to go on from, and ``checkpoints/best`` beside it; what goes elsewhere, to the Hub, is the best."""
@@ -177,7 +163,7 @@ class SerlSacPolicy(PreTrainedPolicy):
             require_room(save_directory, self._checkpoint_bytes)
             mark_unfinished(save_directory.parent)
             self._write(save_directory, state_dict)
-            learner.save(save_directory)
+            learner.save(save_directory.parent)
             best = learner.best_policy
             write_best(save_directory.parent, best, lambda directory: self._save_best(directory, best, whole=True))
 
@@ -243,7 +229,7 @@ class SerlSacPolicy(PreTrainedPolicy):
             raise RuntimeError("serl_sac learns inside lerobot-train, which passes the dataset: policy was created without one.")
         if (loop := TrainLoop.find()) is not None and loop.saves:
             require_room(loop.output_dir, self._checkpoint_bytes)
-        return Learner(self.agent, self.config, self.progress, self._dataset_meta, self._controls)
+        return Learner(self.agent, self.config, self.progress, self._dataset_meta)
 
 
 def _as_tensors(statistics: Statistics | None) -> dict[str, dict[str, Tensor]]:

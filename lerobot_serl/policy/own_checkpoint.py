@@ -12,6 +12,8 @@ from ..checkpoint.tensor_file import require_fit
 from ..message_header import MessageError
 
 _FLAG = "policy.path"
+# Version 0.1 kept the run's counters among the weights; a new run does not need them.
+COUNTERS_OF_0_1 = "progress."
 _DOWNLOAD = ("revision", "cache_dir", "force_download", "token", "local_files_only")
 
 
@@ -56,7 +58,7 @@ def require_sound_weights(path: str | Path, expected: Mapping[str, Tensor]) -> N
     """
     directory = Path(path).parent
     files = CheckpointFiles(str(directory), directory, _FLAG, _remedy(directory))
-    claims = files.check_tensors(WEIGHTS)
+    claims = {name: claim for name, claim in files.check_tensors(WEIGHTS).items() if not name.startswith(COUNTERS_OF_0_1)}
     try:
         require_fit(claims, expected)
     except MessageError as error:

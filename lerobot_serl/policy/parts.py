@@ -30,6 +30,8 @@ class ActorConfig:
     # Keep the standard deviation at init_std (TD3-like).
     fixed_std: bool = False
     lr: float = 3e-4
+    # Decoupled, as in AdamW.
+    weight_decay: float = 0.0
     # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
     # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
@@ -64,7 +66,7 @@ class ActorConfig:
             self.min_std <= self.init_std <= self.max_std,
             "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
         )  # fmt: skip
-        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "sampled_candidates", "margin", "pessimism")
+        require_not_negative(self, "policy.actor.", "grad_clip_norm", "weight_decay", "anchor", "sampled_candidates", "margin", "pessimism")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.deployed_share <= 1, "policy.actor.deployed_share", self.deployed_share, "a share from 0 to 1")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
@@ -86,13 +88,15 @@ class CorrectorConfig:
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     lr: float = 3e-4
+    # Decoupled, as in AdamW.
+    weight_decay: float = 0.0
     # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
 
     @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.corrector.", "lr")
-        require_not_negative(self, "policy.corrector.", "grad_clip_norm", "least_takeovers")
+        require_not_negative(self, "policy.corrector.", "grad_clip_norm", "weight_decay", "least_takeovers")
         _check_network(self, "policy.corrector.")
 
 
@@ -106,6 +110,7 @@ class CriticConfig:
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     lr: float = 3e-4
+    weight_decay: float = 0.0
     grad_clip_norm: float = 10.0
     # Penalty on the squared advantage that the critics see in the actor's edits: it weighs as much as so many recorded steps. Without it they
     # promise much for edits that nobody tried, and all of them the same. 0 switches it off.
@@ -117,7 +122,7 @@ class CriticConfig:
     def __post_init__(self) -> None:
         require(1 <= self.subset <= self.members, "policy.critic.subset", self.subset, f"1 to members, {self.members}")
         require_positive(self, "policy.critic.", "lr")
-        require_not_negative(self, "policy.critic.", "grad_clip_norm", "prior_steps")
+        require_not_negative(self, "policy.critic.", "grad_clip_norm", "weight_decay", "prior_steps")
         require(0 < self.target_rate <= 1, "policy.critic.target_rate", self.target_rate, "a number from above 0 to 1")
         _check_network(self, "policy.critic.")
 
@@ -128,6 +133,7 @@ class TemperatureConfig:
 
     init: float = 1e-3
     lr: float = 1e-4
+    weight_decay: float = 0.0
     grad_clip_norm: float = 10.0
     # Entropy per action dimension of the edit, in nats. Empty: that of the actor at the start.
     target_entropy: float | None = None
@@ -135,7 +141,7 @@ class TemperatureConfig:
     @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.temperature.", "init", "lr")
-        require_not_negative(self, "policy.temperature.", "grad_clip_norm")
+        require_not_negative(self, "policy.temperature.", "grad_clip_norm", "weight_decay")
         wanted = self.target_entropy
         require(wanted is None or math.isfinite(wanted), "policy.temperature.target_entropy", wanted, "a finite number, or nothing")
 

@@ -3,13 +3,29 @@
 import json
 import logging
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+import yaml
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.constants import TRAINING_STATE_DIR, TRAINING_STEP
 
 from .validation import require
+
+OTHER_OPTIMIZER = "serl_sac has an AdamW of its own for each network, which --policy.critic.*, actor.*, temperature.* and corrector.* set."
+OPTIMIZER_FLAGS = {
+    "optimizer": {
+        "lr": "each network has its own rate: --policy.critic.lr, actor.lr, temperature.lr and corrector.lr.",
+        "weight_decay": "each network has its own: --policy.critic.weight_decay, actor.weight_decay and so on.",
+        "grad_clip_norm": "each network is clipped on its own: --policy.critic.grad_clip_norm, actor.grad_clip_norm and so on.",
+    },
+    "scheduler": dict.fromkeys(
+        ("type", "num_warmup_steps", "num_decay_steps", "peak_lr", "decay_lr"),
+        "the actor's rate rises over --policy.startup.ramp_updates; --policy.lr_schedule=cosine takes all rates down.",
+    ),
+}
 
 
 def check_train_command(command: TrainPipelineConfig, has_cameras: bool, batch_size: int) -> None:
@@ -23,6 +39,7 @@ def check_train_command(command: TrainPipelineConfig, has_cameras: bool, batch_s
     Raises:
         ValueError: naming the flag, what was expected and the remedy.
     """
+    _refuse_optimizer_flags(sys.argv[1:], command.resume)
     dataset = command.dataset
     require(
         dataset.episodes is None,
@@ -70,6 +87,29 @@ def check_train_command(command: TrainPipelineConfig, has_cameras: bool, batch_s
         )
     if (made := _steps_made(command)) is not None and made >= command.steps:
         logging.warning(f"This run has made its {made:,} steps already, so it ends at once. To go on: --steps=N with N above {made}.")
+
+
+def _refuse_optimizer_flags(arguments: Sequence[str], resumes: bool) -> None:
+    """LeRobot replaces its optimizer and scheduler by the policy's without a word, so that these flags would have no effect.
+
+    Raises:
+        ValueError: naming the flag, and the setting that does it.
+    """
+    names = [argument.partition("=")[0].removeprefix("--") for argument in arguments if argument.startswith("--")]
+    path = next((argument.partition("=")[2] for argument in arguments if argument.startswith("--config_path=")), "")
+    if not resumes and Path(path).is_file():  # what LeRobot wrote beside a checkpoint names its optimizer, too
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        keys = document if isinstance(document, dict) else {}
+        names += [f"{group}.{name}" for group in ("optimizer", "scheduler") if isinstance(keys.get(group), dict) for name in keys[group]]
+        names += ["use_policy_training_preset"] if keys.get("use_policy_training_preset") is False else []
+    for name in names:
+        group, _, setting = name.partition(".")
+        if group in OPTIMIZER_FLAGS or (group == "use_policy_training_preset" and not _is_preset(arguments)):
+            raise ValueError(f"{name}: {OPTIMIZER_FLAGS.get(group, {}).get(setting, OTHER_OPTIMIZER)} Remove --{name}.")
+
+
+def _is_preset(arguments: Sequence[str]) -> bool:
+    return any(argument.lower() in ("--use_policy_training_preset", "--use_policy_training_preset=true") for argument in arguments)
 
 
 def _steps_made(command: TrainPipelineConfig) -> int | None:

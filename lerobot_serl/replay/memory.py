@@ -17,6 +17,7 @@ from .transition import Batch, Episode
 
 FEATURES, BASE = "features", "base"
 FRAMES_AT_ONCE = 64
+CHECKED_AT_ONCE = 4096
 
 
 class ReplayMemory:
@@ -92,6 +93,14 @@ class ReplayMemory:
                 self._columns[name][start + first : start + first + len(piece)] = piece
         self._episodes.append(start, len(episode), episode.steps, episode.terminated)
         self._head = start + len(episode)
+
+    def bad_columns(self) -> list[str]:
+        """Columns that hold NaN or infinity at a transition held; images, being bytes, can not."""
+        bad = set()
+        for first in range(0, len(self), CHECKED_AT_ONCE):
+            frame = torch.from_numpy(self._episodes.find(np.arange(first, min(first + CHECKED_AT_ONCE, len(self))))[0])
+            bad |= {name for name, column in self._columns.items() if not bool(column[frame].isfinite().all())}
+        return sorted(bad)
 
     def sample(self, size: int, generator: torch.Generator, is_demo: bool = False) -> Batch:
         """``size`` windows that start uniformly at the transitions held.

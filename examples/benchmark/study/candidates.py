@@ -11,7 +11,7 @@ from lerobot_serl.actor.session import Act, Chunk
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.online.best_weights import restore
 from lerobot_serl.online.evidence import BestPolicy
-from lerobot_serl.policy.agent import EditAgent, Proposal
+from lerobot_serl.policy.agent import Agent, Proposal
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.replay.recording import ActedAs, policy_input
 
@@ -96,7 +96,7 @@ CANDIDATES: dict[str, Callable[[SerlSacPolicy], Act]] = {
 }
 
 
-def _chunks(agent: EditAgent, propose: Callable[[Tensor, Tensor], Proposal]) -> Act:
+def _chunks(agent: Agent, propose: Callable[[Tensor, Tensor], Proposal]) -> Act:
     @torch.no_grad()
     def act(observation: Observation) -> Chunk:
         features, base = agent.observe(policy_input({key: value.unsqueeze(0) for key, value in observation.items()}))

@@ -12,9 +12,9 @@ from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.actor.practice_policy import PracticePolicy
 from lerobot_serl.actor.session import Act, Chunk, Session
 from lerobot_serl.actor.world import Observation
-from lerobot_serl.online.progress import Phase, Progress
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.recording import Recording, policy_input
 
 from .results import Row
@@ -60,7 +60,7 @@ class Practice:
         logbook: gets a row for each episode.
     """
 
-    def __init__(self, agent: EditAgent, progress: Progress, env: EnvConfig, logbook: Logbook) -> None:
+    def __init__(self, agent: Agent, progress: Progress, env: EnvConfig, logbook: Logbook) -> None:
         seed = TRAINING_SEED + SEEDS_OF_A_RUN * logbook.seed
         self._logbook, self._progress = logbook, progress
         self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lerobot_serl.networks.act_base import ActBase
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 
 from ..run import Run
 from .serl import DirectAgent, learn, make_policy
@@ -42,7 +42,7 @@ class ActActor(nn.Module):
 
     has_learnt = True
 
-    def __init__(self, agent: EditAgent) -> None:
+    def __init__(self, agent: Agent) -> None:
         super().__init__()
         self.act = copy.deepcopy(agent.act).requires_grad_(True)
         self.log_std = nn.Parameter(torch.full((agent.horizon * agent.action_dim,), math.log(INITIAL_STD)))
@@ -58,6 +58,9 @@ class ActActor(nn.Module):
         actions, _ = ActBase.forward.__wrapped__(self.act, observation, self._horizon)  # type: ignore[attr-defined] # with gradient
         mean = box.normalize(actions).clamp(-LARGEST_ACTION, LARGEST_ACTION).atanh().flatten(1)
         return mean, self.log_std.exp().clamp(1e-3, 3.0).expand_as(mean)
+
+    def learns(self) -> None:
+        """It has learnt from the beginning."""
 
     def along_chunk(self, edit: Tensor) -> Tensor:
         """As :meth:`EditActor.along_chunk`, with a value for every step."""

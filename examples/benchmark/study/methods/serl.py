@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lerobot_serl.online.learner import Learner
-from lerobot_serl.policy.agent import EditAgent
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
@@ -33,7 +33,7 @@ FROM_SCRATCH: dict[str, Any] = {
 }  # fmt: skip
 
 
-class DirectAgent(EditAgent):
+class DirectAgent(Agent):
     """The actor's output is the action, whatever ACT says."""
 
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
@@ -104,18 +104,11 @@ def training_step(run: Run, policy: SerlSacPolicy, practice: Practice | None = N
     Args:
         practice: where episodes come from; None: learn from the demonstrations alone.
     """
-    groups = policy.get_optim_params()
-    optimizer = policy.config.get_optimizer_preset().build(groups)
     torch.manual_seed(run.seed)
-    controls = {group["name"]: group["control"] for group in groups}
-    learner = Learner(policy.agent, policy.config, policy.progress, run.base.meta, controls, practice)
+    learner = Learner(policy.agent, policy.config, policy.progress, run.base.meta, practice)
 
     def update() -> None:
-        loss, _ = learner.loss()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        learner.after_update()
+        learner.step()
 
     return learner, update
 
