@@ -7,9 +7,9 @@ import torch
 from act_checkpoints import random_observations, save_act, small_act_config, statistics_for
 
 from lerobot_serl import SerlSacConfig, sac
-from lerobot_serl.policy.agent import BASE, MEAN, SAMPLE
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.progress import Progress
+from lerobot_serl.policy.proposal import BASE, MEAN, SAMPLE
 from lerobot_serl.replay.transition import Batch
 
 BATCH = 64

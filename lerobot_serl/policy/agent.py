@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +16,13 @@ from .construction import base_policy, corrector, critics, edit_actor, gripping,
 from .learning import Learning
 from .network_table import NetworkTable
 from .progress import Progress
+from .proposal import BASE, MEAN, SAMPLE, Proposal
 
-BASE, MEAN, SAMPLE = 0, 1, 2
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 # What losses are made of, in the metrics of an update.
 LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss", "grasp_loss")
 Metrics = dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """A chunk to execute.
-
-    Attributes:
-        chunk: ``(B, h, D)`` in action units.
-        choice: ``(B,)`` 0 the reference, 1 the mean edit, 2 a sampled edit.
-    """
-
-    chunk: Tensor
-    choice: Tensor
 
 
 class Agent(nn.Module):

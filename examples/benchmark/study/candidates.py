@@ -11,8 +11,9 @@ from lerobot_serl.actor.session import Act, Chunk
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.online.best_weights import restore
 from lerobot_serl.online.evidence import BestPolicy
-from lerobot_serl.policy.agent import Agent, Proposal
+from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.policy.proposal import Proposal
 from lerobot_serl.replay.recording import ActedAs, policy_input
 
 from .base import Base, frozen_policy
