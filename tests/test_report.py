@@ -107,6 +107,42 @@ def test_phase_spans_survive_interleaved_and_idle_phases() -> None:
     assert phase_spans({}, "step") == []
 
 
+def write_undeclared(run_dir: Path) -> RunMetrics:
+    """A run with two columns more than there is room for, and one without a number, in each file."""
+    directory = MetricsDirectory(write_run(run_dir, 30, evaluations=False))
+    names = {f"<new {index}>": float(index) for index in range(curves.MAX_OTHERS + 1)} | {"void": None}
+    with CsvAppender(directory.learner, LEARNER_LEADING_COLUMNS) as appender:
+        appender.append({"step": 12050, "env_steps": 60000, "phase": "actor"} | names)
+    with CsvAppender(directory.episodes, EPISODE_COLUMNS) as appender:
+        appender.append({"episode": 30, "env_steps": 9000, "phase": "actor", "success": 1, "grip_force_n": 4.5} | names)
+    return directory.load()
+
+
+def test_what_nobody_declared_has_a_panel_or_is_named(tmp_path: Path) -> None:
+    metrics = write_undeclared(tmp_path)
+    plots = {plot.key: plot for plot in (*curves._plan_episode_plots(metrics), *curves._plan_learner_plots(metrics))}
+    last = f"<new {curves.MAX_OTHERS}>"
+    for key, first in (("other", "odd"), ("episodes_other", "grip force n")):
+        assert plots[key].left_out == (f"<new {curves.MAX_OTHERS - 1}>", last, "void")
+        assert len(plots[key].panels) == curves.MAX_OTHERS
+        axes: Axes = Figure().subplots()
+        plots[key].panels[0](axes)
+        assert axes.get_ylabel() == f"{first}\n(as logged)"
+    (x, y) = axes.collections[0].get_offsets()[-1]
+    assert (x, y) == (9000, 4.5)
+
+
+@pytest.mark.slow
+def test_the_page_shows_or_names_what_nobody_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MAX_OTHERS", 2)
+    write_undeclared(tmp_path)
+    html = write_report(tmp_path).page.read_text(encoding="utf-8")
+    assert html.count("<li>void: it has no numbers, or 2 others are drawn</li>") == 2
+    assert html.count("<li>&lt;new 2&gt;: it has no numbers, or 2 others are drawn</li>") == 2
+    for title in ("Other values of episodes", "Other logged values"):
+        assert f"{title}</h" in html
+
+
 def test_update_ratio_is_updates_over_steps() -> None:
     table = {"step": [0.0, 100.0, 200.0, 300.0], "env_steps": [50.0, 50.0, 100.0, 150.0]}
     ratio = curves._with_update_ratio(table, rows=2)["updates_per_env_step"]

@@ -18,25 +18,26 @@ class Averages:
 
     def add(self, metrics: Mapping[str, Tensor | float]) -> None:
         """One update's metrics: numbers, or tensors of one number each."""
-        if not metrics:
-            return
-        names = tuple(metrics)
-        device = next((value.device for value in metrics.values() if isinstance(value, Tensor)), None)
-        values = torch.stack(
-            [torch.as_tensor(value, dtype=torch.float32, device=device).detach().reshape(()) for value in metrics.values()]
-        )
-        is_there = values.isfinite()
-        added = torch.stack([values.where(is_there, 0.0), is_there.float()])
-        self._sums[names] = added if names not in self._sums else self._sums[names] + added
+        tensors = {name: value.detach().reshape(()) for name, value in metrics.items() if isinstance(value, Tensor)}
+        numbers = {name: value for name, value in metrics.items() if not isinstance(value, Tensor)}
+        if tensors:  # those that come together are added together, in a few operations for all of them
+            self._add(tuple(tensors), torch.stack(list(tensors.values())).float())
+        if numbers:
+            self._add(tuple(numbers), torch.tensor(list(numbers.values()), dtype=torch.float64))
 
     def read(self) -> dict[str, float]:
         """The averages since the last call, with one transfer for all that lies on a device."""
         groups, self._sums = self._sums, {}
         totals: dict[str, tuple[float, float]] = {}
-        if groups:
-            total, count = (iter(row) for row in torch.cat(list(groups.values()), dim=1).tolist())
-            for names in groups:
-                for name in names:
-                    before = totals.get(name, (0.0, 0.0))
-                    totals[name] = before[0] + next(total), before[1] + next(count)
+        for kind in {(sums.device, sums.dtype) for sums in groups.values()}:
+            alike = {names: sums for names, sums in groups.items() if (sums.device, sums.dtype) == kind}
+            sums, counts = torch.cat(list(alike.values()), dim=1).tolist()
+            for name, total, count in zip([name for names in alike for name in names], sums, counts, strict=True):
+                before = totals.get(name, (0.0, 0.0))
+                totals[name] = before[0] + total, before[1] + count
         return {name: total / count for name, (total, count) in totals.items() if count}
+
+    def _add(self, names: tuple[str, ...], values: Tensor) -> None:
+        is_there = values.isfinite()
+        added = torch.stack([values.where(is_there, 0.0), is_there.to(values.dtype)])
+        self._sums[names] = self._sums[names] + added if names in self._sums else added

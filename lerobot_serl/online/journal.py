@@ -1,12 +1,14 @@
-"""What a run writes for people: metric files for ``lerobot-serl-report``, and ACT's own success."""
+"""What a run writes for people: metric files for ``lerobot-serl-report``, what LeRobot's log shows, and ACT's own success."""
 
 import logging
 import math
+import statistics
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,22 +16,18 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.progress import Phase, Progress
 from ..replay.recording import ActedAs, Recording
 from ..report.csv_appender import CsvAppender
-from ..report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
+from ..report.metrics_files import DEPLOYED, EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
 from .averages import Averages
 from .evidence import BestPolicy, Tally
 
-# Every value that a row of learner.csv may have; docs/metrics.md explains them.
-LEARNER_METRICS = (
-    "critic_loss", "advantage_penalty", "q_data", "q_demo", "q_online", "q_std", "q_base", "q_edit", "target_q", "reward_share",
-    "actor_loss", "anchor", "edit_rms", "edit_saturation", "edit_advantage", "edit_chosen", "sigma", "entropy",
-    "temperature", "temperature_loss", "corrector_loss",
-    "critic_grad_norm", "actor_grad_norm", "temperature_grad_norm", "corrector_grad_norm",
-    "updates_per_s", "wait_s", "intake_ms", "buffer_steps", "demo_steps", "lead_steps", "skipped_updates", "alarms", "rollbacks",
-)  # fmt: skip
+RECENT_EPISODES, RECENT_DEPLOYED = 50, 20
+"""Episodes behind the averages that LeRobot's log shows."""
 
 
 class RunJournal:
     """Averages metrics between two rows, writes rows and episodes, and remembers how the first episodes went.
+
+    Metrics are an open set: whatever is collected becomes a column of ``learner.csv``, and is shown.
 
     Args:
         directory: run directory; None writes nothing.
@@ -47,9 +45,12 @@ class RunJournal:
         self._started = self._last_row = time.perf_counter()
         self._updates_at_last_row = progress.updates
         self._averages = Averages()
-        self._row: dict[str, float] = {}
         self._waited_s = self._longest_intake_s = 0.0
         self._startup: dict[ActedAs, Tally] = defaultdict(Tally)
+        self._row: dict[str, float] = {}
+        self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT_EPISODES)
+        self._deployed: deque[float] = deque(maxlen=RECENT_DEPLOYED)
+        self._episodes_shown: dict[str, float] = {}
         self._learner: CsvAppender | None = None
         self._episodes: CsvAppender | None = None
         self._files = None if directory is None else MetricsDirectory(directory)
@@ -61,16 +62,12 @@ class RunJournal:
 
     @property
     def due(self) -> bool:
-        """Whether a row is written after this update."""
-        return time.perf_counter() - self._last_row >= self._config.metrics_period_s
+        """Whether a row is written after this update; the first update has one, so that there is something to show."""
+        return not self._row or time.perf_counter() - self._last_row >= self._config.metrics_period_s
 
     def collect(self, metrics: Mapping[str, Tensor | float]) -> None:
         """Add one update's metrics to the averages. Tensors stay where they are until the next row."""
         self._averages.add(metrics)
-
-    def shown(self) -> dict[str, float]:
-        """What LeRobot's log shows: the newest row."""
-        return self._row | {"env_steps": float(self._progress.env_steps)}
 
     def waited(self, seconds: float) -> None:
         """Time the learner waited for the robot."""
@@ -89,45 +86,43 @@ class RunJournal:
         row["updates_per_s"] = (updates - self._updates_at_last_row) / (now - self._last_row)
         row["wait_s"] = self._waited_s
         row["intake_ms"] = 1000 * self._longest_intake_s
+        now_s = {"step": updates, "env_steps": self._progress.env_steps, "wall_s": now - self._started}
         if self._learner is not None:
-            self._learner.append(
-                {
-                    "step": updates,
-                    "env_steps": self._progress.env_steps,
-                    "wall_s": now - self._started,
-                    "phase": self._phase_name(),
-                    **row,
-                }
-            )
+            self._learner.append({**row, **now_s, "phase": self._phase_name()})
         self._row |= {name: float(value) for name, value in row.items()}
         self._last_row, self._updates_at_last_row = now, updates
         self._waited_s = self._longest_intake_s = 0.0
+
+    def shown(self) -> dict[str, float]:
+        """What LeRobot's log shows: the newest row, and how the newest episodes went.
+
+        LeRobot averages floats between two lines of its log, drops whatever else there is, and shows 0 for a name that did not come. So a name
+        that was there once keeps its last value.
+        """
+        progress = self._progress
+        return (
+            self._row | self._episodes_shown | {"env_steps": float(progress.env_steps), "phase": float(list(Phase).index(progress.phase))}
+        )
 
     def episode(self, recording: Recording, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""
         if phase is Phase.COLLECT and not recording.intervention.any():  # one with help says nothing about the policy
             self._startup[recording.acted_as].add(recording.success)
-        if self._episodes is None:
-            return
-        reported = {
-            name: recording.info[name]
-            for name in EPISODE_COLUMNS
-            if name in recording.info and isinstance(recording.info[name], str) == (name in TEXT_COLUMNS)  # an actor may report anything
+        row = {
+            **{name: value for name, value in recording.info.items() if _fits(name, value)},
+            "episode": self._progress.episodes,
+            "env_steps": self._progress.env_steps,
+            "wall_s": time.perf_counter() - self._started,
+            "phase": phase.value,
+            "success": int(recording.success_alone),
+            "return": float(recording.reward.sum()),
+            "length": len(recording),
+            "interventions": int(recording.intervention.sum()),
+            "acted_as": recording.acted_as.value,
         }
-        self._episodes.append(
-            {
-                **reported,
-                "episode": self._progress.episodes,
-                "env_steps": self._progress.env_steps,
-                "wall_s": time.perf_counter() - self._started,
-                "phase": phase.value,
-                "success": int(recording.success_alone),
-                "return": float(recording.reward.sum()),
-                "length": len(recording),
-                "interventions": int(recording.intervention.sum()),
-                "acted_as": recording.acted_as.value,
-            }
-        )
+        self._remember([row])
+        if self._episodes is not None:
+            self._episodes.append(row)
 
     def write_best(self, best: BestPolicy) -> None:
         """Write for the report which policy ``checkpoints/best`` holds."""
@@ -168,15 +163,27 @@ class RunJournal:
                 f"No success at all: {editing} is not expected to work from 0 %. Record more demonstrations, or train ACT longer."
             )
 
+    def _remember(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Rows of ``episodes.csv``, the newest last, for what LeRobot's log shows."""
+        for row in rows:
+            self._recent.append(row)
+            if row.get("acted_as") == DEPLOYED and row["phase"] != Phase.COLLECT and not row.get("interventions", 0) > 0:
+                self._deployed.append(row["success"])
+        columns = {name: [row.get(name, math.nan) for row in self._recent] for name in ("success", "return", "takeovers")}
+        columns["success_deployed"] = list(self._deployed)
+        for name, values in columns.items():
+            if known := [value for value in values if math.isfinite(value)]:
+                self._episodes_shown[name] = statistics.fmean(known)
+
     def _phase_name(self) -> str:
         return self._progress.phase.value if self._config.online.enabled else "offline"
 
     def _open(self, files: MetricsDirectory, resumed: bool) -> None:
         updates, episodes = float(self._progress.updates), float(self._progress.episodes)
-        self._learner = CsvAppender(files.learner, (*LEARNER_LEADING_COLUMNS, *LEARNER_METRICS), ("step", updates) if resumed else None)
+        self._learner = CsvAppender(files.learner, LEARNER_LEADING_COLUMNS, ("step", updates) if resumed else None)
         self._episodes = CsvAppender(files.episodes, EPISODE_COLUMNS, ("episode", episodes) if resumed else None)
-        if resumed:  # clocks go on where the rows that were kept end
-            self._started -= _last_wall_s(files)
+        if resumed:
+            self._go_on(files)
         else:
             files.best.unlink(missing_ok=True)  # another run's, which was written into this directory
         config = self._config
@@ -192,11 +199,17 @@ class RunJournal:
             }
         )
 
+    def _go_on(self, files: MetricsDirectory) -> None:
+        """Clocks, and what is shown, go on where the rows that were kept end."""
+        try:
+            metrics = files.load()
+        except MissingMetricsError:
+            return
+        times = [*metrics.learner.get("wall_s", []), *metrics.episodes.get("wall_s", [])]
+        self._started -= max((time_s for time_s in times if math.isfinite(time_s)), default=0.0)
+        self._remember(dict(zip(metrics.episodes, row, strict=True)) for row in zip(*metrics.episodes.values(), strict=True))
 
-def _last_wall_s(files: MetricsDirectory) -> float:
-    try:
-        metrics = files.load()
-    except MissingMetricsError:
-        return 0.0
-    times = [*metrics.learner.get("wall_s", []), *metrics.episodes.get("wall_s", [])]
-    return max((time_s for time_s in times if math.isfinite(time_s)), default=0.0)
+
+def _fits(name: str, value: float | str) -> bool:
+    """Whether what an actor process reports, which may be anything, can stand in a column: words in those for text, else finite numbers."""
+    return name in TEXT_COLUMNS if isinstance(value, str) else name not in TEXT_COLUMNS and abs(value) < 1e300

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lerobot_serl.report.interval import rolling_mean
-from lerobot_serl.report.metrics_files import LEARNER_LEADING_COLUMNS, RunMetrics, Table
+from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, RunMetrics, Table
 from lerobot_serl.report.style import BLACK, BLUE, COLOURS, SKY, STYLE, VERMILION, WINDOW, finish_axes, phase_spans, shade_phases
 from lerobot_serl.report.success_curve import draw_success, success_caption
 
@@ -30,13 +30,14 @@ Draw = Callable[["Axes"], None]
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure before drawing: each entry of `panels` draws on its own axes, one below the other."""
+    """One figure before drawing: each entry of `panels` draws on its own axes, one below the other; `left_out` are columns without a place."""
 
     key: str
     title: str
     caption: str
     x_label: str
     panels: tuple[Draw, ...]
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,9 @@ class WrittenCurves:
     overview: WrittenFigure | None
     skipped: list[tuple[str, str]]
 
+
+MAX_OTHERS = 40
+"""Panels of a figure for the columns that have no place of their own; what is beyond is named under "Not drawn"."""
 
 _EPISODE_X = "environment steps"
 _LEARNER_X = "critic updates"
@@ -163,26 +167,38 @@ def _plan_episode_plots(metrics: RunMetrics) -> list[Plot]:
         (has_shares, "shares", "Which action was executed", "Share of steps on which each candidate action was "
          "chosen.", partial(_draw_shares, metrics)),
     ]  # fmt: skip
-    return [Plot(key, name, text, _EPISODE_X, (draw,) if shown else ()) for shown, key, name, text, draw in entries]
+    plots = [Plot(key, name, text, _EPISODE_X, (draw,) if shown else ()) for shown, key, name, text, draw in entries]
+    others = _others("episodes_other", "Other values of episodes", _EPISODE_X, "episodes.csv", episodes, EPISODE_COLUMNS,
+                     lambda name: partial(values, name, _as_logged(name), False))  # fmt: skip
+    return [*plots, others] if others.panels or others.left_out else plots
+
+
+def _others(key: str, title: str, x_label: str, file: str, table: Table, known: Iterable[str], draw: Callable[[str], Draw]) -> Plot:
+    """A panel for each column for which nobody made a place, up to 40 with numbers."""
+    names = [name for name in table if name not in known and name not in TEXT_COLUMNS]
+    drawn = [name for name in names if _has_values(table, name)][:MAX_OTHERS]
+    left_out = tuple(name for name in names if name not in drawn)
+    return Plot(key, title, f"Every other column of {file}.", x_label, tuple(draw(name) for name in drawn), left_out)
+
+
+def _as_logged(name: str) -> str:
+    return textwrap.fill(name.replace("_", " "), 18) + "\n(as logged)"
 
 
 def _plan_learner_plots(metrics: RunMetrics) -> list[Plot]:
     table = _with_update_ratio(metrics.learner)
-    filled = [name for name in table if name not in LEARNER_LEADING_COLUMNS and _has_values(table, name)]
-    used: set[str] = set()
+    used = set(LEARNER_LEADING_COLUMNS)
     plots = []
     for key, title, caption, panels in _LEARNER_PLOTS:
         draws: list[Draw] = []
         for patterns, label in panels:
             columns = [name for name in table if any(fnmatchcase(name, pattern) for pattern in patterns)]
             used.update(columns)
-            if set(columns) & set(filled):
+            if any(_has_values(table, name) for name in columns):
                 draws.append(partial(_draw_learner, table, columns, label))
         plots.append(Plot(key, title, caption, _LEARNER_X, tuple(draws)))
-    rest = [name for name in filled if name not in used]
-    labels = [textwrap.fill(name.replace("_", " "), 18) + "\n(as logged)" for name in rest]
-    others = tuple(partial(_draw_learner, table, [name], text) for name, text in zip(rest, labels, strict=True))
-    plots.append(Plot("other", "Other logged values", "Every other column of learner.csv.", _LEARNER_X, others))
+    plots.append(_others("other", "Other logged values", _LEARNER_X, "learner.csv", table, used,
+                         lambda name: partial(_draw_learner, table, [name], _as_logged(name))))  # fmt: skip
     return plots
 
 
@@ -246,4 +262,5 @@ def write_curves(metrics: RunMetrics, output_dir: Path) -> WrittenCurves:
             overview = WrittenFigure("Overview", "The first panel of every figure.", output_dir / "overview.png")
             _save_overview(drawn, str(metrics.info.get("name", "Run")), overview.path)
     skipped = [(plot.title, "its columns are missing or empty") for plot in plots if not plot.panels]
+    skipped += [(name, f"it has no numbers, or {MAX_OTHERS} others are drawn") for plot in plots for name in plot.left_out]
     return WrittenCurves(written, overview, skipped)

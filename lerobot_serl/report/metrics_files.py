@@ -10,7 +10,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,18 @@ from typing import Any
 from lerobot_serl.report.interval import SuccessCount
 
 LEARNER_LEADING_COLUMNS = ("step", "env_steps", "wall_s", "phase")
-"""First columns of learner.csv: critic updates, environment steps, seconds, phase; free float columns follow."""
+"""First columns of learner.csv: critic updates, environment steps, seconds, phase. Whatever else is measured follows, a float each."""
 
 EPISODE_COLUMNS = (
     "episode", "env_steps", "wall_s", "actor", "phase", "success", "return", "length", "interventions",
     "policy_version", "share_base", "share_mean", "share_sample", "edit_rms", "decided_by", "takeovers", "late_ticks",
-    "worst_lateness_s", "clamps", "own_ms", "acted_as",
+    "worst_lateness_s", "clamps", "own_ms", "acted_as", "seed",
 )  # fmt: skip
-"""Columns of episodes.csv; env_steps and wall_s are cumulative, success is 0 or 1, length is in steps."""
+"""First columns of episodes.csv; env_steps and wall_s are cumulative, success is 0 or 1, length is in steps. Others may follow, floats."""
 
 EPISODE_REQUIRED_COLUMNS = ("episode", "env_steps", "phase", "success")
 EVALUATION_COLUMNS = ("env_steps", "step", "name", "successes", "trials")
 TEXT_COLUMNS = frozenset({"phase", "actor", "name", "decided_by", "acted_as"})
-PHASES = ("collect", "offline", "critic", "actor")
 EXPLORING, DEPLOYED, ACT = "exploring", "deployed", "ACT"
 """How an episode was carried out, as column acted_as has it. It is empty in episodes of older releases, which always explored."""
 
@@ -51,9 +50,7 @@ class MissingMetricsError(FileNotFoundError):
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> Table:
-    """Read a metric CSV file.
-
-    A last line without a line end was torn by a kill (or is being written) and is left out. Empty cells become NaN, or "" in text columns.
+    """Read a metric CSV file, whatever columns it has. Empty cells become NaN, or "" in text columns.
 
     Args:
         path: the CSV file.
@@ -63,33 +60,35 @@ def read_table(path: Path, required: Sequence[str] = ()) -> Table:
         FileNotFoundError: there is no such file.
         MetricsFormatError: bad header, a row with the wrong number of cells, a cell that is no number, or a file above 1 GiB.
     """
-    path = Path(path)
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise MetricsFormatError(f"{path} has {size} bytes; files above {MAX_FILE_BYTES} bytes (1 GiB) are not read")
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
-        rows = rows_of(path, (line for line in handle if line.endswith("\n")))
-        _, header = next(rows, (0, None))
-        if header is None:
-            raise MetricsFormatError(f"{path} has no complete header line; {FILE_REMEDY}")
-        check_header(path, header, required)
-        table: Table = {name: [] for name in header}
-        for number, row in rows:
-            if len(row) != len(header):
-                raise MetricsFormatError(f"{path} line {number}: {len(row)} cells, expected {len(header)}; {REMEDY}")
-            for name, cell in zip(header, row, strict=True):
-                table[name].append(parse_cell(cell, name, path, number))
+    rows = rows_of(path)
+    _, header = next(rows, (0, None))
+    if header is None:
+        raise MetricsFormatError(f"{path} has no complete header line; {FILE_REMEDY}")
+    check_header(path, header, required)
+    table: Table = {name: [] for name in header}
+    for number, row in rows:
+        if len(row) != len(header):
+            raise MetricsFormatError(f"{path} line {number}: {len(row)} cells, expected {len(header)}; {REMEDY}")
+        for name, cell in zip(header, row, strict=True):
+            table[name].append(parse_cell(cell, name, path, number))
     return table
 
 
-def rows_of(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Cells of each row, with the number of its last line."""
-    reader = csv.reader(lines)
-    try:
-        for row in reader:
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise MetricsFormatError(f"{path} line {reader.line_num}: {error}; {REMEDY}") from error
+def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each row, the header's first, with the number of its last line.
+
+    A last line without a line end was torn by a kill (or is being written) and is left out.
+    """
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise MetricsFormatError(f"{path} has {size} bytes; files above {MAX_FILE_BYTES} bytes (1 GiB) are not read; {FILE_REMEDY}")
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+        reader = csv.reader(line for line in handle if line.endswith("\n"))
+        try:
+            for row in reader:
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise MetricsFormatError(f"{path} line {reader.line_num}: {error}; {REMEDY}") from error
 
 
 def check_header(path: Path, header: Sequence[str], required: Sequence[str]) -> None:
