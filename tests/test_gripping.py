@@ -135,8 +135,10 @@ def test_the_edit_critics_value_what_the_grippers_will_do():
 def test_its_loss_moves_the_grasp_critics_only():
     agent = learnt_agent("discrete")
     batch = make_batch(agent)
+    batch.features.requires_grad_()  # as with an encoder, which the edit critics' loss moves
     loss, metrics = agent.gripping.loss(batch, batch.base, batch.next_base, is_active=True)
     loss.backward()
+    assert batch.features.grad is None
     moved = {name.partition(".")[0] for name, parameter in agent.named_parameters() if parameter.grad is not None}
     assert moved == {"grasp_critic"}
     assert metrics["grasp_taught"] == 1
@@ -176,6 +178,7 @@ def test_an_update_moves_them_and_their_target_and_says_so():
     assert still == {"grasp_critic.positions", "grasp_target.positions"}
     assert {"grasp_loss", "grasp_target", "grasp_taught", "grasp_changes", "grasp_advantage", "grasp_chosen"} <= metrics.keys()
     assert metrics["grasp_critic_grad_norm"] > 0
+    assert metrics["grasp_chosen"] == 1, "the actor has learnt, so decisions are followed"
 
 
 def test_nothing_moves_where_their_loss_is_not_finite():
