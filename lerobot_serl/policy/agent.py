@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,26 +16,13 @@ from .construction import act_base, corrector, critics, edit_actor, gripping, im
 from .learning import Learning
 from .network_table import NetworkTable
 from .progress import Progress
+from .proposal import BASE, MEAN, SAMPLE, Proposal
 
-BASE, MEAN, SAMPLE = 0, 1, 2
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 # What losses are made of, in the metrics of an update.
 LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss", "grasp_loss")
 Metrics = dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """A chunk to execute.
-
-    Attributes:
-        chunk: ``(B, h, D)`` in action units.
-        choice: ``(B,)`` 0 the reference, 1 the mean edit, 2 a sampled edit.
-    """
-
-    chunk: Tensor
-    choice: Tensor
 
 
 class Agent(nn.Module):
@@ -68,8 +55,7 @@ class Agent(nn.Module):
         self.critic = critics(config, feature_size, self.action_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.gripping = gripping(config, feature_size, self.action_dim)
-        if self.gripping is not None:
-            self.grasp_critic, self.grasp_target = self.gripping.critic, self.gripping.target
+        self.grasp_critic, self.grasp_target = self.gripping.critic, self.gripping.target
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
         self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
         self.register_buffer("edit_scale", torch.zeros(self.action_dim))
@@ -121,16 +107,11 @@ class Agent(nn.Module):
     @torch.no_grad()
     def corrected(self, features: Tensor, base: Tensor) -> Tensor:
         """ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
-        if not self.corrector.has_learnt:
-            return base
-        chunk = sac.edit_chunk(base, self.corrector(features, base), REACH)
-        return torch.where(self.actor.edits, chunk, base) if self.config.gripper == "base" else chunk
+        return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
 
-    @torch.no_grad()
     def reference(self, features: Tensor, base: Tensor, explorer: torch.Generator | None = None) -> Tensor:
         """What is edited: :meth:`corrected`, with what the grasp critics decide about grippers; ``explorer`` as :meth:`Gripping.decided`."""
-        chunk = self.corrected(features, base)
-        return chunk if self.gripping is None else self.gripping.decided(features, chunk, self.actor.has_learnt, explorer)
+        return self.gripping.decided(features, self.corrected(features, base), self.actor.has_learnt, explorer)
 
     @property
     def is_act(self) -> bool:
@@ -215,10 +196,8 @@ class Agent(nn.Module):
             corrector_loss, takes_part["corrector"] = self.corrector_loss(batch)
             loss, metrics["corrector_loss"] = loss + corrector_loss, corrector_loss.detach()
             self.corrector.learns()
-        if self.gripping is not None:
-            now, then = self.corrected(batch.features, batch.base), self.corrected(batch.next_features, batch.next_base)
-            grasp_loss, grasp_metrics = self.gripping.loss(batch, now, then, is_active=self.actor.has_learnt)
-            loss, metrics = loss + grasp_loss, metrics | grasp_metrics
+        grasp_loss, grasp_metrics = self.gripping.loss(batch, self.corrected, is_active=self.actor.has_learnt)
+        loss, metrics = loss + grasp_loss, metrics | grasp_metrics
         if progress.actor_joins:
             actor_loss, actor_metrics = self.actor_loss(batch)
             loss, metrics = loss + actor_loss, metrics | actor_metrics
@@ -227,8 +206,7 @@ class Agent(nn.Module):
         terms = {name: metrics[name] for name in LOSS_TERMS if name in metrics}
         metrics |= self.learning.optimizers.step(loss, terms, scales, takes_part)
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), settings.critic.target_rate)
-        if self.gripping is not None:
-            self.gripping.update_target()
+        self.gripping.update_target()
         progress.updates += 1
         return metrics
 
