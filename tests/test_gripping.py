@@ -39,7 +39,7 @@ def learnt_agent(gripper, **grasp):
     """Whose actor has learnt, and whose grasp critics want the gripper high, at any observation."""
     agent = small_agent(config_with(gripper, **grasp))
     agent.edit_scale.fill_(0.2)
-    if agent.gripping is not None:
+    if agent.grasp_critic is not None:
         with torch.no_grad():
             for network in agent.grasp_critic.networks:
                 network.head.weight.add_(0.01 * torch.randn_like(network.head.weight))
@@ -90,7 +90,7 @@ def test_with_edit_the_gripper_is_an_entry_as_any_other():
     features, base = seen(agent)
     samples = agent.explore(features, base, learning=False, generator=torch.Generator().manual_seed(0)).chunk
     assert ((samples - base).abs().amax((0, 1)) > 0.01).all()
-    assert agent.gripping is None
+    assert agent.grasp_critic is None
     assert "grasp_critic" not in agent.networks.learning
 
 
@@ -135,8 +135,10 @@ def test_the_edit_critics_value_what_the_grippers_will_do():
 def test_its_loss_moves_the_grasp_critics_only():
     agent = learnt_agent("discrete")
     batch = make_batch(agent)
-    loss, metrics = agent.gripping.loss(batch, batch.base, batch.next_base, is_active=True)
+    batch.features.requires_grad_()  # as with an encoder, which the edit critics' loss moves
+    loss, metrics = agent.gripping.loss(batch, agent.corrected, is_active=True)
     loss.backward()
+    assert batch.features.grad is None
     moved = {name.partition(".")[0] for name, parameter in agent.named_parameters() if parameter.grad is not None}
     assert moved == {"grasp_critic"}
     assert metrics["grasp_taught"] == 1
@@ -156,15 +158,15 @@ def test_the_loss_is_the_equation():
     same = (critic.options(batch.base)[..., 0] > critic.middle) == (batch.base[..., GRIPPER] > critic.middle).unsqueeze(1)
     q = critic(batch.features, batch.base)
     expected = (q - y.unsqueeze(-1)).square().mean(0)[same.all(-1)].mean()
-    torch.testing.assert_close(agent.gripping.loss(batch, batch.base, batch.next_base, is_active=True)[0], expected)
+    torch.testing.assert_close(agent.gripping.loss(batch, agent.corrected, is_active=True)[0], expected)
 
 
 def test_before_the_actor_learns_the_base_policy_is_what_is_valued():
     agent = learnt_agent("discrete")
     batch = make_batch(agent)
-    _, metrics = agent.gripping.loss(batch, batch.base, batch.next_base, is_active=False)
+    _, metrics = agent.gripping.loss(batch, agent.corrected, is_active=False)
     assert metrics["grasp_chosen"] == 0
-    assert metrics["grasp_target"] < agent.gripping.loss(batch, batch.base, batch.next_base, is_active=True)[1]["grasp_target"]
+    assert metrics["grasp_target"] < agent.gripping.loss(batch, agent.corrected, is_active=True)[1]["grasp_target"]
 
 
 def test_an_update_moves_them_and_their_target_and_says_so():
@@ -176,6 +178,7 @@ def test_an_update_moves_them_and_their_target_and_says_so():
     assert still == {"grasp_critic.positions", "grasp_target.positions"}
     assert {"grasp_loss", "grasp_target", "grasp_taught", "grasp_changes", "grasp_advantage", "grasp_chosen"} <= metrics.keys()
     assert metrics["grasp_critic_grad_norm"] > 0
+    assert metrics["grasp_chosen"] == 1, "the actor has learnt, so decisions are followed"
 
 
 def test_nothing_moves_where_their_loss_is_not_finite():

@@ -51,3 +51,8 @@ def test_the_table_and_what_is_missing_replace_the_old_ones(tmp_path, before, se
 def test_a_document_without_the_section_stays(tmp_path):
     text = TEXT.format(before="").replace("`study`", "`studies`")
     assert with_results(text, make_plan(tmp_path, {"one": (0, 1)}), tmp_path) == text
+
+
+def test_a_section_without_a_table_does_not_take_the_next_ones(tmp_path):
+    text = "### A task (`study`)\n\nNot measured yet.\n\n### Another (`other`)\n\n| variant | seeds | of another |\n|---|---|---|\n\n"
+    assert with_results(text, make_plan(tmp_path, {"one": (0,)}), tmp_path) == text

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .chunk_mlp import ChunkMlp
@@ -20,11 +21,25 @@ class Corrector(ChunkMlp):
         horizon: ``h``.
         action_dim: ``D``.
         hidden_sizes, activation: see :class:`ChunkMlp`.
+        kept: entries of the action that are not changed.
     """
 
-    def __init__(self, feature_size: int, horizon: int, action_dim: int, hidden_sizes: Sequence[int], activation: str = "relu") -> None:
+    def __init__(
+        self,
+        feature_size: int,
+        horizon: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        activation: str = "relu",
+        kept: Sequence[int] = (),
+    ) -> None:
         super().__init__(feature_size, horizon * action_dim, hidden_sizes, horizon * action_dim, activation)
+        changed = torch.tensor([float(entry not in kept) for entry in range(action_dim)]) if kept else None
+        self.register_buffer("changed", changed, persistent=False)
+
+    changed: Tensor | None
 
     def forward(self, features: Tensor, base: Tensor) -> Tensor:
         """``features (B, F)``, ``base (B, h, D)`` -> the change in units of :data:`REACH`, ``(B, h, D)`` in (-1, 1)."""
-        return self.outputs(features, base).tanh().view(base.shape)
+        change = self.outputs(features, base).tanh().view(base.shape)
+        return change if self.changed is None else change * self.changed

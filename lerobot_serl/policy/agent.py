@@ -55,8 +55,7 @@ class Agent(nn.Module):
         self.critic = critics(config, feature_size, self.action_dim)
         self.critic_target = copy.deepcopy(self.critic).requires_grad_(False)
         self.gripping = gripping(config, feature_size, self.action_dim)
-        if self.gripping is not None:
-            self.grasp_critic, self.grasp_target = self.gripping.critic, self.gripping.target
+        self.grasp_critic, self.grasp_target = self.gripping.critic, self.gripping.target
         self.raw_temperature = nn.Parameter(torch.tensor(sac.raw_temperature_of(config.temperature.init)))
         self.register_buffer("edit_reach", torch.full((self.action_dim,), LARGEST_AUTO_REACH), persistent=False)
         self.register_buffer("edit_scale", torch.zeros(self.action_dim))
@@ -108,16 +107,11 @@ class Agent(nn.Module):
     @torch.no_grad()
     def corrected(self, features: Tensor, base: Tensor) -> Tensor:
         """ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
-        if not self.corrector.has_learnt:
-            return base
-        chunk = sac.edit_chunk(base, self.corrector(features, base), REACH)
-        return torch.where(self.actor.edits, chunk, base) if self.config.gripper == "base" else chunk
+        return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
 
-    @torch.no_grad()
     def reference(self, features: Tensor, base: Tensor, explorer: torch.Generator | None = None) -> Tensor:
         """What is edited: :meth:`corrected`, with what the grasp critics decide about grippers; ``explorer`` as :meth:`Gripping.decided`."""
-        chunk = self.corrected(features, base)
-        return chunk if self.gripping is None else self.gripping.decided(features, chunk, self.actor.has_learnt, explorer)
+        return self.gripping.decided(features, self.corrected(features, base), self.actor.has_learnt, explorer)
 
     @property
     def is_act(self) -> bool:
@@ -202,10 +196,8 @@ class Agent(nn.Module):
             corrector_loss, takes_part["corrector"] = self.corrector_loss(batch)
             loss, metrics["corrector_loss"] = loss + corrector_loss, corrector_loss.detach()
             self.corrector.learns()
-        if self.gripping is not None:
-            now, then = self.corrected(batch.features, batch.base), self.corrected(batch.next_features, batch.next_base)
-            grasp_loss, grasp_metrics = self.gripping.loss(batch, now, then, is_active=self.actor.has_learnt)
-            loss, metrics = loss + grasp_loss, metrics | grasp_metrics
+        grasp_loss, grasp_metrics = self.gripping.loss(batch, self.corrected, is_active=self.actor.has_learnt)
+        loss, metrics = loss + grasp_loss, metrics | grasp_metrics
         if progress.actor_joins:
             actor_loss, actor_metrics = self.actor_loss(batch)
             loss, metrics = loss + actor_loss, metrics | actor_metrics
@@ -214,8 +206,7 @@ class Agent(nn.Module):
         terms = {name: metrics[name] for name in LOSS_TERMS if name in metrics}
         metrics |= self.learning.optimizers.step(loss, terms, scales, takes_part)
         sac.update_target(self.critic_target.parameters(), self.critic.parameters(), settings.critic.target_rate)
-        if self.gripping is not None:
-            self.gripping.update_target()
+        self.gripping.update_target()
         progress.updates += 1
         return metrics
 

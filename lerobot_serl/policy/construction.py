@@ -79,7 +79,8 @@ def edit_actor(config: SerlSacConfig, feature_size: int, action_dim: int) -> Edi
 def corrector(config: SerlSacConfig, feature_size: int, action_dim: int) -> Corrector:
     """The corrector."""
     settings = config.corrector
-    return Corrector(feature_size, config.horizon, action_dim, settings.hidden_sizes, settings.activation)
+    kept = config.grasp.entries if config.gripper == "base" else ()
+    return Corrector(feature_size, config.horizon, action_dim, settings.hidden_sizes, settings.activation, kept)
 
 
 def critics(config: SerlSacConfig, feature_size: int, action_dim: int) -> CriticEnsemble:
@@ -88,10 +89,10 @@ def critics(config: SerlSacConfig, feature_size: int, action_dim: int) -> Critic
     return CriticEnsemble(feature_size, config.horizon * action_dim, settings.hidden_sizes, settings.members, settings.activation)
 
 
-def gripping(config: SerlSacConfig, feature_size: int, action_dim: int) -> Gripping | None:
+def gripping(config: SerlSacConfig, feature_size: int, action_dim: int) -> Gripping:
     """The grasp critics, where grippers are decided about."""
     if config.gripper != "discrete":
-        return None
+        return Gripping(None, config)
     grasp, horizon = config.grasp, config.horizon
     critic = GraspCritic(
         feature_size, horizon, action_dim, grasp.entries, grasp.moments, grasp.hidden_sizes, grasp.members, grasp.activation

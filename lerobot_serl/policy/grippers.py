@@ -69,7 +69,7 @@ def set_positions(agent: "Agent", dataset: "LeRobotDataset") -> None:
     Raises:
         ValueError: a gripper does not have two.
     """
-    if agent.gripping is None:
+    if agent.grasp_critic is None or agent.grasp_target is None:
         return
     entries, names = agent.config.grasp.entries, agent.config.grasp.names or ()
     actions = np.stack(list(dataset.hf_dataset.select_columns([ACTION]).with_format("numpy")[:][ACTION]))
@@ -77,7 +77,7 @@ def set_positions(agent: "Agent", dataset: "LeRobotDataset") -> None:
     for place, (entry, name, positions) in enumerate(zip(entries, names, found, strict=True)):
         raw = torch.tensor([positions.low, positions.high]).to(agent.box.middle)
         ends = (raw - agent.box.middle[entry]) / agent.box.half_width[entry]
-        for critic in (agent.gripping.critic, agent.gripping.target):
+        for critic in (agent.grasp_critic, agent.grasp_target):
             critic.positions[:, place] = ends.clamp(-1.0, 1.0)
         logging.info(
             f"gripper=discrete: '{name}' is as the base policy commands, or at {positions.low:.4g} or {positions.high:.4g} "
