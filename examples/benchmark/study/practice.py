@@ -80,7 +80,7 @@ class Practice:
         recording = self._session.run_episode()
         assert recording is not None  # nobody is there to discard it
         self._policy.finished(recording)
-        step = int(self._progress.env_steps.item()) + len(recording)
+        step = self._progress.env_steps + len(recording)
         self._logbook.training.append(self._logbook.row(recording, step, len(self._logbook.training)))
         return recording
 
