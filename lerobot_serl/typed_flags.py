@@ -12,6 +12,8 @@ _OF_ACT = ("chunk_size", "n_action_steps", "n_obs_steps", "temporal_ensemble_coe
 _OURS = (
     "horizon",
     "act_path",
+    "base_path",
+    "base",
     "batch_size",
     "discount",
     "features",
@@ -46,14 +48,23 @@ def hints(argv: Sequence[str]) -> list[str]:
     if "config_path" in flags and (missing := missing_preset(flags["config_path"], "policy")) is not None:
         said.append(missing)
     path = flags.get("policy.path")
-    if "policy.act_path" in flags and not ours and path is None and "config_path" not in flags:
-        said.append(f"--policy.act_path is serl_sac's: it takes --policy.type=serl_sac beside it, not {flags.get('policy.type', 'none')}.")
+    for name in ("act_path", "base_path"):
+        if f"policy.{name}" in flags and not ours and path is None and "config_path" not in flags:
+            said.append(
+                f"--policy.{name} is serl_sac's: it takes --policy.type=serl_sac beside it, not {flags.get('policy.type', 'none')}."
+            )
     meant = ours or any(name.startswith(f"policy.{own}") for name in flags for own in _OURS)
-    if path is not None and ours and _type_at(path) == "serl_sac":
+    kind = None if path is None else _type_at(path)
+    if ours and kind == "serl_sac":
         said.append(
             f"--policy.path={path} is a serl_sac checkpoint, with its type and ACT in it: leave out --policy.type and --policy.act_path."
         )
-    if path is not None and meant and _type_at(path) == "act":
+    elif ours and kind not in (None, "act"):
+        said.append(
+            f"--policy.path={path} is a policy of type {str(kind)[:100]!r}, which lerobot-train would train on by imitation. "
+            f"To improve it with serl_sac: --policy.type=serl_sac --policy.base_path={path}"
+        )
+    if meant and kind == "act":
         said.append(
             f"--policy.path={path} is an ACT, which lerobot-train would train on by imitation. To improve it with serl_sac: "
             f"--policy.type=serl_sac --policy.act_path={path}"

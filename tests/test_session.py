@@ -167,6 +167,19 @@ def test_a_person_who_takes_over_flushes_the_chunk_and_release_replans():
     assert hand.begun == 1
 
 
+def test_every_frame_is_shown_before_it_is_acted_on_also_those_of_a_person():
+    """A base policy that looks at several frames gets those that the recording has."""
+    shown, acted = [], []
+
+    def act(observation):
+        acted.append(len(shown))
+        return counting_policy(4, [])(observation)
+
+    recording = Session(ScriptedWorld(10), act, hand=ScriptedHand(2, 3, 6), see=shown.append).run_episode()
+    assert torch.equal(torch.stack([o[KEYS[0]] for o in shown]), recording.observation[KEYS[0]])
+    assert acted == [1, 5, 8]
+
+
 def test_frames_in_which_the_robot_waits_for_a_leader_are_nobodys_and_what_was_planned_is_out_of_date():
     world, seen, hand = ScriptedWorld(8), [], ScriptedHand(2, 3, 4, waiting=(2, 3))
     recording = Session(world, counting_policy(4, seen), hand=hand).run_episode()

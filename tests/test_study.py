@@ -280,6 +280,7 @@ def test_from_scratch_the_actors_output_is_the_action():
     mean, std = agent.actor(features, base)
     executed = agent.explore(features, base, learning=True, generator=torch.Generator().manual_seed(1)).chunk
     assert (mean.abs().max(), std.mean().item()) == (0.0, 1.0)
+    assert not any(name.startswith("act.") for name in agent.state_dict())
     assert executed.std().item() == pytest.approx(torch.randn(100_000).tanh().std().item(), abs=0.02)
     assert executed.abs().max() < 1.0
 

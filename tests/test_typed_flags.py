@@ -30,6 +30,15 @@ def test_a_checkpoint_of_our_own_needs_no_type_and_no_act(tmp_path):
     assert hints(["lerobot-train", f"--policy.path={tmp_path}", "--policy.horizon=5"]) == []
 
 
+def test_the_path_of_another_policy_is_answered_with_base_path(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"type": "diffusion"}))
+    (hint,) = hints(["lerobot-train", "--policy.type=serl_sac", f"--policy.path={tmp_path}"])
+    assert hint.endswith(f"--policy.type=serl_sac --policy.base_path={tmp_path}")
+    assert hints(["lerobot-train", f"--policy.path={tmp_path}", "--policy.horizon=16"]) == []  # a setting of its own
+    (hint,) = hints(["lerobot-train", f"--policy.base_path={tmp_path}"])
+    assert hint == "--policy.base_path is serl_sac's: it takes --policy.type=serl_sac beside it, not none."
+
+
 @pytest.mark.parametrize(("flags", "words"), [([], "not none."), (["--policy.type=act"], "not act.")])
 def test_act_path_without_the_type_that_it_belongs_to_is_answered(flags, words):
     (hint,) = hints(["lerobot-train", *flags, "--policy.act_path=act"])

@@ -77,9 +77,9 @@ def _pick_cube(demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, 
 
 # Stock Diffusion Policy, small: five denoising steps (DDIM), two frames of state.
 SMALL_DIFFUSION = (
-    "--policy.n_obs_steps=2", "--policy.horizon=16", "--policy.n_action_steps=10", "--policy.down_dims=[64,128]",
-    "--policy.diffusion_step_embed_dim=32", "--policy.noise_scheduler_type=DDIM", "--policy.num_train_timesteps=50",
-    "--policy.num_inference_steps=5", "--policy.optimizer_lr=5e-4", "--policy.scheduler_warmup_steps=100",
+    "--policy.n_obs_steps=2", "--policy.horizon=16", "--policy.n_action_steps=10", "--policy.down_dims=[32,64]",
+    "--policy.diffusion_step_embed_dim=16", "--policy.noise_scheduler_type=DDIM", "--policy.num_train_timesteps=50",
+    "--policy.num_inference_steps=5", "--policy.optimizer_lr=1e-3", "--policy.scheduler_warmup_steps=100",
     '--policy.normalization_mapping={"VISUAL":"MEAN_STD","STATE":"MIN_MAX","ENV":"MIN_MAX","ACTION":"MIN_MAX"}',
     "--batch_size=64", "--num_workers=0",
 )  # fmt: skip
@@ -136,7 +136,7 @@ TASKS: dict[str, Task] = {
 }
 _cube = TASKS["pick_cube_ee"]
 TASKS["pick_cube_ee_diffusion"] = replace(
-    _cube, base_type="diffusion", act_flags=SMALL_DIFFUSION, act_steps=(1500, 1000, 2000, 500, 2500, 3000), act_range=(0.3, 0.7)
+    _cube, base_type="diffusion", act_flags=SMALL_DIFFUSION, act_steps=(900, 600, 1200, 300, 1500), act_range=(0.2, 0.7)
 )
 for _name in ("assembly", "peg-insert-side", "box-close"):
     TASKS[f"metaworld_{_name.replace('-', '_')}"] = _metaworld(f"{_name}-v3", (3000,), None, episode_length=160)

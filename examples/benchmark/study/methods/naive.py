@@ -20,15 +20,13 @@ from ..run import Run
 from .serl import learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
-    "actor": {
-        "edit_scale": 1.0, "candidates": False, "anchor": 0.0, "noise_correlation": 0.0, "explore": 1.0, "pessimism": 0.0,
-        "knots": None, "deployed_share": 0.0,
-    },
-    "critic": {"members": 2, "prior_steps": 0},
+    "base": "none",
+    "actor": {"noise_correlation": 0.0, "explore": 1.0, "knots": None, "deployed_share": 0.0},
+    "critic": {"members": 2},
     "temperature": {"init": 1.0, "lr": 3e-4, "target_entropy": -0.5},
     "backup_entropy": "soft",
     "policy_delay": 1,
-    "startup": {"critic_updates": 0, "ramp_updates": 0, "scale_fraction": 1.0, "scale_updates": 0},
+    "startup": {"critic_updates": 0, "ramp_updates": 0, "scale_updates": 0},
     "guard": {"rollback": False},
 }  # fmt: skip
 INITIAL_STD, LARGEST_ACTION = 0.2, 0.99
@@ -71,10 +69,9 @@ class ActActor(nn.Module):
 def naive(run: Run) -> None:
     """Stock SAC on ACT's weights."""
     on_act = make_policy(run, run.base.start).agent
-    settings = {"base": "none", "horizon": on_act.horizon, **STOCK_SAC}
-    policy = make_policy(run, settings)
+    policy = make_policy(run, {"horizon": on_act.horizon, **STOCK_SAC})
     agent = policy.agent
-    for part in ("box", "features"):
+    for part in ("box", "features"):  # of one scale, and the box contains what ACT plans
         getattr(agent, part).load_state_dict(getattr(on_act, part).state_dict())
     agent.actor = ActActor(on_act)  # type: ignore[assignment]
     learn(run, policy)
