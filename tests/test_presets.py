@@ -33,14 +33,14 @@ def parsed(monkeypatch, *flags):
 
 
 def test_the_presets_are_those_that_are_promised():
-    assert set(PRESETS) >= {"act_edit", "so101", "franka", "camera_gpu"}
+    assert set(PRESETS) == {"act_edit", "serl", "rlpd", "so101", "franka", "camera_gpu"}
     assert [path.stem for path in presets("train")] == ["franka_sim_pick_cube"]
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_lerobot_takes_it_and_the_policy_is_made(name, monkeypatch, tmp_path):
     document = yaml.safe_load(PRESETS[name].read_text())
-    flags = [] if document["policy"].get("base") == "none" else SMALL_ACT
+    flags = [] if document["policy"].get("base") == "none" else ["--policy.base=act", *SMALL_ACT]
     command = parsed(monkeypatch, f"--config_path={PRESETS[name]}", "--policy.device=cpu", f"--output_dir={tmp_path / 'out'}", *flags)
     config = command.policy
     assert isinstance(config, SerlSacConfig)

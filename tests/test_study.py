@@ -16,7 +16,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from study.base import MARKER as BASE
 from study.collect import collect, finished
 from study.methods import METHODS
-from study.methods.serl import FROM_SCRATCH
+from study.methods.serl import preset
 from study.plan import QUICK_ACT_STEPS, PlanError, load_plan
 from study.results import COLUMNS, Row, read_rows, replace_measured, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
@@ -266,16 +266,17 @@ def test_runs_whose_act_was_not_measured_yet_wait(tmp_path):
 
 
 def test_from_scratch_the_actors_output_is_the_action():
-    """With edits around a random ACT, half of the first actions lay at the bounds."""
+    """No ACT in it: with its edits around a random ACT, half of the first actions lay at the bounds."""
     inputs = {
         "observation.state": PolicyFeature(FeatureType.STATE, (5,)),
         "observation.environment_state": PolicyFeature(FeatureType.ENV, (3,)),
     }
-    config = draccus.decode(SerlSacConfig, FROM_SCRATCH | {"device": "cpu", "push_to_hub": False})
+    config = draccus.decode(SerlSacConfig, preset("rlpd") | {"device": "cpu"})
     config.input_features, config.output_features = inputs, {"action": PolicyFeature(FeatureType.ACTION, (4,))}
     torch.manual_seed(0)
     agent = Agent(config)
-    features, base = agent.observe({key: torch.randn(2000, *feature.shape) for key, feature in inputs.items()})
+    observation = {key: torch.randn(2000, *feature.shape) for key, feature in inputs.items()}
+    features, base = agent.annotate(observation)
     mean, std = agent.actor(features, base)
     executed = agent.explore(features, base, learning=True, generator=torch.Generator().manual_seed(1)).chunk
     assert (mean.abs().max(), std.mean().item()) == (0.0, 1.0)

@@ -9,10 +9,10 @@ from lerobot.configs import PolicyFeature, PreTrainedConfig
 from ..checkpoint.files import CONFIG, CheckpointFiles
 from ..checkpoint.oldest_config import is_oldest
 from ..policy.act_checkpoint import find_checkpoint, load_act_checkpoint
-from ..policy.proposal import BASE
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.modeling_serl_sac import SerlSacPolicy
 from ..policy.owner import Owner
+from ..policy.proposal import BASE
 from ..replay.recording import ActedAs, policy_input
 from .practice_policy import Seen, next_chunk
 from .session import Chunk

@@ -1,8 +1,9 @@
 """What one would try first, and what must not be done: ACT's weights as the actor of stock SAC, with nothing that keeps them.
 
-The actor is ACT itself; its chunk is the mean of a tanh-Gaussian, exact at step 0, and the losses move all of its weights. SAC has the common
-settings: two critics, target entropy -1/2 for each dimension, entropy in the target, and no phase in which only the critics learn. (The
-temperature of 1 weighs the mean of log pi over the chunk's entries, not its sum: milder than in SAC.)
+No base policy proposes (`policy.base=none`), so the actor's output is the action, and the actor is ACT itself; its chunk is the mean of a
+tanh-Gaussian, exact at step 0, and the losses move all of its weights. SAC has the common settings: two critics, target entropy -1/2 for each
+dimension, entropy in the target, and no phase in which only the critics learn. (The temperature of 1 weighs the mean of log pi over the chunk's
+entries, not its sum: milder than in SAC.)
 """
 
 import copy
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from lerobot_serl.base.act import ActBase
 from lerobot_serl.policy.agent import Agent
 
-from ..run import Run, policy_features
+from ..run import Run
 from .serl import learn, make_policy
 
 STOCK_SAC: dict[str, Any] = {
@@ -35,7 +36,7 @@ class ActActor(nn.Module):
     """ACT's chunk as the mean of a Gaussian before tanh; all of ACT's weights learn.
 
     Args:
-        agent: whose ACT is copied, and whose box and features it uses. State observations only.
+        agent: on ACT, which is copied. Its box and features are used. State observations only.
     """
 
     has_learnt = True
@@ -67,10 +68,10 @@ class ActActor(nn.Module):
 
 def naive(run: Run) -> None:
     """Stock SAC on ACT's weights."""
-    act = make_policy(run, run.base.start).agent
-    inputs, outputs = policy_features(run.base.meta)
-    policy = make_policy(run, {"horizon": run.base.task.horizon, **STOCK_SAC}, input_features=inputs, output_features=outputs)
+    on_act = make_policy(run, run.base.start).agent
+    policy = make_policy(run, {"horizon": on_act.horizon, **STOCK_SAC})
     agent = policy.agent
-    agent.box.load_state_dict(act.box.state_dict())  # which contains what ACT plans
-    agent.actor = ActActor(act)  # type: ignore[assignment]
+    for part in ("box", "features"):  # of one scale, and the box contains what ACT plans
+        getattr(agent, part).load_state_dict(getattr(on_act, part).state_dict())
+    agent.actor = ActActor(on_act)  # type: ignore[assignment]
     learn(run, policy)

@@ -5,27 +5,17 @@ from typing import Any
 
 import draccus
 import torch
+import yaml
 
 from lerobot_serl.online.learner import Learner
+from lerobot_serl.policy.base_settings import NONE
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
+from lerobot_serl.presets import presets
 
 from ..candidates import CANDIDATES, act_alone, best, measured
 from ..practice import Practice, deterministic
 from ..run import Run, policy_features
-
-# Soft actor-critic with demonstrations, half of each batch (RLPD), in our code: one-step critics, a random actor whose output is the action,
-# ten critics of which two give the target, target entropy -D/2, no entropy in the target (RLPD's setting for sparse rewards).
-FROM_SCRATCH: dict[str, Any] = {
-    "base": "none",
-    "horizon": 1,
-    "actor": {"init_std": 1.0, "min_std": 0.01, "max_std": 3.0, "noise_correlation": 0.0, "explore": 1.0, "deployed_share": 0.0},
-    "critic": {"members": 10},
-    "temperature": {"init": 0.1, "lr": 3e-4, "target_entropy": -0.5},
-    "startup": {"collect_steps": 500, "critic_updates": 0, "ramp_updates": 0, "scale_updates": 0},
-    "guard": {"rollback": False},
-    "policy_delay": 1,
-}  # fmt: skip
 
 
 def frozen_act(run: Run) -> None:
@@ -40,20 +30,25 @@ def fine_tune(run: Run) -> None:
 
 
 def from_scratch(run: Run) -> None:
-    """The same code without ACT."""
-    inputs, outputs = policy_features(run.base.meta)
-    policy = make_policy(run, FROM_SCRATCH, input_features=inputs, output_features=outputs)
-    learn(run, policy)
+    """RLPD in the same code: no ACT, and one-step critics."""
+    learn(run, make_policy(run, preset("rlpd")))
 
 
-def make_policy(run: Run, settings: Mapping[str, Any], **features: Any) -> SerlSacPolicy:
-    """The policy with the method's settings, and the variant's on top of them."""
+def preset(name: str) -> dict[str, Any]:
+    """The policy's settings in a file of `configs/`."""
+    (path,) = [path for path in presets("policy") if path.stem == name]
+    settings: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["policy"]
+    return {key: value for key, value in settings.items() if key != "type"}
+
+
+def make_policy(run: Run, settings: Mapping[str, Any]) -> SerlSacPolicy:
+    """The policy with the method's settings, and the variant's on top of them; without a base policy its features are the dataset's."""
     torch.manual_seed(run.seed)
     fixed = {"device": "cpu", "push_to_hub": False, "online": {"repo_id": "local/practice"}, "metrics_dir": str(run.directory)}
     config = draccus.decode(SerlSacConfig, merged(merged(fixed, settings), run.variant.policy))
-    for name, value in features.items():
-        setattr(config, name, value)
     meta = run.base.meta
+    if config.base == NONE:
+        config.input_features, config.output_features = policy_features(meta)
     return SerlSacPolicy(config, dataset_stats=meta.stats, dataset_meta=meta)
 
 
