@@ -11,10 +11,12 @@ from lerobot.configs import WandBConfig
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
+from test_docs_flags import columns_in
+from test_learner_steps import Episodes, learner_for, remember
 
 from lerobot_serl.online.averages import Averages
 from lerobot_serl.online.journal import RECENT_DEPLOYED, RECENT_EPISODES, RunJournal
-from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.policy.parts import CorrectorConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.recording import ACTED_AS
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, MetricsDirectory
@@ -213,3 +215,18 @@ def test_wandb_gets_it_through_lerobots_logger(tmp_path, caplog):
     expected = {"success": 0.5, "return": 0.5, "takeovers": 1, "phase": 0, "lead_steps": 0, "alarms": 2, "rollbacks": 1}
     assert row.items() >= {"_step": 5, **{f"train/{name}": value for name, value in expected.items()}}.items()
     assert "was ignored" not in caplog.text
+
+
+def test_every_column_that_a_run_writes_is_explained(demonstrations, tmp_path):
+    """Of a run that goes through all phases, with takeovers."""
+    source = Episodes(9)
+    learner = learner_for(
+        demonstrations, tmp_path, source, startup=StartupConfig(collect_steps=16, critic_updates=1), policy_delay=1,
+        corrector=CorrectorConfig(least_takeovers=1), online=OnlineConfig(repo_id="local/here", root=str(tmp_path / "never")),
+    )  # fmt: skip
+    by_hand = torch.arange(8) > 4
+    remember(learner, make_recording(8, intervention=by_hand))
+    learner.config.metrics_period_s = 1e-9
+    for _ in range(3):
+        learner.step()
+    assert sorted(MetricsDirectory(tmp_path).load().learner) == columns_in("learner")
