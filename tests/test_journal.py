@@ -15,11 +15,13 @@ from test_docs_flags import columns_in
 from test_learner_steps import Episodes, learner_for, remember
 
 from lerobot_serl.online.averages import Averages
-from lerobot_serl.online.journal import RECENT_DEPLOYED, RECENT_EPISODES, RunJournal
+from lerobot_serl.online.journal import RunJournal
 from lerobot_serl.policy.parts import CorrectorConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.recording import ACTED_AS
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, MetricsDirectory
+from lerobot_serl.report.style import WINDOW
+from lerobot_serl.report.success_curve import DEPLOYED_WINDOW
 
 ALONE = {"intervention": torch.zeros(12, dtype=torch.bool)}
 LEROBOTS_OWN = {"steps", "samples", "episodes", "epochs", "loss", "grad_norm", "lr", "update_s", "dataloading_s", "samples_per_s"}
@@ -148,16 +150,16 @@ def test_what_is_shown_of_episodes():
     assert journal.shown() == {"env_steps": 40.0, "phase": 1.0}
     add_episodes(journal, "1" * 5, Phase.COLLECT, **{ACTED_AS: "deployed"})
     assert "success_deployed" not in journal.shown()  # of what practice began with
-    add_episodes(journal, "10" * (RECENT_EPISODES // 2), takeovers=3)
+    add_episodes(journal, "10" * (WINDOW // 2), takeovers=3)
     assert journal.shown().items() >= {"success": 0.5, "return": 0.5, "takeovers": 3.0}.items()
-    add_episodes(journal, "0" * 5 + "1" * (RECENT_DEPLOYED - 5) + "0" * 5, **{ACTED_AS: "deployed"})
+    add_episodes(journal, "0" * 5 + "1" * (DEPLOYED_WINDOW - 5) + "0" * 5, **{ACTED_AS: "deployed"})
     helped = make_recording(12, intervention=torch.ones(12, dtype=torch.bool), info={ACTED_AS: "deployed"})
     journal.episode(helped, Phase.ACTOR)
     shown = journal.shown()
-    assert shown["success_deployed"] == (RECENT_DEPLOYED - 5) / RECENT_DEPLOYED
-    kept = RECENT_EPISODES - RECENT_DEPLOYED - 5 - 1  # of the alternating ones
-    assert shown["success"] == (kept // 2 + RECENT_DEPLOYED - 5) / RECENT_EPISODES
-    assert shown["return"] == (kept // 2 + RECENT_DEPLOYED - 5 + 1) / RECENT_EPISODES
+    assert shown["success_deployed"] == (DEPLOYED_WINDOW - 5) / DEPLOYED_WINDOW
+    kept = WINDOW - DEPLOYED_WINDOW - 5 - 1  # of the alternating ones
+    assert shown["success"] == (kept // 2 + DEPLOYED_WINDOW - 5) / WINDOW
+    assert shown["return"] == (kept // 2 + DEPLOYED_WINDOW - 5 + 1) / WINDOW
     assert shown["takeovers"] == 3.0  # of those that say it
 
 

@@ -288,7 +288,8 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
 
     config = run / "checkpoints" / "000010" / "pretrained_model" / "train_config.json"
     command(
-        "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", "--train.resume=true", "--train.wandb.enable=false",
+        "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", "--train.resume=true",
+        "--train.wandb.enable=false",
         f"--train.config_path={config}", "--train.steps=150", "--actor.seed=77",
     )  # fmt: skip
     second = counters_of(run / "checkpoints" / "000150")
