@@ -6,6 +6,7 @@ and LeRobot's own gamepad, keyboards and phone, which not every command knows by
 only logs a plugin that raises, and every type it registers is then missing.
 """
 
+from . import lerobot_names as _lerobot_names  # noqa: F401 - first: on another LeRobot it ends the import with a sentence
 from .envs import config_franka_sim as _config_franka_sim  # noqa: F401
 from .policy.configuration_serl_sac import SerlSacConfig
 from .robots import config_bi_franka_sim_robot as _config_bi_franka_sim_robot  # noqa: F401

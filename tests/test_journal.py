@@ -11,13 +11,17 @@ from lerobot.configs import WandBConfig
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
+from test_docs_flags import columns_in
+from test_learner_steps import Episodes, learner_for, remember
 
 from lerobot_serl.online.averages import Averages
-from lerobot_serl.online.journal import RECENT_DEPLOYED, RECENT_EPISODES, RunJournal
-from lerobot_serl.policy.parts import OnlineConfig
+from lerobot_serl.online.journal import RunJournal
+from lerobot_serl.policy.parts import CorrectorConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.recording import ACTED_AS
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, MetricsDirectory
+from lerobot_serl.report.style import WINDOW
+from lerobot_serl.report.success_curve import DEPLOYED_WINDOW
 
 ALONE = {"intervention": torch.zeros(12, dtype=torch.bool)}
 LEROBOTS_OWN = {"steps", "samples", "episodes", "epochs", "loss", "grad_norm", "lr", "update_s", "dataloading_s", "samples_per_s"}
@@ -146,16 +150,16 @@ def test_what_is_shown_of_episodes():
     assert journal.shown() == {"env_steps": 40.0, "phase": 1.0}
     add_episodes(journal, "1" * 5, Phase.COLLECT, **{ACTED_AS: "deployed"})
     assert "success_deployed" not in journal.shown()  # of what practice began with
-    add_episodes(journal, "10" * (RECENT_EPISODES // 2), takeovers=3)
+    add_episodes(journal, "10" * (WINDOW // 2), takeovers=3)
     assert journal.shown().items() >= {"success": 0.5, "return": 0.5, "takeovers": 3.0}.items()
-    add_episodes(journal, "0" * 5 + "1" * (RECENT_DEPLOYED - 5) + "0" * 5, **{ACTED_AS: "deployed"})
+    add_episodes(journal, "0" * 5 + "1" * (DEPLOYED_WINDOW - 5) + "0" * 5, **{ACTED_AS: "deployed"})
     helped = make_recording(12, intervention=torch.ones(12, dtype=torch.bool), info={ACTED_AS: "deployed"})
     journal.episode(helped, Phase.ACTOR)
     shown = journal.shown()
-    assert shown["success_deployed"] == (RECENT_DEPLOYED - 5) / RECENT_DEPLOYED
-    kept = RECENT_EPISODES - RECENT_DEPLOYED - 5 - 1  # of the alternating ones
-    assert shown["success"] == (kept // 2 + RECENT_DEPLOYED - 5) / RECENT_EPISODES
-    assert shown["return"] == (kept // 2 + RECENT_DEPLOYED - 5 + 1) / RECENT_EPISODES
+    assert shown["success_deployed"] == (DEPLOYED_WINDOW - 5) / DEPLOYED_WINDOW
+    kept = WINDOW - DEPLOYED_WINDOW - 5 - 1  # of the alternating ones
+    assert shown["success"] == (kept // 2 + DEPLOYED_WINDOW - 5) / WINDOW
+    assert shown["return"] == (kept // 2 + DEPLOYED_WINDOW - 5 + 1) / WINDOW
     assert shown["takeovers"] == 3.0  # of those that say it
 
 
@@ -213,3 +217,18 @@ def test_wandb_gets_it_through_lerobots_logger(tmp_path, caplog):
     expected = {"success": 0.5, "return": 0.5, "takeovers": 1, "phase": 0, "lead_steps": 0, "alarms": 2, "rollbacks": 1}
     assert row.items() >= {"_step": 5, **{f"train/{name}": value for name, value in expected.items()}}.items()
     assert "was ignored" not in caplog.text
+
+
+def test_every_column_that_a_run_writes_is_explained(demonstrations, tmp_path):
+    """Of a run that goes through all phases, with takeovers."""
+    source = Episodes(9)
+    learner = learner_for(
+        demonstrations, tmp_path, source, startup=StartupConfig(collect_steps=16, critic_updates=1), policy_delay=1,
+        corrector=CorrectorConfig(least_takeovers=1), online=OnlineConfig(repo_id="local/here", root=str(tmp_path / "never")),
+    )  # fmt: skip
+    by_hand = torch.arange(8) > 4
+    remember(learner, make_recording(8, intervention=by_hand))
+    learner.config.metrics_period_s = 1e-9
+    for _ in range(3):
+        learner.step()
+    assert sorted(MetricsDirectory(tmp_path).load().learner) == columns_in("learner")

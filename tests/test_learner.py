@@ -20,6 +20,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors import safe_open
 from safetensors.torch import load_file
 from test_hub import client
+from wandb_offline import wandb_rows
 
 from lerobot_serl import sac
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
@@ -272,18 +273,24 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     command(
         "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", *datasets, *small, *shared,
         f"--train.policy.act_path={ground / 'act'}", "--train.policy.online.repo_id=local/online", "--train.steps=20",
-        "--train.save_freq=10",
+        "--train.save_freq=10", "--train.wandb.enable=true", "--train.wandb.mode=offline",
     )  # fmt: skip
     first = counters_of(run / "checkpoints" / "000020")
     dataset_one = LeRobotDataset("local/online", root=online)
     assert first["env_steps"] >= 60 + 14  # 20 updates: 6 before the actor joins, one per step afterwards
     assert dataset_one.num_frames >= first["env_steps"]
     assert not list(online.with_name("online.journal").glob("*"))
+    rows = wandb_rows(run)
+    assert [row["_step"] for row in rows] == [5, 10, 15, 20]
+    shown = ("success", "return", "takeovers", "phase", "lead_steps", "alarms", "rollbacks", "critic_loss", "env_steps")
+    assert all(f"train/{name}" in row for row in rows for name in shown)
+    assert [rows[0]["train/phase"], rows[-1]["train/phase"]] == [1, 2]
     assert {"next.reward", "next.terminated", "next.truncated", "is_intervention"} <= set(dataset_one.features)
 
     config = run / "checkpoints" / "000010" / "pretrained_model" / "train_config.json"
     command(
         "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", "--train.resume=true",
+        "--train.wandb.enable=false",
         f"--train.config_path={config}", "--train.steps=150", "--actor.seed=77",
     )  # fmt: skip
     second = counters_of(run / "checkpoints" / "000150")

@@ -7,10 +7,10 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from lerobot.common.control_utils import teleop_supports_feedback
 from lerobot.teleoperators import Teleoperator
 
 from ..key_names import Kind, customary_kind
+from ..lerobot_names import teleop_supports_feedback
 from .controls import TAKEOVER, Controls
 from .faults import MISSING, NUMBER, Watched, error_of
 from .reset import AUTO_CROSSING_S

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import torch
 from lerobot.configs import NormalizationMode
-from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.policies.act.modeling_act import ACT
+from lerobot.policies import ACTConfig
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
 
+from ..lerobot_names import ACT
 from .base_policy import Plan
 from .normalized_policy import NormalizedPolicy
 

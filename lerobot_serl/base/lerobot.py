@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import torch
 from lerobot.configs import NormalizationMode, PreTrainedConfig
-from lerobot.policies.factory import get_policy_class
-from lerobot.policies.utils import populate_queues
+from lerobot.policies import get_policy_class
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from torch import Tensor
 
+from ..lerobot_names import populate_queues
 from .base_policy import Plan
 from .fixed_noise import FixedNoise
 from .normalized_policy import NormalizedPolicy

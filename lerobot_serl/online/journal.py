@@ -17,11 +17,10 @@ from ..policy.progress import Phase, Progress
 from ..replay.recording import ActedAs, Recording
 from ..report.csv_appender import CsvAppender
 from ..report.metrics_files import DEPLOYED, EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
+from ..report.style import WINDOW
+from ..report.success_curve import DEPLOYED_WINDOW
 from .averages import Averages
 from .evidence import BestPolicy, Tally
-
-RECENT_EPISODES, RECENT_DEPLOYED = 50, 20
-"""Episodes behind the averages that LeRobot's log shows."""
 
 
 class RunJournal:
@@ -48,8 +47,8 @@ class RunJournal:
         self._waited_s = self._longest_intake_s = 0.0
         self._startup: dict[ActedAs, Tally] = defaultdict(Tally)
         self._row: dict[str, float] = {}
-        self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT_EPISODES)
-        self._deployed: deque[float] = deque(maxlen=RECENT_DEPLOYED)
+        self._recent: deque[Mapping[str, Any]] = deque(maxlen=WINDOW)
+        self._deployed: deque[float] = deque(maxlen=DEPLOYED_WINDOW)
         self._episodes_shown: dict[str, float] = {}
         self._learner: CsvAppender | None = None
         self._episodes: CsvAppender | None = None
@@ -86,9 +85,9 @@ class RunJournal:
         row["updates_per_s"] = (updates - self._updates_at_last_row) / (now - self._last_row)
         row["wait_s"] = self._waited_s
         row["intake_ms"] = 1000 * self._longest_intake_s
-        now_s = {"step": updates, "env_steps": self._progress.env_steps, "wall_s": now - self._started}
         if self._learner is not None:
-            self._learner.append({**row, **now_s, "phase": self._phase_name()})
+            place = {"step": updates, "env_steps": self._progress.env_steps, "wall_s": now - self._started, "phase": self._phase_name()}
+            self._learner.append({**row, **place})
         self._row |= {name: float(value) for name, value in row.items()}
         self._last_row, self._updates_at_last_row = now, updates
         self._waited_s = self._longest_intake_s = 0.0
@@ -99,10 +98,8 @@ class RunJournal:
         LeRobot averages floats between two lines of its log, drops whatever else there is, and shows 0 for a name that did not come. So a name
         that was there once keeps its last value.
         """
-        progress = self._progress
-        return (
-            self._row | self._episodes_shown | {"env_steps": float(progress.env_steps), "phase": float(list(Phase).index(progress.phase))}
-        )
+        phase = list(Phase).index(self._progress.phase)
+        return self._row | self._episodes_shown | {"env_steps": float(self._progress.env_steps), "phase": float(phase)}
 
     def episode(self, recording: Recording, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies import ACTConfig
 
 from ..base.act import ActBase
 from ..checkpoint.act_weights import ActWeights

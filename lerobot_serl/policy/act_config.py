@@ -7,7 +7,7 @@ from typing import Any
 import draccus
 import lerobot
 from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies import ACTConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from ..base.policy_config import is_off, name_of

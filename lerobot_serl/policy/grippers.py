@@ -15,7 +15,7 @@ from .configuration_serl_sac import SerlSacConfig
 from .validation import require
 
 if TYPE_CHECKING:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.datasets import LeRobotDataset
 
     from .agent import Agent
 

@@ -190,11 +190,7 @@ class MetricsDirectory:
         self.best = self.directory / "best.json"
 
     def write_run_info(self, info: Mapping[str, Any]) -> None:
-        """Write run.json in one step (temporary file, then rename).
-
-        Raises:
-            TypeError: a value cannot be written as JSON.
-        """
+        """Write run.json in one step (temporary file, then rename)."""
         self._write_json(self.run_info, info)
 
     def write_best(self, best: Mapping[str, Any]) -> None:
@@ -209,19 +205,11 @@ class MetricsDirectory:
         os.replace(temporary, path)
 
     def read_run_info(self) -> dict[str, Any]:
-        """Read run.json; an empty dict when there is none.
-
-        Raises:
-            MetricsFormatError: the file is not a JSON object.
-        """
+        """Read run.json; an empty dict when there is none."""
         return _read_object(self.run_info)
 
     def read_best(self) -> dict[str, Any]:
-        """Read best.json, whose "text" says in words which weights the evidence favours; an empty dict when there is none.
-
-        Raises:
-            MetricsFormatError: the file is not a JSON object, or its "text" is no text.
-        """
+        """Read best.json, whose "text" says in words which weights the evidence favours; an empty dict when there is none."""
         best = _read_object(self.best)
         if self.best.exists() and not isinstance(best.get("text"), str):
             raise MetricsFormatError(f'{self.best} must hold a "text" in words; {FILE_REMEDY}')

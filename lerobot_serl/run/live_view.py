@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 
 from ..report.metrics_files import DEPLOYED, MetricsDirectory, MetricsFormatError, MissingMetricsError
+from ..report.style import WINDOW
+from ..report.success_curve import DEPLOYED_WINDOW
 
-RECENT_EPISODES, DEPLOYED_EPISODES = 50, 20
 PHASE_WORDS = {"collect": "ACT collects", "critic": "critics learn", "actor": "actor learns", "offline": "offline"}
 
 
@@ -22,7 +23,7 @@ def live_line(run_dir: Path, steps: int | None) -> str:
     except MetricsFormatError as error:
         return f"metrics unreadable: {error}"
     success = metrics.episodes.get("success", [])
-    recent = [float(value) for value in success[-RECENT_EPISODES:]]
+    recent = [float(value) for value in success[-WINDOW:]]
     parts = []
     learner = metrics.learner
     phase = str((learner.get("phase") or metrics.episodes.get("phase") or ["collect"])[-1])
@@ -31,7 +32,7 @@ def live_line(run_dir: Path, steps: int | None) -> str:
     parts.append(f"{len(success)} episodes, {env_steps:.0f} steps")
     if recent:
         parts.append(f"success of the last {len(recent)}: {100 * sum(recent) / len(recent):.0f} %")
-    if deployed := metrics.unaided(DEPLOYED, collecting=False)[-DEPLOYED_EPISODES:]:
+    if deployed := metrics.unaided(DEPLOYED, collecting=False)[-DEPLOYED_WINDOW:]:
         parts[-1] += f", as deployed: {metrics.count(deployed, '').successes} of {len(deployed)}"
     if learner.get("step"):
         total = f" of {steps}" if steps else ""
