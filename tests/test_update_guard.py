@@ -108,13 +108,14 @@ def test_between_two_looks_nothing_is_read_and_nothing_is_lost(demonstrations, t
     monkeypatch.setattr(update_guard, "LOOK_EVERY", 5)
     run = SmallRun(demonstrations, tmp_path)
     run.config.metrics_period_s = 3600.0
-    run.step()
+    run.step()  # the first one has a row
     for spoil in (True, False, True):
         run.step(spoil_gradient=spoil)
     assert run.progress.skipped_updates == 0
     run.step()
-    assert (run.progress.updates, run.progress.skipped_updates) == (3, 2)
-    assert "2 updates were skipped, after 3: not finite: gradient of actor." in caplog.text
+    run.step()
+    assert (run.progress.updates, run.progress.skipped_updates) == (4, 2)
+    assert "2 updates were skipped, after 4: not finite: gradient of actor." in caplog.text
     run.step(spoil_gradient=True)
     run.learner.save(tmp_path / "checkpoint")
-    assert (run.progress.updates, run.progress.skipped_updates) == (3, 3)
+    assert (run.progress.updates, run.progress.skipped_updates) == (4, 3)
