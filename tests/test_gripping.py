@@ -161,6 +161,15 @@ def test_the_loss_is_the_equation():
     torch.testing.assert_close(agent.gripping.loss(batch, agent.corrected, is_active=True)[0], expected)
 
 
+def test_no_target_lies_above_the_range_of_values():
+    agent = learnt_agent("discrete")
+    batch = make_batch(agent)
+    agent.config.value_range = (0.0, 0.25)
+    assert agent.gripping.loss(batch, agent.corrected, is_active=True)[1]["grasp_target"] <= 0.25
+    agent.config.value_range = None
+    assert agent.gripping.loss(batch, agent.corrected, is_active=True)[1]["grasp_target"] > 0.25
+
+
 def test_before_the_actor_learns_the_base_policy_is_what_is_valued():
     agent = learnt_agent("discrete")
     batch = make_batch(agent)
