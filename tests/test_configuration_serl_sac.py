@@ -39,6 +39,12 @@ def parse(*flags):
         ("--critic.subset=9", r"policy.critic.subset=9: expected 1 to members, 4"),
         ("--critic.hidden_sizes=[]", r"policy.critic.hidden_sizes"),
         ("--critic.activation=gelu", r"policy.critic.activation='gelu': expected relu, silu or tanh"),
+        ("--gripper=discreet", r"policy.gripper='discreet': expected one of edit, discrete, base"),
+        ("--grasp.epsilon=2", r"policy.grasp.epsilon=2.0: expected a probability"),
+        ("--grasp.penalty=-1", r"policy.grasp.penalty=-1.0: expected a number of at least 0"),
+        ("--grasp.backup=max", r"policy.grasp.backup='max': expected mean or min"),
+        ("--grasp.target_rate=0", r"policy.grasp.target_rate=0.0: expected a number from above 0 to 1"),
+        ("--grasp.moments=0", r"policy.grasp.moments=0: expected a whole number from 1 to 100"),
         ("--temperature.init=0", r"policy.temperature.init=0.0: expected a number greater than 0"),
         ("--startup.scale_fraction=0", r"policy.startup.scale_fraction=0.0"),
         ("--guard.max_bad_updates=0", r"policy.guard.max_bad_updates=0: expected a whole number of at least 1"),
@@ -77,8 +83,10 @@ def test_unusable_values_are_refused_with_name_expectation_and_remedy(flag, word
 
 def test_a_checkpoint_gives_the_settings_back(tmp_path):
     config = parse(
-        "--horizon=7", "--critic.members=3", "--online.repo_id=me/x", "--act.dim_model=64", "--value_range=[0,1]", "--labels.ends=done"
-    )
+        "--horizon=7", "--critic.members=3", "--online.repo_id=me/x", "--act.dim_model=64", "--value_range=[0,1]", "--labels.ends=done",
+        "--gripper=discrete", '--grasp.names=["jaw.pos"]',
+    )  # fmt: skip
+    assert config.grasp.names == ("jaw.pos",)
     assert config.labels.ends == "done"
     config.save_pretrained(tmp_path)
     assert PreTrainedConfig.from_pretrained(tmp_path) == config
@@ -115,7 +123,7 @@ def test_sizes_have_bounds(name, least, most):
             parse(*room, f"--{name}={value}")
 
 
-@pytest.mark.parametrize("network", ["actor", "corrector", "critic"])
+@pytest.mark.parametrize("network", ["actor", "corrector", "critic", "grasp"])
 @pytest.mark.parametrize("sizes", ["[8193]", "[1000000000]", "[256,0]", str([16] * 17), str([16] * 100_000)])
 def test_networks_have_bounds(network, sizes):
     parse(f"--{network}.hidden_sizes={[8192] * 16}")

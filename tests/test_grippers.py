@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from lerobot_serl.policy.grippers import find_grippers, require_two_positions, two_positions
+from lerobot_serl.robots.bi_franka_sim_robot import BiFrankaSimRobot
+from lerobot_serl.robots.config_bi_franka_sim_robot import BiFrankaSimRobotConfig
 
 ARM = ["joint_1.pos", "joint_2.pos"]
 
@@ -85,3 +87,10 @@ def test_a_gripper_without_two_positions_is_refused(name, commands, said):
     with pytest.raises(ValueError, match=said) as refused:
         require_two_positions(commands[:, None], [name])
     assert "--policy.gripper=edit" in str(refused.value)
+
+
+@pytest.mark.parametrize(("mode", "found"), [("joint", (7, 15)), ("ee_delta", (3, 7))])
+def test_both_grippers_of_two_arms_are_found(mode, found):
+    names = list(BiFrankaSimRobot(BiFrankaSimRobotConfig(control_mode=mode)).action_features)
+    assert find_grippers(names, None) == found
+    require_two_positions(np.stack([closing(0.0, 1.0)] * 2, axis=1), [names[entry] for entry in found])

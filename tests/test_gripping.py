@@ -9,6 +9,8 @@ from conftest import frames_of, small_agent, small_config
 
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.networks.grasp_critic import HIGH
+from lerobot_serl.online.corrections import CorrectionReport
+from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.grippers import name_grippers
@@ -161,6 +163,15 @@ def test_the_loss_is_the_equation():
     torch.testing.assert_close(agent.gripping.loss(batch, agent.corrected, is_active=True)[0], expected)
 
 
+def test_no_target_lies_above_the_range_of_values():
+    agent = learnt_agent("discrete")
+    batch = make_batch(agent)
+    agent.config.value_range = (0.0, 0.25)
+    assert agent.gripping.loss(batch, agent.corrected, is_active=True)[1]["grasp_target"] <= 0.25
+    agent.config.value_range = None
+    assert agent.gripping.loss(batch, agent.corrected, is_active=True)[1]["grasp_target"] > 0.25
+
+
 def test_before_the_actor_learns_the_base_policy_is_what_is_valued():
     agent = learnt_agent("discrete")
     batch = make_batch(agent)
@@ -264,6 +275,20 @@ def test_creation_finds_grippers_and_their_positions(gripping_dataset, gripper):
         raw = agent.box.unnormalize(torch.stack([torch.zeros(2), agent.grasp_critic.positions[:, 0]], dim=-1))[:, 1]
         torch.testing.assert_close(raw, torch.tensor([2.0, 30.0]))
         assert torch.equal(agent.grasp_critic.positions, agent.grasp_target.positions)
+
+
+def test_the_learner_learns_about_grippers_and_does_not_ask_for_longer_edits_of_them(gripping_dataset, tmp_path):
+    policy = made(gripping_dataset, "discrete")
+    policy.config.metrics_dir = str(tmp_path)
+    learner = Learner(policy.agent, policy.config, policy.progress, gripping_dataset.meta)
+    learner.step()
+    assert policy.agent.grasp_critic.networks[0].head.bias.any()
+    corrections = torch.tensor([0.0, 1.0]).expand(60, 2)
+    learner.corrections.add(corrections, torch.zeros(60, HORIZON, 2), torch.ones(60, dtype=torch.bool))
+    assert learner.corrections.shares() == {"arm": 0.0, "left_Gripper": 0.0}
+    report = CorrectionReport(torch.tensor([0.2, torch.inf]), ["arm", "hand"])
+    report.add(torch.ones(60, 2), torch.zeros(60, HORIZON, 2), torch.ones(60, dtype=torch.bool))
+    assert "Edits reach 0.2;" in report.text()
 
 
 def test_a_checkpoint_keeps_its_grippers(gripping_dataset, tmp_path):

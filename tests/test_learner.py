@@ -115,6 +115,21 @@ def test_a_run_of_a_few_seconds_has_a_row_at_its_end(ground, offline_run):
     assert dict(zip(header.split(","), rows[-1].split(","), strict=True))["step"] == "20"
 
 
+def test_grippers_are_learnt_about_with_one_flag(ground):
+    """Found by name, with their positions, in the stock command; the checkpoint goes on where it stopped, and is whole by itself."""
+    flags = (*dataset(ground, "demos"), *SMALL, f"--output_dir={ground / 'gripper'}", "--save_freq=10")
+    train("--policy.type=serl_sac", f"--policy.act_path={ground / 'act'}", "--policy.gripper=discrete", *flags, "--steps=10")
+    last = ground / "gripper" / "checkpoints" / "last"
+    assert json.loads((last / "pretrained_model" / "config.json").read_text())["grasp"]["names"] == ["gripper"]
+    train(f"--config_path={last / 'pretrained_model' / 'train_config.json'}", "--resume=true", "--steps=20")
+    weights = load_file(last / "pretrained_model" / "model.safetensors")
+    assert weights["agent.grasp_critic.networks.0.head.bias"].any()
+    positions = weights["agent.grasp_critic.positions"][:, 0] * weights["agent.box.half_width"][3] + weights["agent.box.middle"][3]
+    assert positions.tolist() == pytest.approx([0.0, 1.0], abs=1e-5)
+    header, *rows = (ground / "gripper" / "metrics" / "learner.csv").read_text().splitlines()
+    assert float(dict(zip(header.split(","), rows[-1].split(","), strict=True))["grasp_loss"]) > 0
+
+
 def test_offline_training_moves_what_it_should(ground, offline_run):
     early, late = (load_file(offline_run / step / "pretrained_model" / "model.safetensors") for step in ("000010", "000020"))
     counters = counters_of(offline_run / "000020")
