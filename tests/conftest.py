@@ -82,17 +82,26 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     yield
 
 
+def takes_too_long(took_s: float, used_s: float, limit_s: float, waiting: float) -> bool:
+    """A busy machine stretches the clock: the time of processors counts. Three times as much by the clock, as far as it is not stretched, is sleep.
+
+    Args:
+        took_s: by the clock.
+        used_s: on processors.
+        waiting: processes that want a processor, for each one that there is.
+    """
+    return used_s > limit_s or took_s > 3 * limit_s * max(1.0, waiting)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With ``--limit_s``, an unmarked test has so much time. A busy machine stretches the clock: there only the time of processors counts,
-    and three times as much by the clock is too much in any case. Neither fixtures
-    nor the beginning of a forkserver count, as the first test that needs one would pay for all."""
+    """With ``--limit_s``, an unmarked test has so much time. Fixtures and the begin of a forkserver are shared, and do not count."""
     report = yield
     limit_s = item.config.getoption("limit_s")
     if limit_s and call.when == "call" and report.passed and not is_slow(item):
         began_s, used_s = item.stash[BEGAN]
         took_s, used_s = time.monotonic() - forkserver.Forkserver.beginning_s - began_s, cpu_s() - used_s
-        if used_s > limit_s or took_s > 3 * limit_s:
+        if takes_too_long(took_s, used_s, limit_s, os.getloadavg()[0] / (os.cpu_count() or 1)):
             report.outcome = "failed"
             report.longrepr = (
                 f"took {took_s:.1f} s, {used_s:.1f} s of them on a processor: more than {limit_s:g} s. Make it faster, or mark it slow."

@@ -44,6 +44,7 @@ MESSAGE_BYTES = 150_000
 DIE_WITH_THE_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 FRESH = subprocess.Popen
 HERE, BIN = str(Path(__file__).parent), Path(sys.executable).parent
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 def named(environment: dict[str, str], beginnings: tuple[str, ...]) -> frozenset[tuple[str, str]]:
@@ -159,7 +160,7 @@ class Forkserver:
     def cpu_s(self) -> float:
         """Of the server since it could fork, and of all children that have ended."""
         ticks = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-        return sum(int(of) for of in ticks) / os.sysconf("SC_CLK_TCK") - self._cpu_of_imports_s
+        return sum(int(of) for of in ticks) / TICKS_PER_S - self._cpu_of_imports_s
 
     def close(self) -> None:
         """End, with all children."""

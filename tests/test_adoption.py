@@ -62,6 +62,7 @@ def test_what_acts_own_processors_rename_needs_no_flag(tmp_path, roots):
     assert asked.config.act_rename_map == {SIDE: FRONT, TOP: WRIST}, "what is asked for wins"
 
 
+@pytest.mark.slow
 def test_swapped_names_in_acts_processors_are_followed(tmp_path, roots):
     own_act(act := tmp_path / "act", roots / "owners", gain=3.0)
     edit_step(act, 0, config={"rename_map": {FRONT: WRIST, WRIST: FRONT}})

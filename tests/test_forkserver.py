@@ -9,6 +9,7 @@ from pathlib import Path
 
 import forkserver
 import pytest
+from conftest import takes_too_long
 from processes import eventually
 from traps import lay_traps
 
@@ -140,9 +141,6 @@ def test_computes():
 def test_slow():
     test_computes()
 
-def test_waits_for_long():
-    time.sleep(3 * {long})
-
 def test_waits():
     time.sleep({long})
 
@@ -162,5 +160,13 @@ def test_a_test_without_the_mark_may_not_be_slow(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([forkserver.HERE, os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run([*command, str(tmp_path)], cwd=tmp_path, env=environment, capture_output=True, text=True)
     lines = [line.split("::")[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    assert [line.split()[0] for line in lines] == ["test_computes", "test_waits_for_long"], done.stdout
+    assert [line.split()[0] for line in lines] == ["test_computes"], done.stdout
     assert "on a processor: more than 0.5 s. Make it faster, or mark it slow." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("took_s", "used_s", "waiting", "is_too_long"),
+    [(4.0, 2.9, 0.5, False), (4.0, 3.1, 0.5, True), (10.0, 0.0, 1.0, True), (10.0, 2.9, 4.0, False), (40.0, 0.0, 4.0, True)],
+)
+def test_a_busy_machine_stretches_only_the_clock(took_s, used_s, waiting, is_too_long):
+    assert takes_too_long(took_s, used_s, 3.0, waiting) is is_too_long
