@@ -1,4 +1,4 @@
-# Everything a newcomer needs: `make quickstart`, `make test`. Needs Python 3.12 and nothing else.
+# Everything a newcomer needs: `make quickstart`, `make test-fast`, `make test`. Needs Python 3.12 and nothing else.
 PYTHON ?= python3.12
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ export HF_HUB_OFFLINE ?= 1
 # Learner and actor share the cores: with more threads than free cores, waiting threads cost more than they bring.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup test lint quickstart clean
+.PHONY: setup test test-fast lint quickstart clean
 
 setup: $(VENV)/.installed
 
@@ -21,6 +21,10 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# Every test that needs at most 3 s; one that needs more and is not marked slow fails.
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --limit_s 3
 
 lint: setup
 	$(BIN)/ruff check .

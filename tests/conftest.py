@@ -1,16 +1,22 @@
 """What several test files share: tiny LeRobotDatasets, recordings, and a small agent. State only unless a test asks for images."""
 
 import os
-from collections.abc import Callable, Sequence
+import resource
+import subprocess
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores: more threads only wait for each other
 
 import datasets
+import forkserver
 import numpy as np
 import pytest
 import torch
+from datasets.features.features import require_decoding
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
@@ -20,6 +26,15 @@ from lerobot_serl.policy.parts import ActorConfig, CriticConfig, OnlineConfig, S
 from lerobot_serl.replay.recording import Recording
 
 datasets.disable_progress_bars()
+
+
+def set_column(features: datasets.Features, name: str, feature: Any) -> None:
+    """As the library's own, which looks at all columns again when one is set: with the 70 of an episodes table, a third of opening a dataset."""
+    dict.__setitem__(features, name, feature)
+    features._column_requires_decoding[name] = require_decoding(feature)
+
+
+datasets.Features.__setitem__ = set_column
 
 FPS = 10
 STATE, ENV_STATE, ACTION = "observation.state", "observation.environment_state", "action"
@@ -32,9 +47,73 @@ INPUTS = {
 Frame = dict[str, Any]
 
 
+def is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--limit_s", type=float, help="fail a test that takes longer and is not marked slow; see docs/contributing.md")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tests first: those that start real commands come last."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    """Files with slow tests first: whichever worker is free takes the next file, and the short ones fill the end."""
+    slow_files = {item.path for item in items if is_slow(item)}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
+def cpu_s() -> float:
+    """Of this process, and of those that it has started or let fork and that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(of.ru_utime + of.ru_stime for of in used) + sum(server.cpu_s() for server in forkserver.Forkserver.running)
+
+
+BEGAN = pytest.StashKey[tuple[float, float]]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    forkserver.Popen.forks = item.get_closest_marker("fresh_python") is None
+    yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    item.stash[BEGAN] = time.monotonic() - forkserver.Forkserver.beginning_s, cpu_s()
+    yield
+
+
+def takes_too_long(took_s: float, used_s: float, limit_s: float, waiting: float) -> bool:
+    """A busy machine stretches the clock: the time of processors counts. Three times as much by the clock, as far as it is not stretched, is sleep.
+
+    Args:
+        took_s: by the clock.
+        used_s: on processors.
+        waiting: processes that want a processor, for each one that there is.
+    """
+    return used_s > limit_s or took_s > 3 * limit_s * max(1.0, waiting)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With ``--limit_s``, an unmarked test has so much time. Fixtures and the begin of a forkserver are shared, and do not count."""
+    report = yield
+    limit_s = item.config.getoption("limit_s")
+    if limit_s and call.when == "call" and report.passed and not is_slow(item):
+        began_s, used_s = item.stash[BEGAN]
+        took_s, used_s = time.monotonic() - forkserver.Forkserver.beginning_s - began_s, cpu_s() - used_s
+        if takes_too_long(took_s, used_s, limit_s, os.getloadavg()[0] / (os.cpu_count() or 1)):
+            report.outcome = "failed"
+            report.longrepr = (
+                f"took {took_s:.1f} s, {used_s:.1f} s of them on a processor: more than {limit_s:g} s. Make it faster, or mark it slow."
+            )
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_python() -> Iterator[None]:
+    subprocess.Popen = forkserver.Popen
+    yield
+    subprocess.Popen = forkserver.FRESH
 
 
 MakeDataset = Callable[..., LeRobotDataset]

@@ -1,7 +1,6 @@
 """The actor process on a robot, as a command: a person at its terminal, Ctrl-C, and refusals, against a real learner."""
 
 import codecs
-import fcntl
 import io
 import json
 import os
@@ -89,13 +88,8 @@ class Terminal:
     def __init__(self, *command):
         self.master, self.slave = pty.openpty()
         self.attributes = termios.tcgetattr(self.slave)
-        slave = self.slave
-
-        def become_its_foreground():
-            os.setsid()
-            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=ENVIRONMENT, preexec_fn=become_its_foreground)
+        # A process of the forkserver has its terminal for the signals of the keys, too.
+        self.process = subprocess.Popen(command, stdin=self.slave, stdout=self.slave, stderr=self.slave, env=ENVIRONMENT)
         self.output = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import Processes, eventually
 from restartable_learner import uuids
-from zygote import Zygote, eventually
 
 from lerobot_serl.actor.spool import OnlineDataset
 
@@ -16,8 +16,8 @@ LOCKSTEP = (*ROBOT, "--robot.lockstep=true")
 
 
 @pytest.fixture(scope="module")
-def zygote():
-    started = Zygote()
+def processes():
+    started = Processes()
     yield started
     started.close()
 
@@ -25,22 +25,22 @@ def zygote():
 class Lab:
     """A learner's and a robot's directory, and processes that use them."""
 
-    def __init__(self, zygote, root: Path):
-        self.zygote, self.root, self._port, self._logs = zygote, root, 0, 0
+    def __init__(self, processes, root: Path):
+        self.processes, self.root, self._port, self._logs = processes, root, 0, 0
         self.learner_directory, self.spool = root / "learner", root / "spool"
 
     def learner(self, dataset="one", horizon=3):
         """On the same port as the one before."""
         said = self.learner_directory / "port"
         said.unlink(missing_ok=True)
-        child = self.zygote.start("learner", self._log(), str(self.learner_directory), self._port, dataset, horizon)
+        child = self.processes.start("learner", self._log(), str(self.learner_directory), self._port, dataset, horizon)
         eventually(lambda: said.exists() and said.read_text())
         self._port = int(said.read_text())
         return child
 
     def actor(self, *flags, world=ROBOT):
         flags = ("--name=arm", f"--spool_dir={self.spool}", f"--learner=127.0.0.1:{self._port}", *world, *flags)
-        return self.zygote.start("actor", self._log(), *flags)
+        return self.processes.start("actor", self._log(), *flags)
 
     def spooled(self):
         """UUIDs that wait on the robot's disk."""
@@ -61,8 +61,8 @@ class Lab:
 
 
 @pytest.fixture
-def lab(zygote, tmp_path):
-    return Lab(zygote, tmp_path)
+def lab(processes, tmp_path):
+    return Lab(processes, tmp_path)
 
 
 def test_killed_between_disk_and_acknowledgement_the_next_start_sends_it_once(lab):

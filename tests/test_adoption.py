@@ -36,6 +36,7 @@ def plans(policy, root):
     return policy.predict_action_chunk(batch)
 
 
+@pytest.mark.slow
 def test_cameras_of_other_names_are_mapped_and_the_checkpoint_keeps_it(tmp_path, roots):
     wanted = plans(adopted(roots / "act", roots / "owners"), roots / "owners")
     policy = adopted(roots / "act", roots / "robots", act_rename_map={TOP: FRONT, SIDE: WRIST})
@@ -49,6 +50,7 @@ def test_cameras_of_other_names_are_mapped_and_the_checkpoint_keeps_it(tmp_path,
     assert torch.equal(plans(loaded, roots / "robots"), plans(policy, roots / "robots"))
 
 
+@pytest.mark.slow
 def test_what_acts_own_processors_rename_needs_no_flag(tmp_path, roots):
     own_act(act := tmp_path / "act", roots / "owners", gain=3.0)
     edit_step(act, 0, config={"rename_map": {TOP: FRONT, SIDE: WRIST}})
@@ -60,6 +62,7 @@ def test_what_acts_own_processors_rename_needs_no_flag(tmp_path, roots):
     assert asked.config.act_rename_map == {SIDE: FRONT, TOP: WRIST}, "what is asked for wins"
 
 
+@pytest.mark.slow
 def test_swapped_names_in_acts_processors_are_followed(tmp_path, roots):
     own_act(act := tmp_path / "act", roots / "owners", gain=3.0)
     edit_step(act, 0, config={"rename_map": {FRONT: WRIST, WRIST: FRONT}})

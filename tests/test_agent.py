@@ -110,6 +110,7 @@ def test_the_target_equals_the_equation(act_directory):
     assert metrics["target_q"].item() == pytest.approx(batch.reward.mean().item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_marks_demonstrations_is_not_taken_for_a_good_edit(act_directory):
     """Demonstrations succeed and lie beside ACT's chunk, ACT's own attempts fail half of the time: the penalty keeps that from becoming a slope."""
     advantages = {}
@@ -352,6 +353,7 @@ def test_the_initial_entropy_is_the_target(act_directory):
     assert sum(entropies) / 20 == pytest.approx(agent.target_entropy, abs=0.02)
 
 
+@pytest.mark.slow
 def test_it_learns_which_way_to_edit(act_directory):
     """A bandit: moving joints 0 and 2 up and joints 1 and 3 down is worth more, learnt from random data, critics first."""
     agent = make_agent(act_directory, anchor=0.0)

@@ -24,6 +24,7 @@ def test_peaks_are_where_a_channel_is_strongest():
     torch.testing.assert_close(x, torch.tensor([1.0, -1.0, 0.0]), atol=0.01, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_places_not_seen_before():
     torch.manual_seed(0)
     places = torch.rand(camera_features.TEST + 400, 2)

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from processes import Processes, eventually
 from restartable_learner import uuids
-from zygote import Zygote, eventually
 
 # Preloaded: what processes are told of the time of day, moved by the seconds in a file. Waiting by another clock is not touched.
 SHIM = r"""
@@ -69,20 +69,16 @@ class Clock:
             shared[:8] = struct.pack("l", seconds)
 
 
-def test_the_clock_may_jump(tmp_path, monkeypatch):
+def test_the_clock_may_jump(tmp_path):
     clock = Clock(tmp_path)
-    for name, value in clock.environment.items():
-        monkeypatch.setenv(name, value)
-    zygote = Zygote()
-    for name in clock.environment:
-        monkeypatch.delenv(name)
+    processes = Processes(**clock.environment)
     try:
         directory = tmp_path / "learner"
-        zygote.start("learner", tmp_path / "learner.log", str(directory), 0, "one", 3)
+        processes.start("learner", tmp_path / "learner.log", str(directory), 0, "one", 3)
         said = directory / "port"
         eventually(lambda: said.exists() and said.read_text())
         flags = (f"--learner=127.0.0.1:{said.read_text()}", "--name=arm", f"--spool_dir={tmp_path / 'spool'}", *ROBOT)
-        actor = zygote.start("actor", tmp_path / "actor.log", *flags)
+        actor = processes.start("actor", tmp_path / "actor.log", *flags)
         for days in (0, 1, -1, 3, 0):
             clock.move(days * DAY_S)
             had = len(uuids(directory))
@@ -92,7 +88,7 @@ def test_the_clock_may_jump(tmp_path, monkeypatch):
         assert "Learner away" not in actor.output
         assert "Traceback" not in actor.output + (tmp_path / "learner.log").read_text()
     finally:
-        zygote.close()
+        processes.close()
 
 
 def test_the_clock_of_the_test_does_jump(tmp_path):

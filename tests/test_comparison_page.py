@@ -80,6 +80,7 @@ def test_it_is_made_again_but_nothing_else_is_overwritten(tmp_path: Path) -> Non
     assert (photos / "index.html").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_report_of_a_run_shows_its_comparisons(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 20, evaluations=False)
     assert "Comparison:" not in write_report(run).page.read_text(encoding="utf-8")

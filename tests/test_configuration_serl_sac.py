@@ -124,7 +124,9 @@ def test_sizes_have_bounds(name, least, most):
 
 
 @pytest.mark.parametrize("network", ["actor", "corrector", "critic", "grasp"])
-@pytest.mark.parametrize("sizes", ["[8193]", "[1000000000]", "[256,0]", str([16] * 17), str([16] * 100_000)])
+@pytest.mark.parametrize(
+    "sizes", ["[8193]", "[1000000000]", "[256,0]", str([16] * 17), pytest.param(str([16] * 100_000), marks=pytest.mark.slow)]
+)
 def test_networks_have_bounds(network, sizes):
     parse(f"--{network}.hidden_sizes={[8192] * 16}")
     with pytest.raises(DecodingError, match=rf"policy\.{network}\.hidden_sizes="):

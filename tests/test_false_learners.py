@@ -14,10 +14,10 @@ from false_learner import FalseLearner, genuine, genuine_of_robot, with_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
+from processes import Processes
 from restartable_learner import FACTS, ROBOT
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from zygote import Zygote
 
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor import received_policy
@@ -375,6 +375,7 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.sampled_from(PATHS), VALUES | st.just(...)), min_size=1, max_size=3))
 def test_any_header_makes_a_policy_or_a_message_error(changes):
@@ -417,16 +418,16 @@ def test_no_id_of_a_dataset_meets_another_name_in_the_spool(tmp_path, name):
 
 
 @pytest.fixture(scope="module")
-def zygote():
-    started = Zygote()
+def processes():
+    started = Processes()
     yield started
     started.close()
 
 
-def actor(zygote, learner, tmp_path, *flags):
+def actor(processes, learner, tmp_path, *flags):
     world = ("--robot.type=two_arms", "--robot.lockstep=true", "--episode_time_s=0.4", "--safety.max_observation_age_s=10")
     where = (f"--learner={learner.address}", f"--spool_dir={tmp_path / 'spool'}", "--name=arm", "--patience_s=1")
-    return zygote.start("actor", tmp_path / "log", *where, *world, *flags)
+    return processes.start("actor", tmp_path / "log", *where, *world, *flags)
 
 
 def robots_policy():
@@ -438,11 +439,11 @@ def robots_policy():
     ("name", "value"),
     [("phase", ESCAPE), ("config/act/n_encoder_layers", HUGE), ("fps", 0), ("config/input_features", {ESCAPE: {}})],
 )
-def test_the_process_ends_with_a_sentence(zygote, learner, tmp_path, name, value):
+def test_the_process_ends_with_a_sentence(processes, learner, tmp_path, name, value):
     header, tensors = robots_policy()
     field(name, value)[2](header, tensors)
     learner.messages = [encode(header, tensors)]
-    process = actor(zygote, learner, tmp_path)
+    process = actor(processes, learner, tmp_path)
     assert process.end() == 1, process.output
     assert not any(line.startswith("Traceback") for line in process.output.splitlines())
     assert all(line.isprintable() and len(line) < 1200 for line in process.output.splitlines())
@@ -450,10 +451,10 @@ def test_the_process_ends_with_a_sentence(zygote, learner, tmp_path, name, value
 
 
 @pytest.mark.slow
-def test_the_process_ends_with_the_learners_refusal(zygote, learner, tmp_path):
+def test_the_process_ends_with_the_learners_refusal(processes, learner, tmp_path):
     learner.status = grpc.StatusCode.FAILED_PRECONDITION, f"no\n{ESCAPE}{'x' * 5000}"
     try:
-        process = actor(zygote, learner, tmp_path)
+        process = actor(processes, learner, tmp_path)
         assert process.end() == 1, process.output
     finally:
         learner.status = None
@@ -462,7 +463,7 @@ def test_the_process_ends_with_the_learners_refusal(zygote, learner, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_process_outlives_bad_weights(zygote, learner, tmp_path):
+def test_the_process_outlives_bad_weights(processes, learner, tmp_path):
     header, tensors = robots_policy()
     bad, good = weights(header, tensors, 2, poisoned(float("nan"))), weights(header, tensors, 3)
     asked = []
@@ -484,7 +485,7 @@ def test_the_process_outlives_bad_weights(zygote, learner, tmp_path):
 
     learner.answer, learner.receipt, learner.run = answer, receipt, header["run"]
     try:
-        process = actor(zygote, learner, tmp_path, "--n_episodes=80")
+        process = actor(processes, learner, tmp_path, "--n_episodes=80")
         assert process.end() == 0, process.output
     finally:
         learner.answer = None

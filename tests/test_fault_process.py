@@ -3,8 +3,8 @@
 import signal
 
 import pytest
+from processes import Processes, eventually
 from so101_bus import LOST, MOTORS
-from zygote import Zygote, eventually
 
 pytestmark = pytest.mark.slow
 POWERED = "may still be under torque. Support the arm and switch its power off."
@@ -14,8 +14,8 @@ class Lab:
     """One learner; actor processes one after the other."""
 
     def __init__(self, root):
-        self._root, self._zygote, self._number = root, Zygote(), 0
-        self._zygote.start("learner", root / "learner.log", str(root / "learner"), 0, "one", 3, "so101")
+        self._root, self._processes, self._number = root, Processes(), 0
+        self._processes.start("learner", root / "learner.log", str(root / "learner"), 0, "one", 3, "so101")
         port = root / "learner" / "port"
         eventually(lambda: port.exists() and port.read_text())
         self._address = f"127.0.0.1:{port.read_text()}"
@@ -31,7 +31,7 @@ class Lab:
             f"--robot.cameras={{front: {{type: faulty_camera, width: 5, height: 6, fps: 30, faults: '{camera}'}}}}",
             "--safety.max_observation_age_s=10", "--patience_s=60", "--reward.function=so101_bus:never",
         )  # fmt: skip
-        return self._zygote.start("actor", self._root / f"{name}.out", *flags)
+        return self._processes.start("actor", self._root / f"{name}.out", *flags)
 
     @property
     def off(self):
@@ -43,7 +43,7 @@ class Lab:
         return self._bus_log.read_text().splitlines()[-1] == "closed"
 
     def close(self):
-        self._zygote.close()
+        self._processes.close()
 
 
 @pytest.fixture(scope="module")

@@ -89,6 +89,7 @@ class Slow:
         return [block], True
 
 
+@pytest.mark.slow
 def test_a_network_may_be_slow_as_long_as_something_moves(script, tmp_path, monkeypatch):
     for name in ("CALL_TIMEOUT_S", "POLICY_TIMEOUT_S", "PART_TIMEOUT_S"):
         monkeypatch.setattr(client_module, name, 5.0)

@@ -242,11 +242,13 @@ def opengl_platform() -> str:
     pytest.skip("no OpenGL library for rendering without a display (libegl1 or libosmesa6)")
 
 
+@pytest.mark.slow
 def test_images_show_the_scene_and_survive_another_closing() -> None:
     result = in_subprocess(PIXELS, MUJOCO_GL=opengl_platform())
     assert "checked" in result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_images_are_rendered_although_another_plugin_has_imported_mujoco() -> None:
     """LeRobot imports every plugin before an environment is made; those of other simulated arms load MuJoCo, which has then chosen."""
     platform = opengl_platform()
@@ -255,6 +257,7 @@ def test_images_are_rendered_although_another_plugin_has_imported_mujoco() -> No
     assert "checked" in result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_a_script_that_forgets_to_close_ends_without_a_word() -> None:
     result = in_subprocess(UNCLOSED, MUJOCO_GL=opengl_platform())
     assert (result.returncode, result.stdout.strip()) == (0, "rendered"), result.stderr

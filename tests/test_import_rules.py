@@ -183,6 +183,7 @@ def test_the_distribution_has_the_name_that_lerobot_looks_for():
 
 
 @pytest.mark.slow
+@pytest.mark.fresh_python
 def test_a_plain_import_is_light_and_discovery_registers_the_types(tmp_path):
     """In a process of its own, as in any ``lerobot-*`` command."""
     code = """

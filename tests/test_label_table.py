@@ -1,5 +1,6 @@
 """What a person reads of a dataset's labels: real LeRobotDatasets of the kinds that are about."""
 
+import functools
 import os
 import re
 import shlex
@@ -53,11 +54,14 @@ KINDS = {
 def reader_of(make_dataset):
     """``reader_of(kind, settings)``: four episodes, of which the third is a failure."""
 
-    def make(kind, settings=None):
+    @functools.cache
+    def dataset_of(kind):
         success, failure = KINDS[kind][:2]
         columns = [failure if failure is not None and episode == 2 else success for episode in range(EPISODES)]
-        dataset = make_dataset([frames_of(T, episode + 1, **columns[episode]) for episode in range(EPISODES)])
-        return EpisodeReader(dataset, [STATE], settings=settings or LabelSettings())
+        return make_dataset([frames_of(T, episode + 1, **columns[episode]) for episode in range(EPISODES)])
+
+    def make(kind, settings=None):
+        return EpisodeReader(dataset_of(kind), [STATE], settings=settings or LabelSettings())
 
     return make
 

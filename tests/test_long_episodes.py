@@ -314,6 +314,7 @@ class Peak(threading.Thread):
         return self.peak_bytes - self.start_bytes
 
 
+@pytest.mark.slow
 def test_neither_side_holds_the_images_of_a_long_episode(tmp_path, make_dataset, monkeypatch):
     """250 frames of 640x480 are 230 MB as they are seen."""
     monkeypatch.setattr(film_module, "PART_BYTES", 1024 * 1024)

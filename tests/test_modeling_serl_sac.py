@@ -43,6 +43,7 @@ def assert_equal_to_1e5_of_the_range(actual, expected, policy):
     assert expected.std(0).min() > 1e-4  # the comparison is not one of constants
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cameras", [0, 1, 2])
 def test_step_0_equals_act_also_after_saving_and_after_policy_path(tmp_path, cameras):
     act_config = small_act_config(cameras)

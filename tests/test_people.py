@@ -3,8 +3,8 @@
 import re
 
 import pytest
+from processes import Processes
 from test_actor_restarts import Lab
-from zygote import Zygote
 
 pytestmark = pytest.mark.slow
 SMALL = ("--env.type=serl_test_small", "--env.truncate_at=5", "--patience_s=60")
@@ -40,15 +40,15 @@ REFUSALS = {
 
 
 @pytest.fixture(scope="module")
-def zygote():
-    started = Zygote()
+def processes():
+    started = Processes()
     yield started
     started.close()
 
 
 @pytest.fixture(scope="module")
-def lab(zygote, tmp_path_factory):
-    made = Lab(zygote, tmp_path_factory.mktemp("people"))
+def lab(processes, tmp_path_factory):
+    made = Lab(processes, tmp_path_factory.mktemp("people"))
     made.learner()
     return made
 

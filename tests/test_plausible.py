@@ -127,6 +127,7 @@ def test_what_an_earlier_release_took_does_not_end_this_one(tmp_path, demonstrat
     assert [path.name for path in (root.with_name("online.journal") / "damaged").iterdir()] == ["00000001-late.episode"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_extreme_numbers_are_refused_or_do_no_harm(tmp_path_factory, demonstrations, seed):

@@ -396,6 +396,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_a_thousand_random_processor_files_run_nothing(fuzzed, reader):
     act, marker = fuzzed

@@ -55,6 +55,7 @@ def test_a_step_moves_as_gym_pusht_does():
     assert np.abs(ours.corners - ours.goal_corners).max() > 1
 
 
+@pytest.mark.slow
 def test_the_planner_solves_nearly_everything():
     env, solved = PushtState(), 0
     for seed in range(4):

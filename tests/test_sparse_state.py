@@ -68,6 +68,7 @@ def test_actions_are_executed_within_their_bounds(case):
     assert np.array_equal(*ends)
 
 
+@pytest.mark.slow
 def test_the_expert_solves_what_is_recorded_and_the_world_fits(tmp_path, case):
     """Recorded actions, played again from the recorded seed's start, succeed: what is recorded is what was executed."""
     config = case.config()

@@ -303,20 +303,22 @@ def test_what_another_schedule_has_done_meanwhile_is_left_alone(tmp_path):
     assert not (root / "bases").exists()
 
 
-def test_while_one_run_makes_a_base_the_next_one_has_another(tmp_path):
+def test_while_one_run_makes_a_base_the_next_one_has_another(tmp_path, monkeypatch):
     """Two of one seed side by side: the second would wait for minutes until the first has trained their ACT."""
     path = plan_file(tmp_path, variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
     plan, root = load_plan(path), tmp_path / "root"
+    monkeypatch.setattr("study.schedule.POLL_S", 0.05)
     Schedule({path: plan}, root, parallel=2, quick=False, program=("false",)).run()
     begun = {(name, seed): (root / "example" / name / f"seed{seed}").stat().st_mtime_ns for name in ("one", "two") for seed in (0, 1)}
     assert sorted(begun, key=begun.__getitem__)[:2] == [("one", 0), ("one", 1)]
 
 
-def test_runs_whose_base_is_there_are_begun_in_the_order_of_the_plan(tmp_path):
+def test_runs_whose_base_is_there_are_begun_in_the_order_of_the_plan(tmp_path, monkeypatch):
     path = plan_file(tmp_path, variants={"one": {"method": "serl_sac"}, "two": {"method": "serl_sac"}})
     plan, root = load_plan(path), tmp_path / "root"
     for seed in plan.seeds:
         write_json(plan.base_root(root, seed) / BASE, {})
+    monkeypatch.setattr("study.schedule.POLL_S", 0.05)
     Schedule({path: plan}, root, parallel=2, quick=False, program=("false",)).run()
     begun = {(name, seed): (root / "example" / name / f"seed{seed}").stat().st_mtime_ns for name in ("one", "two") for seed in (0, 1)}
     assert sorted(begun, key=begun.__getitem__) == [("one", 0), ("two", 0), ("one", 1), ("two", 1)]

@@ -73,8 +73,16 @@ class Supervised:
         return self.process.exitcode, (self.directory / "output").read_text(), ended
 
 
+@pytest.fixture(scope="module")
+def _imported():
+    """Not within the time of the first test."""
+    process = PROCESSES.Process(target=os.getpid)
+    process.start()
+    process.join()
+
+
 @pytest.fixture
-def supervised(tmp_path):
+def supervised(tmp_path, _imported):
     started = []
 
     def start(**settings):

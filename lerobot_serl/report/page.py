@@ -177,10 +177,11 @@ def write_report(run_dir: Path, output_dir: Path | None = None) -> Report:
     """
     metrics = MetricsDirectory(run_dir).load()
     target = output_dir if output_dir is not None else Path(run_dir) / "report"
+    comparisons = comparisons_html(Path(run_dir))  # a flaw is told before the curves are drawn
     summary = summarise(metrics)
     curves = write_curves(metrics, target)
     page = target / "index.html"
     temporary = target / "index.html.tmp"
-    temporary.write_text(render_page(metrics, curves, summary, comparisons_html(Path(run_dir))), encoding="utf-8")
+    temporary.write_text(render_page(metrics, curves, summary, comparisons), encoding="utf-8")
     os.replace(temporary, page)
     return Report(page, summary)
