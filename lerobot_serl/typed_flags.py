@@ -24,6 +24,8 @@ _OURS = (
     "startup.",
     "guard.",
     "act_alone",
+    "gripper",
+    "grasp.",
 )
 _LARGEST_JSON = 1024 * 1024
 

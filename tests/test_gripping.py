@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import frames_of, small_agent, small_config
+from lerobot.configs import PreTrainedConfig
 
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.networks.grasp_critic import HIGH
@@ -299,6 +300,16 @@ def test_a_checkpoint_keeps_its_grippers(gripping_dataset, tmp_path):
     assert torch.equal(loaded.agent.grasp_critic.positions, policy.agent.grasp_critic.positions)
     with pytest.raises(ValueError, match=r"as in the checkpoint; found \(0,\)"):
         name_grippers(loaded.config, {"action": {"shape": (2,), "names": ["left_Gripper", "arm"]}})
+
+
+@pytest.mark.parametrize(("saved", "asked"), [("edit", "discrete"), ("discrete", "edit"), ("discrete", "base")])
+def test_a_checkpoint_does_not_go_on_with_other_networks(gripping_dataset, tmp_path, saved, asked):
+    made(gripping_dataset, saved).save_pretrained(tmp_path)
+    config = PreTrainedConfig.from_pretrained(tmp_path)
+    SerlSacPolicy.from_pretrained(tmp_path, config=config)
+    config.gripper = asked
+    with pytest.raises(ValueError, match=f"policy.gripper is '{saved}', not '{asked}'.*Leave out --policy.gripper={asked}"):
+        SerlSacPolicy.from_pretrained(tmp_path, config=config)
 
 
 @pytest.mark.parametrize(

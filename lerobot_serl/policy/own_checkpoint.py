@@ -22,7 +22,7 @@ def require_harmless_files(place: str | Path, arguments: Mapping[str, Any]) -> N
 
     Args:
         place: directory or Hub id, as LeRobot takes it.
-        arguments: of ``from_pretrained``; those that choose a download are used.
+        arguments: of ``from_pretrained``; those that choose a download are used, and the policy's configuration.
 
     Raises:
         ValueError: a file is damaged, or names something that is not LeRobot's; file and remedy are named.
@@ -35,7 +35,7 @@ def require_harmless_files(place: str | Path, arguments: Mapping[str, Any]) -> N
     for revision in revisions:
         files = CheckpointFiles(str(place), directory, _FLAG, _remedy(place), {**download, "revision": revision})
         try:
-            _require_own_type(files)
+            _require_own_type(files, getattr(arguments.get("config"), "gripper", None))
             require_harmless(files, (PREPROCESSOR, POSTPROCESSOR))
         except CheckpointError:
             raise
@@ -69,6 +69,15 @@ def _remedy(place: str | Path) -> str:
     return f"Copy the checkpoint again, or take an earlier one; `lerobot-serl-doctor {place}` looks at all of its files."
 
 
-def _require_own_type(files: CheckpointFiles) -> None:
-    if files.find(CONFIG) is not None and (kind := files.json(CONFIG).get("type")) != "serl_sac":
+def _require_own_type(files: CheckpointFiles, gripper: str | None) -> None:
+    """``gripper``: what ``policy.gripper`` is now; None: as in the file."""
+    if files.find(CONFIG) is None:
+        return
+    document = files.json(CONFIG)
+    if (kind := document.get("type")) != "serl_sac":
         raise files.error(CONFIG, f"the checkpoint is of type {str(kind)[:100]!r}, expected 'serl_sac'")
+    if gripper is not None and (saved := document.get("gripper", "edit")) != gripper:
+        raise files.error(
+            CONFIG, f"policy.gripper is {str(saved)[:100]!r}, not {gripper!r}, which has other networks",
+            f"Leave out --policy.gripper={gripper}, or begin with it from ACT (--policy.act_path).",
+        )  # fmt: skip
