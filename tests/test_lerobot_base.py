@@ -46,14 +46,14 @@ def stock_actions(policy, before, after, frames):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"noise_scheduler_type": "DDIM", "num_inference_steps": 3}, {"n_obs_steps": 1}, {"n_obs_steps": 3}]
+    "changes", [{}, {"noise_scheduler_type": "DDIM", "num_inference_steps": 3}, {"n_obs_steps": 1}, {"n_obs_steps": 3, "n_action_steps": 1}]
 )
 def test_step_zero_is_the_diffusion_policy_over_an_episode(tmp_path, changes):
     """DDPM draws noise in every denoising step too; two, one and three frames of history, the first of them repeated at the start."""
     config = small_diffusion_config(**changes)
     stock = save_diffusion(tmp_path / "dp", config)
-    policy = based_on(tmp_path / "dp")
-    frames = episode_of(config)
+    policy = based_on(tmp_path / "dp", horizon=config.n_action_steps)
+    frames = episode_of(config)[: FRAMES if config.n_action_steps > 1 else 5]
     expected = stock_actions(*stock, frames)
     for _ in range(2):  # a second episode does not remember the first
         policy.reset()
