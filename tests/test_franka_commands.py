@@ -20,7 +20,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_serl.robots.config_franka import JOINT_KEYS
 from lerobot_serl.robots.franka_client import FrankaClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.fresh_python]
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 300
 TOKEN = "a-token-of-more-than-16-letters"
