@@ -95,7 +95,7 @@ def decode(data: bytes, check: Callable[[Header, Claims], None] | None = None) -
 
 def split(data: bytes, message_type: Any) -> Iterator[Any]:
     """Cut a message and its digest into gRPC messages of LeRobot's service (``transfer_state`` and ``data``)."""
-    from lerobot.transport.utils import TransferState
+    from .lerobot_names import TransferState
 
     digest = hashlib.sha256(data).digest()
     count = max(1, -(-len(data) // CHUNK_BYTES))
@@ -113,7 +113,7 @@ def join(parts: Iterable[Any], limit_bytes: int = MAX_MESSAGE_BYTES) -> Iterator
         DamagedMessage: the digest is another one, a part is empty, or the stream ends in the middle of a message.
         MessageError: a message exceeds ``limit_bytes``.
     """
-    from lerobot.transport.utils import TransferState
+    from .lerobot_names import TransferState
 
     pieces: list[bytes] = []
     size = 0

@@ -1,10 +1,12 @@
 """What is borrowed from LeRobot: by which names, from where; and what is said where LeRobot is another one."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,58 @@ from lerobot_serl import lerobot_names
 
 PACKAGE = Path(lerobot_serl.__file__).parent
 ROOT = PACKAGE.parent
+NAMES_FILE = PACKAGE / "lerobot_names.py"
+# Packages whose __all__ says what is public, and which 0.7 does not replace; and the one module of names alone.
+PUBLIC = {
+    f"lerobot.{part}"
+    for part in ("cameras", "configs", "datasets", "envs", "optim", "policies", "processor", "rewards", "robots", "teleoperators", "utils")
+}
+CONSTANTS = "lerobot.utils.constants"
+SOURCES = {str(path.relative_to(ROOT)): path for path in sorted(PACKAGE.rglob("*.py")) if path != NAMES_FILE}
+
+
+def borrowed_by(path):
+    """Pairs (module of LeRobot, name) of a file's imports; the name is empty for ``import lerobot.robots``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names if alias.name.split(".")[0] == "lerobot")
+        elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "lerobot":
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def taken_from_us(path):
+    """Names that a file takes from lerobot_names.py."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[-1] == "lerobot_names":
+            yield from (alias.name for alias in node.names)
+
+
+def test_what_is_not_public_is_borrowed_in_one_place():
+    public = {module: {*import_module(module).__all__, ""} for module in PUBLIC} | {"lerobot": {""}}
+    wrong = [
+        (name, module, item)
+        for name, path in SOURCES.items()
+        for module, item in borrowed_by(path)
+        if module != CONSTANTS and item not in public.get(module, ())
+    ]
+    assert wrong == [], "put these into lerobot_serl/lerobot_names.py"
+
+
+def test_what_is_borrowed_is_used_and_found_in_this_lerobot():
+    used = {name for path in SOURCES.values() for name in taken_from_us(path)}
+    assert used == set(lerobot_names._MODULE_OF)
+    assert len(used) == sum(map(len, lerobot_names.BORROWED.values()))
+    for module, names in lerobot_names.BORROWED.items():
+        for name in names:
+            value = getattr(lerobot_names, name)
+            assert value is (getattr(import_module(module), name, None) or sys.modules[f"{module}.{name}"])
+    with pytest.raises(AttributeError, match="lerobot_names' has no attribute 'train'"):
+        lerobot_names.train  # noqa: B018
+
+
+def test_no_package_that_lists_its_names_is_borrowed_from():
+    public = {(module, name) for module in PUBLIC for name in import_module(module).__all__}
+    assert public & {(module, name) for module, names in lerobot_names.BORROWED.items() for name in names} == set()
 
 
 def test_the_versions_are_those_of_the_package():
@@ -62,7 +116,9 @@ COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 @pytest.mark.parametrize("place", [*COMMANDS.values(), "lerobot_serl:SerlSacConfig"])
-def test_each_command_says_it_in_a_sentence(on_0_7, place):
+def test_each_command_says_it_in_a_sentence(on_0_7, tmp_path, place):
+    (tmp_path / "lerobot").mkdir()
+    (tmp_path / "lerobot" / "__init__.py").write_text("raise RuntimeError('nothing of it can be imported')")
     module, _, function = place.partition(":")
     done = on_0_7(f"import sys\nfrom {module} import {function}\nsys.exit({function}())", "--help")  # as pip's script does
     assert (done.returncode, done.stdout) == (1, "")

@@ -4,8 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from lerobot.utils.utils import log_say
-
+from ..lerobot_names import log_say
 from ..replay.recording import ActedAs, Decider, Recording
 from .controls import QUIT
 from .dropped import DroppedEpisodes

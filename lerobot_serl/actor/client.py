@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from lerobot.transport import services_pb2, services_pb2_grpc
 from torch import Tensor
 
+from ..lerobot_names import services_pb2, services_pb2_grpc
 from ..rejection_log import RejectionLog
 from ..secure_channel import open_channel, require_address
 from ..transport import (

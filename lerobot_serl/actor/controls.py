@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from lerobot.teleoperators.utils import TeleopEvents
-from lerobot.utils import keyboard_input
-from lerobot.utils.keyboard_input import create_key_listener
+from lerobot.teleoperators import TeleopEvents
+
+from ..lerobot_names import create_key_listener, keyboard_input
 
 SUCCESS, FAILURE, REDO, QUIT, TAKEOVER, GO = "success", "failure", "redo", "quit", "takeover", "go"
 KEYS = {"s": SUCCESS, "f": FAILURE, "r": REDO, "q": QUIT, "esc": QUIT, "enter": GO}

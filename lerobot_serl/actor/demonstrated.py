@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets import LeRobotDatasetMetadata
 from lerobot.utils.constants import HF_LEROBOT_HOME, OBS_STATE
 
 from ..checkpoint.files import CheckpointFiles

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lerobot.utils.visualization_utils import VISUALIZATION_MODES, init_visualization, log_visualization_data, shutdown_visualization
+from ..lerobot_names import VISUALIZATION_MODES, init_visualization, log_visualization_data, shutdown_visualization
 
 
 @dataclass

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lerobot.configs import FeatureType
-from lerobot.configs.rewards import RewardModelConfig
 from lerobot.processor import PolicyProcessorPipeline
-from lerobot.rewards.factory import get_reward_model_class, make_reward_pre_post_processors
+from lerobot.rewards import get_reward_model_class, make_reward_pre_post_processors
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from ..checkpoint.processor_files import require_harmless
+from ..lerobot_names import RewardModelConfig
 from ..replay.recording import Decider, policy_input
 from .faults import Watched
 from .robot_io import Features, RobotIo

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from lerobot.utils.robot_utils import precise_sleep
+from ..lerobot_names import precise_sleep
 
 
 class Pace:

@@ -7,9 +7,9 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from lerobot.common.control_utils import teleop_supports_feedback
 from lerobot.teleoperators import Teleoperator
 
+from ..lerobot_names import teleop_supports_feedback
 from .controls import TAKEOVER, Controls
 from .faults import MISSING, NUMBER, Watched, error_of
 from .key_kinds import Kind, customary_kind

@@ -15,14 +15,13 @@ import lerobot.rewards  # noqa: F401 - and those of reward models
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from lerobot.configs import PreTrainedConfig
-from lerobot.configs.rewards import RewardModelConfig
 from lerobot.processor import ProcessorStep
-from lerobot.utils.import_utils import register_third_party_plugins
 
 from ..checkpoint.act_weights import holds_old_statistics
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from ..checkpoint.oldest_config import is_oldest
 from ..checkpoint.processor_files import LOADS_MODELS, POSTPROCESSOR, PREPROCESSOR, SavedStep, origin_of, read_steps
+from ..lerobot_names import RewardModelConfig, register_third_party_plugins
 from ..message_header import TensorClaim
 from .finding import MOST_NAMED, CannotCheckError, Finding, note, ok, problem
 

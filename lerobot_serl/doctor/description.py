@@ -11,12 +11,11 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lerobot.datasets.dataset_metadata import CODEBASE_VERSION
-from lerobot.datasets.utils import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH, DatasetInfo
-from lerobot.datasets.video_utils import get_video_info
+from lerobot.datasets import CODEBASE_VERSION
 from lerobot.utils.constants import DEFAULT_FEATURES
 from PIL import Image
 
+from ..lerobot_names import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH, DatasetInfo, get_video_info
 from ..replay.json_file import UnreadableError, read_json
 from ..replay.table_file import numbers_of, open_table, read_columns
 from .finding import CannotCheckError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import av
-from lerobot.datasets.video_utils import decode_video_frames, get_video_duration_in_s
 
+from ..lerobot_names import decode_video_frames, get_video_duration_in_s
 from ..replay.json_file import UnreadableError
 from .episode import Episode, Span, place_of
 from .progress import bar

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lerobot.datasets.utils import DEFAULT_TASKS_PATH
-from lerobot.utils.utils import unflatten_dict
 
+from ..lerobot_names import DEFAULT_TASKS_PATH, unflatten_dict
 from ..replay.json_file import UnreadableError
 from ..replay.table_file import numbers_of, open_table, read_columns
 from .episode import Episode

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.datasets.io_utils import write_table_one_row_group_per_episode
-from lerobot.datasets.utils import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH
+from lerobot.datasets import LeRobotDatasetMetadata
 
+from ..lerobot_names import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH, write_table_one_row_group_per_episode
 from ..replay.journal import sync
 from ..replay.ledger import LEDGER, UUID
 from ..replay.table_file import open_table, read_columns

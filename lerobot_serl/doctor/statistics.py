@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from lerobot.datasets.compute_stats import auto_downsample_height_width, compute_episode_stats, get_feature_stats, sample_indices
-from lerobot.datasets.utils import DEFAULT_VIDEO_PATH
-from lerobot.datasets.video_utils import decode_video_frames
+from lerobot.datasets import get_feature_stats
 from PIL import Image
 
+from ..lerobot_names import DEFAULT_VIDEO_PATH, auto_downsample_height_width, compute_episode_stats, decode_video_frames, sample_indices
 from ..replay.json_file import UnreadableError
 from ..replay.table_file import numbers_of, open_table, read_columns
 from .description import Description

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.envs.configs import EnvConfig
+from lerobot.envs import EnvConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_IMAGES, OBS_STATE
 
 from ..setting_error import checks_settings

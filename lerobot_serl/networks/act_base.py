@@ -8,10 +8,11 @@ from collections.abc import Mapping
 
 import torch
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.policies.act.modeling_act import ACT
+from lerobot.policies import ACTConfig
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
+
+from ..lerobot_names import ACT
 
 Statistics = Mapping[str, Mapping[str, Tensor]]
 

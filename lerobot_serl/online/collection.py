@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.utils.constants import ACTION
 
 from ..policy.agent import Agent

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.datasets import LeRobotDataset
 
 from ..replay.facts import DemonstrationFacts
 from ..replay.recording import Recording

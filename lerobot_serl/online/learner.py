@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets import LeRobotDatasetMetadata
 from torch import Tensor
 from tqdm import tqdm
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from lerobot.transport import services_pb2
 
+from ..lerobot_names import services_pb2
 from ..rejection_log import RejectionLog
 from ..transport import (
     FINISHED,

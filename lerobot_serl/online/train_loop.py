@@ -7,9 +7,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from lerobot.common.train_utils import get_step_checkpoint_dir, save_checkpoint, update_last_checkpoint
-from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 from lerobot.utils.constants import PRETRAINED_MODEL_DIR
+
+from ..lerobot_names import TRAIN_CONFIG_NAME, TrainPipelineConfig, get_step_checkpoint_dir, save_checkpoint, update_last_checkpoint
 
 
 class TrainLoop:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from lerobot.configs import NormalizationMode
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies import ACTConfig
 from torch import Tensor
 
 from ..checkpoint.act_weights import ActWeights

@@ -8,7 +8,7 @@ from typing import Any
 import draccus
 import lerobot
 from lerobot.configs import FeatureType, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies import ACTConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
 from ..checkpoint.files import CONFIG, CheckpointFiles

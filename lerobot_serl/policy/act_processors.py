@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies import ACTConfig
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 

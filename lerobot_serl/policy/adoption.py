@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from lerobot.configs import PolicyFeature
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.datasets import LeRobotDataset
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 

@@ -10,7 +10,7 @@ import draccus
 import torch
 from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
-from lerobot.utils.device_utils import is_torch_device_available
+from lerobot.utils import is_torch_device_available
 
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
@@ -20,7 +20,7 @@ from .step_clock import StepClockConfig
 from .validation import require, require_not_negative, require_positive
 
 if TYPE_CHECKING:
-    from lerobot.policies.act.configuration_act import ACTConfig
+    from lerobot.policies import ACTConfig
 
 
 # Where an embedded ACT that nobody has trained came from.
@@ -80,7 +80,7 @@ class ActArchitecture:
 
     def to_act_config(self, **features: Any) -> "ACTConfig":
         """LeRobot's configuration of the same network, without the VAE encoder (used only in ACT's own training)."""
-        from lerobot.policies.act.configuration_act import ACTConfig  # imports every policy of LeRobot
+        from lerobot.policies import ACTConfig  # imports every policy of LeRobot
 
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "feature_modes"}
         return ACTConfig(**values, **features, n_action_steps=1, use_vae=False, push_to_hub=False)

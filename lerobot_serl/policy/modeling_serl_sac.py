@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from huggingface_hub import ModelCard
 from lerobot.configs import FeatureType
-from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.policies import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
-from lerobot.utils.device_utils import resolve_safetensors_device
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..lerobot_names import resolve_safetensors_device
 from ..networks.act_base import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
 from ..online.disk import checkpoint_bytes, require_room
@@ -33,7 +33,7 @@ from .train_command import check_train_command
 from .validation import require
 
 if TYPE_CHECKING:
-    from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+    from lerobot.datasets import LeRobotDatasetMetadata
 
     from ..online.evidence import BestPolicy
     from ..online.learner import Learner

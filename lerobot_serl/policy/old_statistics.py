@@ -7,7 +7,7 @@ It normalised inputs by ``(x - mean) / (std + 1e-8)`` or ``2 * (x - min) / (max 
 import math
 
 from lerobot.configs import FeatureType, NormalizationMode, PolicyFeature
-from lerobot.policies.act.configuration_act import ACTConfig
+from lerobot.policies import ACTConfig
 from torch import Tensor
 
 from ..checkpoint.act_weights import ActWeights, holds_old_statistics

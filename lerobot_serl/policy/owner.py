@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 from lerobot.configs import PreTrainedConfig
-from lerobot.policies.act.configuration_act import ACTConfig
-from lerobot.policies.act.modeling_act import ACTPolicy
-from lerobot.policies.factory import make_pre_post_processors
+from lerobot.policies import ACTConfig, make_pre_post_processors
 from lerobot.processor import (
     NormalizerProcessorStep,
     PolicyProcessorPipeline,
@@ -25,6 +23,7 @@ from torch import Tensor
 
 from ..checkpoint.files import CONFIG
 from ..checkpoint.processor_files import DEVICE
+from ..lerobot_names import ACTPolicy
 from .act_checkpoint import ActCheckpoint
 
 Changes = Mapping[str, Any]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 import yaml
-from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.constants import TRAINING_STATE_DIR, TRAINING_STEP
 
+from ..lerobot_names import TrainPipelineConfig
 from .validation import require
 
 OTHER_OPTIMIZER = "serl_sac has an AdamW of its own for each network, which --policy.critic.*, actor.*, temperature.* and corrector.* set."

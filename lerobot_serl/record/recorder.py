@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lerobot.configs import FeatureType
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.datasets import LeRobotDataset
 from lerobot.envs import EnvConfig
 from lerobot.teleoperators import TeleoperatorConfig
 from lerobot.utils.constants import ACTION, HF_LEROBOT_HOME

@@ -87,8 +87,7 @@ def complete(
 
 
 def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausible: "Plausible | None") -> "tuple[str, Recording] | None":
-    from lerobot.utils.feature_utils import dataset_to_policy_features
-
+    from ..lerobot_names import dataset_to_policy_features
     from .image_parts import ImageParts
     from .recording_message import decode_recording
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.datasets import LeRobotDataset
 from lerobot.utils.constants import ACTION, OBS_STATE
-from lerobot.utils.feature_utils import dataset_to_policy_features
 from torch import Tensor
 
 from ..label_settings import AUTO, LabelSettings
+from ..lerobot_names import dataset_to_policy_features
 from .dataset_frames import DatasetFrames, LastRead
 from .facts import DemonstrationFacts, gather_facts
 from .label_rule import FLAG, decide_rule

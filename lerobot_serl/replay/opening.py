@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-from lerobot.datasets.dataset_metadata import CODEBASE_VERSION
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from lerobot.datasets.utils import DEFAULT_DATA_PATH, DEFAULT_TASKS_PATH, DEFAULT_VIDEO_PATH
+from lerobot.datasets import CODEBASE_VERSION, LeRobotDataset
 from lerobot.utils.constants import HF_LEROBOT_HUB_CACHE
 
+from ..lerobot_names import DEFAULT_DATA_PATH, DEFAULT_TASKS_PATH, DEFAULT_VIDEO_PATH
 from .inventory import dataset_of
 from .json_file import UnreadableError, read_json
 from .table_file import open_table, read_columns

@@ -15,7 +15,7 @@ from .labels import REWARD, pays_once_at_its_end
 from .recording import Recording
 
 if TYPE_CHECKING:
-    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from lerobot.datasets import LeRobotDataset
 
 # How far outside the demonstrations' range a number may lie, in widths of that range.
 REACH = 100.0

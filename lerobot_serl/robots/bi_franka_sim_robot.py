@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.robots import Robot
-from lerobot.utils.decorators import check_if_not_connected
+from lerobot.utils import check_if_not_connected
 from numpy.typing import NDArray
 
 from ..envs.simulated_arm import Registry

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from lerobot.cameras.utils import make_cameras_from_configs
+from lerobot.cameras import make_cameras_from_configs
 from lerobot.robots import Robot
-from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
-from lerobot.utils.errors import DeviceNotConnectedError
+from lerobot.utils import DeviceNotConnectedError, check_if_already_connected, check_if_not_connected
 
 from ..access_token import FRANKA_TOKEN_VARIABLE, read_token
 from ..franka.kinematics import matrix_of_pose7, pose7_of_matrix

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.robots import Robot
-from lerobot.utils.decorators import check_if_not_connected
-from lerobot.utils.errors import DeviceNotConnectedError
+from lerobot.utils import DeviceNotConnectedError, check_if_not_connected
 from numpy.typing import NDArray
 
 from ..envs.pick_cube import AtOneCube, PickCube

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from draccus.utils import ParsingError
-from lerobot.configs import parser
 from lerobot.envs import EnvConfig
 from lerobot.robots import RobotConfig
 from lerobot.teleoperators import TeleoperatorConfig
+from lerobot.utils import get_safe_torch_device
 from lerobot.utils.constants import HF_LEROBOT_HOME
-from lerobot.utils.device_utils import get_safe_torch_device
-from lerobot.utils.import_utils import register_third_party_plugins
-from lerobot.utils.utils import init_logging
 
 import lerobot_serl  # noqa: F401
 from lerobot_serl.actor.collector import CollectorSettings, collect
@@ -40,6 +37,7 @@ from lerobot_serl.actor.settings import (
     TakeoverConfig,
 )
 from lerobot_serl.actor.workplace import WorkplaceSettings
+from lerobot_serl.lerobot_names import init_logging, parser, register_third_party_plugins
 from lerobot_serl.one_line import shorten_torchcodec
 from lerobot_serl.report.evaluations import EVALUATION_FILE
 from lerobot_serl.report.interval import SuccessCount

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 
 from datasets import disable_progress_bars
 from draccus.utils import ParsingError
-from lerobot.configs import parser
-from lerobot.envs.configs import EnvConfig
+from lerobot.envs import EnvConfig
 from lerobot.teleoperators import TeleoperatorConfig
-from lerobot.utils.import_utils import register_third_party_plugins
-from lerobot.utils.utils import init_logging
 
 from lerobot_serl.actor.settings import RewardConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
+from lerobot_serl.lerobot_names import init_logging, parser, register_third_party_plugins
 from lerobot_serl.one_line import shorten_torchcodec
 from lerobot_serl.setting_error import checks_settings
 from lerobot_serl.stock_hardware import register_stock_hardware

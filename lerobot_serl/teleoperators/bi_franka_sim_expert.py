@@ -3,7 +3,7 @@
 from typing import Any
 
 from lerobot.teleoperators import Teleoperator
-from lerobot.utils.errors import DeviceNotConnectedError
+from lerobot.utils import DeviceNotConnectedError
 
 from ..robots.bi_franka_sim_robot import BiFrankaSimRobot, bi_robots
 from ..robots.config_bi_franka_sim_robot import SIDES

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lerobot.teleoperators.utils import TeleopEvents
+from lerobot.teleoperators import TeleopEvents
 
 
 def intervention_events(is_intervention: bool) -> dict[Any, bool]:

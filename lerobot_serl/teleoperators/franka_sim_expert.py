@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.teleoperators import Teleoperator
-from lerobot.utils.errors import DeviceNotConnectedError
+from lerobot.utils import DeviceNotConnectedError
 
 from ..envs.expert_franka_sim import ScriptedExpert
 from ..envs.simulated_arm import SimulatedArm, simulated_arms

@@ -8,11 +8,10 @@ import time
 from typing import Any
 
 import numpy as np
-from lerobot.motors import Motor, MotorCalibration, MotorNormMode
-from lerobot.motors.dynamixel import DynamixelMotorsBus, OperatingMode
 from lerobot.teleoperators import Teleoperator
-from lerobot.utils.decorators import check_if_already_connected, check_if_not_connected
+from lerobot.utils import check_if_already_connected, check_if_not_connected
 
+from ..lerobot_names import DynamixelMotorsBus, Motor, MotorCalibration, MotorNormMode, OperatingMode
 from .config_serl_gello import SerlGelloConfig
 from .joint_mapping import COUNTS_PER_TURN, GripperMapping, JointMapping
 

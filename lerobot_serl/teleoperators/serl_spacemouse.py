@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from lerobot.teleoperators import Teleoperator
-from lerobot.utils.errors import DeviceNotConnectedError
+from lerobot.utils import DeviceNotConnectedError
 
 from ..robots.gamepad_action import CLOSE, OPEN, STAY
 from ..robots.uncalibrated import Uncalibrated
