@@ -60,6 +60,13 @@ def test_each_metric_is_averaged_over_the_updates_that_had_it(dtype):
     assert averages.read() == {}
 
 
+def test_sums_have_more_digits_than_half_precision():
+    averages = Averages()
+    for update in range(1000):
+        averages.add({"loss": torch.tensor(3.0 if update % 2 else 1.0, dtype=torch.bfloat16)})
+    assert averages.read() == {"loss": 2.0}
+
+
 def test_nan_says_that_there_is_nothing_to_say():
     """Of the robot's half of a batch, as long as there is none; an update with an infinite loss is not made."""
     averages = Averages()

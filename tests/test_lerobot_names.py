@@ -116,7 +116,9 @@ COMMANDS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 
 
 @pytest.mark.parametrize("place", [*COMMANDS.values(), "lerobot_serl:SerlSacConfig"])
-def test_each_command_says_it_in_a_sentence(on_0_7, place):
+def test_each_command_says_it_in_a_sentence(on_0_7, tmp_path, place):
+    (tmp_path / "lerobot").mkdir()
+    (tmp_path / "lerobot" / "__init__.py").write_text("raise RuntimeError('nothing of it can be imported')")
     module, _, function = place.partition(":")
     done = on_0_7(f"import sys\nfrom {module} import {function}\nsys.exit({function}())", "--help")  # as pip's script does
     assert (done.returncode, done.stdout) == (1, "")
