@@ -286,10 +286,13 @@ def test_a_false_receipt_acknowledges_nothing(learner, receipt):
 # Newer weights
 
 
+TRAINED = ("actor.", "corrector.", "critic.", "edit_scale")
+
+
 def weights(header, tensors, version, change=lambda header, tensors: None):
     """A message with newer ones, as the learner's publisher makes it."""
     said = {name: header[name] for name in ("run", "phase", "updates", "env_steps")} | {"kind": "weights", "version": version}
-    newer = {name: value.clone() for name, value in tensors.items() if name.startswith(("actor.", "edit_scale"))}
+    newer = {name: value.clone() for name, value in tensors.items() if name.startswith(TRAINED)}
     change(said, newer)
     return encode(said, newer)
 
@@ -302,7 +305,18 @@ BAD_WEIGHTS = [
     ("seen by the policy", cast(torch.float64)),
     ("seen by the policy", lambda header, tensors: tensors.update({ESCAPE: torch.zeros(1)})),
     ("seen by the policy", lambda header, tensors: tensors.update({"edit_scale": torch.zeros(3)})),
+    ("seen by the policy", lambda header, tensors: [tensors.pop(name) for name in list(tensors) if name.startswith("corrector.")]),
 ]
+
+
+def test_a_network_that_is_missing_is_named():
+    """The robot would act with its old weights, and nobody would know."""
+    header, tensors = POLICY
+    policy = ReceivedPolicy(header, tensors, "cpu", 0)
+    newer = {name: value.clone() for name, value in tensors.items() if name.startswith(TRAINED) and not name.startswith("critic.")}
+    with pytest.raises(MessageError, match=r"the learner's weights lack critic \(critic.biases.0, "):
+        policy.load({**header, "kind": "weights", "version": 2}, newer)
+    assert policy.version == 1
 
 
 @pytest.mark.parametrize(("by", "change"), BAD_WEIGHTS)
@@ -344,7 +358,7 @@ def test_bad_weights_behind_a_whole_policy_that_nobody_has_taken_do_not_spoil_it
     try:
         policy = ReceivedPolicy(*client.connect(), "cpu", 0)
         client._remember((header, tensors))  # of a learner that was started anew
-        good = weights(header, tensors, 3, lambda _, newer: newer.pop("actor.head.bias"))
+        good = weights(header, tensors, 3)
         learner.messages = [weights(header, tensors, 2, poisoned(float("nan"))), good, None]
         until = time.monotonic() + 30
         while client._version != 3 and time.monotonic() < until:
