@@ -259,7 +259,9 @@ def test_what_is_whole_and_cannot_be_used_has_a_remedy_of_its_own(tmp_path, name
     assert text.startswith(f"policy.act_path={str(tmp_path / 'act')!r}: ")
     assert "\n" not in text
     assert "again" not in text, "another copy or training would end in the same"
-    assert text.endswith((ELSEWHERE, f"Set its float_dtype to null in {PRE}.", "Save ACT without them, and give --policy.act_rename_map."))
+    assert text.endswith(
+        (ELSEWHERE, f"Set its float_dtype to null in {PRE}.", "Save the policy without them, and give --policy.act_rename_map.")
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

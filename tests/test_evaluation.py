@@ -96,6 +96,11 @@ class Stub:
     def begin(self):
         self.begun.append(self.asked)
 
+    moved = begin
+
+    def see(self, observation):
+        pass
+
     def act(self, observation):
         self.asked += 1
         return Chunk(np.zeros((1, 2), np.float32), 0, 0.0, ActedAs.ACT)

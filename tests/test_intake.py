@@ -69,7 +69,7 @@ class SlowAgent:
 
     def __init__(self, agent, clock, frame_s):
         self._agent, self._clock, self.frame_s, self.seen = agent, clock, frame_s, []
-        self.parameters, self.box, self.image_keys = agent.parameters, agent.box, agent.image_keys
+        self.parameters, self.box, self.image_keys, self.act = agent.parameters, agent.box, agent.image_keys, agent.act
 
     def annotate(self, observation):
         (n_frames,) = {len(value) for value in observation.values() if isinstance(value, torch.Tensor)}

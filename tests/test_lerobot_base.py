@@ -1,5 +1,7 @@
 """LeRobot's Diffusion Policy, and any other policy that plans chunks, as the base policy: step 0 is its own chunk."""
 
+import json
+
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
@@ -46,14 +48,14 @@ def stock_actions(policy, before, after, frames):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"noise_scheduler_type": "DDIM", "num_inference_steps": 3}, {"n_obs_steps": 1}, {"n_obs_steps": 3}]
+    "changes", [{}, {"noise_scheduler_type": "DDIM", "num_inference_steps": 3}, {"n_obs_steps": 1}, {"n_obs_steps": 3, "n_action_steps": 1}]
 )
 def test_step_zero_is_the_diffusion_policy_over_an_episode(tmp_path, changes):
     """DDPM draws noise in every denoising step too; two, one and three frames of history, the first of them repeated at the start."""
     config = small_diffusion_config(**changes)
     stock = save_diffusion(tmp_path / "dp", config)
-    policy = based_on(tmp_path / "dp")
-    frames = episode_of(config)
+    policy = based_on(tmp_path / "dp", horizon=config.n_action_steps)
+    frames = episode_of(config)[: FRAMES if config.n_action_steps > 1 else 5]
     expected = stock_actions(*stock, frames)
     for _ in range(2):  # a second episode does not remember the first
         policy.reset()
@@ -115,6 +117,20 @@ def test_act_through_the_generic_door_is_act(tmp_path):
         difference = one.predict_action_chunk(observations) - two.predict_action_chunk(observations)
         assert (difference.abs() / spans(one)).max() < 1e-5
         assert torch.equal(one.agent.box.half_width, two.agent.box.half_width)
+
+
+def test_a_checkpoint_from_before_there_was_a_choice_has_act_in_it(tmp_path):
+    config = small_act_config(0)
+    save_act(tmp_path / "act", config)
+    policy = SerlSacPolicy(SerlSacConfig(act_path=str(tmp_path / "act"), device="cpu", push_to_hub=False)).eval()
+    policy.save_pretrained(tmp_path / "ours")
+    path = tmp_path / "ours" / "config.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in document.items() if key not in ("base", "base_path", "lerobot")}))
+    loaded = SerlSacPolicy.from_pretrained(tmp_path / "ours")
+    assert loaded.config.base == "act"
+    observations = random_observations(config, 3)
+    assert torch.equal(loaded.predict_action_chunk(observations), policy.predict_action_chunk(observations))
 
 
 def test_begins_as_its_owner_runs_it_measured_on_the_dataset(tmp_path, caplog):

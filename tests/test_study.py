@@ -1,10 +1,12 @@
 """The learning benchmarks: plans, result tables, summaries, and a real quick run."""
 
 import csv
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import draccus
 import pytest
@@ -13,10 +15,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
+from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from owned_act import REPO, own_act, own_dataset
 from study.base import MARKER as BASE
 from study.collect import collect, finished
 from study.methods import METHODS
-from study.methods.serl import preset
+from study.methods.serl import make_policy, preset
 from study.plan import QUICK_ACT_STEPS, PlanError, load_plan
 from study.results import COLUMNS, Row, read_rows, replace_measured, success_by_step, worst_window, write_json, write_rows
 from study.run import EVALUATIONS, MARKER, TRAINING
@@ -283,6 +288,29 @@ def test_from_scratch_the_actors_output_is_the_action():
     assert not any(name.startswith("act.") for name in agent.state_dict())
     assert executed.std().item() == pytest.approx(torch.randn(100_000).tanh().std().item(), abs=0.02)
     assert executed.abs().max() < 1.0
+
+
+def test_naive_sac_begins_as_act_and_moves_all_of_its_weights(tmp_path, monkeypatch):
+    own_dataset(tmp_path / "data")
+    own_act(tmp_path / "act", tmp_path / "data")
+    meta = LeRobotDatasetMetadata(REPO, root=tmp_path / "data")
+    base = SimpleNamespace(start={"act_path": str(tmp_path / "act"), "horizon": 10}, meta=meta, task=SimpleNamespace(horizon=10))
+    run = SimpleNamespace(seed=0, directory=tmp_path, variant=SimpleNamespace(policy={}), base=base)
+    made = []
+    monkeypatch.setattr(importlib.import_module("study.methods.naive"), "learn", lambda run, policy: made.append(policy))
+    METHODS["naive"](run)
+    act = make_policy(run, base.start)
+    (policy,) = made
+    keys = list(policy.config.input_features)
+    dataset = LeRobotDataset(REPO, root=tmp_path / "data")
+    frames = [dataset[index] for index in range(5)]
+    observation = {key: torch.stack([frame[key] for frame in frames]) for key in keys}
+    span = 2 * act.agent.box.half_width
+    assert ((policy.chunks(observation) - act.chunks(observation)).abs() / span).max() < 1e-4
+    features, reference = policy.agent.observe(observation)
+    policy.agent.actor(features, reference)[0].sum().backward()
+    moved = [name for name, value in policy.agent.actor.act.named_parameters() if value.grad is not None]
+    assert any("encoder" in name for name in moved)
 
 
 def test_a_job_that_fails_is_named_and_does_not_stop_the_others(tmp_path, capsys):

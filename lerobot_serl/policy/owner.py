@@ -78,7 +78,9 @@ class Owner:
                     "statistics that were read from there."
                 )
             return owner
-        raise checkpoint.files.error(CONFIG, f"describes a network that does not run in LeRobot's {name} ({refused})", "Train it again.")
+        raise checkpoint.files.error(
+            CONFIG, f"describes a network that does not run in LeRobot's {name} ({refused})", f"Train {name} again."
+        )
 
     @classmethod
     def loaded(cls, checkpoint: PolicyCheckpoint, device: str, changes: Changes) -> "Owner":

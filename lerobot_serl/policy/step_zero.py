@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..base.history import History
 from ..base.normalized_policy import NormalizedPolicy
+from ..base.policy_config import name_of
 from ..replay.opening import explained
 from .owner import Owner
 
@@ -78,15 +79,15 @@ def observe(act: NormalizedPolicy, owner: Owner, dataset: LeRobotDataset, steps:
 
 def reason(act: NormalizedPolicy, owner: Owner, step_zero: StepZero) -> str:
     """Where ours and the owner's part, in words: the first input that is prepared otherwise, else the action, else the network."""
-    device = next(act.buffers()).device
+    device, name = next(act.buffers()).device, name_of(owner.policy.config)
     inputs = {key: step_zero.first[source].to(device) for key, source in act.sources.items()}
     prepared = owner.prepared(inputs)
     for key, value in inputs.items():
         if key not in prepared or _off(act.normalize(key, value), prepared[key]):
-            return f"the pre-processor gives the policy another '{key}' than serl_sac does"
+            return f"the pre-processor gives {name} another '{key}' than serl_sac does"
     normalised = owner.normalised_plan(prepared)
     if _off(act.unnormalize(normalised), owner.after(normalised).to(device)):
-        return "the post-processor makes other actions of the policy's output than serl_sac does"
+        return f"the post-processor makes other actions of {name}'s output than serl_sac does"
     return "the network's output differs"
 
 

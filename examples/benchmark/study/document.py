@@ -17,7 +17,9 @@ def with_results(text: str, plan: Plan, results: Path) -> str:
 
     As it was, where it has no such section with a table: not every study is for the documentation.
     """
-    found = re.search(rf"^### [^\n]*`{re.escape(plan.name)}`\)\n(.*?)^({re.escape(TABLE)}.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^### [^\n]*`{re.escape(plan.name)}`\)\n((?:(?!#)[^\n]*\n)*?)({re.escape(TABLE)}.*?)\n\n", text, re.MULTILINE | re.DOTALL
+    )
     if found is None:
         return text
     before = re.sub(rf"^{INCOMPLETE}.*?\n\n", "", found[1], flags=re.MULTILINE | re.DOTALL)

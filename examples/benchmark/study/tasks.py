@@ -136,7 +136,7 @@ TASKS: dict[str, Task] = {
 }
 _cube = TASKS["pick_cube_ee"]
 TASKS["pick_cube_ee_diffusion"] = replace(
-    _cube, base_type="diffusion", act_flags=SMALL_DIFFUSION, act_steps=(900, 600, 1200, 300, 1500), act_range=(0.2, 0.7)
+    _cube, base_type="diffusion", act_flags=SMALL_DIFFUSION, act_steps=(3000, 2000, 4000, 1000, 5000, 6000), act_range=(0.2, 0.7)
 )
 for _name in ("assembly", "peg-insert-side", "box-close"):
     TASKS[f"metaworld_{_name.replace('-', '_')}"] = _metaworld(f"{_name}-v3", (3000,), None, episode_length=160)
