@@ -23,17 +23,17 @@ def free(monkeypatch, caplog):
 @pytest.mark.parametrize(
     ("setting", "policy_device", "frame_bytes", "device", "words"),
     [
-        ("cpu", CUDA, 4000, HOST, "1,000,000 frames with 4,000 bytes each, 4.0 GB, in the host's memory (policy.memory_device=cpu)"),
-        ("auto", HOST, 4000, HOST, "4.0 GB, in the host's memory (policy.memory_device=auto)"),
+        ("cpu", CUDA, 4000, HOST, "1,000,000 frames with 4,000 bytes each, 4.00 GB, in the host's memory (policy.memory_device=cpu)"),
+        ("auto", HOST, 4000, HOST, "4.00 GB, in the host's memory (policy.memory_device=auto)"),
         (
             "auto",
             CUDA,
             4000,
             CUDA,
-            "4.0 GB, on cuda:0, as cuda:0 has 8.0 GB free (policy.memory_device=auto, which takes up to 50% of that)",
+            "4.00 GB, on cuda:0, as cuda:0 has 8.0 GB free (policy.memory_device=auto, which takes up to 50% of that)",
         ),
         ("auto", CUDA, 4001, HOST, "in the host's memory, as cuda:0 has 8.0 GB free (policy.memory_device=auto"),
-        ("cuda", CUDA, 7999, CUDA, "8.0 GB, on cuda:0, as cuda:0 has 8.0 GB free (policy.memory_device=cuda)"),
+        ("cuda", CUDA, 7999, CUDA, "8.00 GB, on cuda:0, as cuda:0 has 8.0 GB free (policy.memory_device=cuda)"),
     ],
 )
 def test_the_place_is_chosen_once_and_said_with_the_size(setting, policy_device, frame_bytes, device, words, caplog):
@@ -46,7 +46,7 @@ def test_the_place_is_chosen_once_and_said_with_the_size(setting, policy_device,
 def test_a_device_that_is_too_small_is_named():
     with pytest.raises(
         ValueError,
-        match=r"policy.memory_device='cuda': the replay memories are 1,000,000 frames with 9,000 bytes each, 9.0 GB, and cuda:0 has 8.0 GB free. "
+        match=r"policy.memory_device='cuda': the replay memories are 1,000,000 frames with 9,000 bytes each, 9.00 GB, and cuda:0 has 8.0 GB free. "
         "Set a smaller --policy.buffer_capacity",
     ):
         MemoryPlace("cuda", CUDA, 10**6)(9000)

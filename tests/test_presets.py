@@ -69,8 +69,8 @@ def test_flags_win(monkeypatch):
 
 def test_act_edit_spells_the_defaults_out(monkeypatch):
     command = parsed(monkeypatch, f"--config_path={PRESETS['act_edit']}")
-    plain = parsed(monkeypatch, "--policy.type=serl_sac", "--policy.push_to_hub=false")
-    assert draccus.encode(command.policy) == draccus.encode(plain.policy)
+    plain = SerlSacConfig(push_to_hub=False)
+    assert draccus.encode(command.policy, SerlSacConfig) == draccus.encode(plain, SerlSacConfig)
 
 
 def test_a_setting_that_there_is_not_is_named(monkeypatch, tmp_path, capsys):

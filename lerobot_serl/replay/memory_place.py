@@ -41,7 +41,7 @@ class MemoryPlace:
 
     def _chosen(self, frame_bytes: int) -> torch.device:
         needed, host = self._frames * frame_bytes, torch.device("cpu")
-        size = f"{self._frames:,} frames with {frame_bytes:,} bytes each, {needed / 1e9:.1f} GB"
+        size = f"{self._frames:,} frames with {frame_bytes:,} bytes each, {needed / 1e9:.2f} GB"
         if self._setting == "cpu" or self._policy_device.type != "cuda":
             logging.info(f"Replay memories: at most {size}, in the host's memory (policy.memory_device={self._setting})")
             return host
