@@ -266,8 +266,7 @@ def become(cwd: str, env: dict[str, str], descriptors: list[int], ignores_sigint
     if os.isatty(0):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.stdout.reconfigure(line_buffering=os.isatty(1))
-    if ignores_sigint:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if ignores_sigint else signal.default_int_handler)
     os.chdir(cwd)
     ours = {"", HERE, *os.environ.get("PYTHONPATH", "").split(os.pathsep)}
     given = [entry for entry in env.get("PYTHONPATH", "").split(os.pathsep) if entry]

@@ -72,7 +72,11 @@ def test_no_file_in_the_working_directory_is_imported_with_p(tmp_path):
     ],
 )
 def test_it_ends_as_python_ends(code, status, words):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr
 

@@ -417,6 +417,15 @@ def test_for_a_learner_that_is_restarted_the_robot_side_waits(free_port):
     client.close()
 
 
+def test_a_stopped_server_leaves_no_thread():
+    """gRPC leaves those of the pool that it was given."""
+    before = threading.active_count()
+    learner = Learner()
+    learner.server.start()
+    learner.server.stop()
+    eventually(lambda: threading.active_count() <= before)
+
+
 def test_a_closed_client_does_nothing_more():
     """Its thread reads weights with PyTorch. A process that exits meanwhile is aborted: seen in two of eight tries, and once in CI."""
     learner = Learner()

@@ -109,7 +109,7 @@ def test_one_connection_cannot_take_all_calls():
 
 
 def test_a_slow_reader_of_the_policy_is_cut(monkeypatch):
-    limits = ServerLimits(grace_s=0.3, bytes_per_s=1e9, downloads=1)
+    limits = ServerLimits(grace_s=2.0, bytes_per_s=1e9, downloads=1)
     with SmallLearner(limits=limits) as learner, RawActor(learner.address) as slow, RawActor(learner.address, "other") as honest:
         small = learner.publisher.message
         monkeypatch.setattr(learner.publisher, "message", lambda *a, **k: bytes(512 * CHUNK_BYTES))

@@ -114,7 +114,8 @@ class LearnerServer:
         self._closing = threading.Event()
         self._may_go_on = threading.Event()
         self._may_go_on.set()
-        self._server = grpc.server(_started_pool(limits.threads), options=limits.options(), maximum_concurrent_rpcs=limits.waiting)
+        self._threads = _started_pool(limits.threads)
+        self._server = grpc.server(self._threads, options=limits.options(), maximum_concurrent_rpcs=limits.waiting)
         self._server.add_generic_rpc_handlers((self._handlers(),))
         self.address = f"{_bracketed(host)}:{self._bind(host, port, access.credentials)}"
 
@@ -134,12 +135,14 @@ class LearnerServer:
         self._may_go_on.set()
         # gRPC's own grace period needs a new thread, which cannot be had while the interpreter exits.
         time.sleep(GOODBYE_S)
-        self._server.stop(grace=None)
+        ended = self._server.stop(grace=None)
         for transfers in (self._uploads, self._policies, self._updates):
             transfers.close()
         self._rejections.close()
         self._failures.close()
         self._at_exit()
+        if ended.wait(GOODBYE_S):  # gRPC needs the threads until then, and leaves them behind
+            self._threads.shutdown(wait=False)
 
     def progressed(self, actors_must_wait: bool) -> None:
         """Tell waiting simulated actors whether the learner has caught up."""
