@@ -100,7 +100,7 @@ ALLOWED = {
     "tls": (),
     "rejection_log": ("words",),
     "secure_channel": ("access_token", "tls", "transport"),
-    "networks": ("networks",),
+    "networks": ("networks", "sac"),
     "replay": ("replay", "sac", "transport", "child_process", "owned_lock", "words", "label_settings"),
     "child_process": (),
     "replay.memory": ("replay", "sac"),

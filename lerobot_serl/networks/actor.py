@@ -40,11 +40,13 @@ class EditActor(ChunkMlp):
     ) -> None:
         super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * action_dim, activation)
         self.knots, self.action_dim, self.fixed_std = knots, action_dim, fixed_std
-        self.register_buffer("weights", interpolation(knots, horizon), persistent=False)
+        # All entries of the action at once: one product of matrices instead of one for each row of a batch.
+        spread = torch.kron(interpolation(knots, horizon).t().contiguous(), torch.eye(action_dim))
+        self.register_buffer("spread", spread, persistent=False)
         self.log_std_range = (math.log(min_std), math.log(max_std))
         self.init_log_std = math.log(init_std)
 
-    weights: Tensor
+    spread: Tensor
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, K * D)``."""
@@ -55,7 +57,7 @@ class EditActor(ChunkMlp):
 
     def along_chunk(self, edit: Tensor) -> Tensor:
         """``(..., K * D)`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds."""
-        return self.weights @ edit.unflatten(-1, (self.knots, self.action_dim))
+        return (edit @ self.spread).unflatten(-1, (-1, self.action_dim))
 
 
 def interpolation(knots: int, steps: int) -> Tensor:
