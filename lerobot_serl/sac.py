@@ -10,11 +10,12 @@ Sources: SAC (Haarnoja et al., arXiv 1812.05905), SERL (arXiv 2401.16013), RLPD 
 
 import math
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 BackupEntropy = Literal["none", "soft", "serl"]
 
@@ -33,10 +34,29 @@ def tanh_gaussian(mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Ten
     Returns:
         sample ``(..., A)`` in (-1, 1) and log-probability ``(...)``.
     """
-    pre_tanh = mean + std * noise
-    log_normal = -0.5 * noise.square() - std.log() - 0.5 * math.log(2 * math.pi)
-    log_slope = 2.0 * (math.log(2.0) - pre_tanh - F.softplus(-2.0 * pre_tanh))
-    return pre_tanh.tanh(), (log_normal - log_slope).sum(-1)
+    sample, log_prob = _TanhGaussian.apply(mean, std, noise)
+    return sample, log_prob
+
+
+class _TanhGaussian(torch.autograd.Function):
+    """With the gradient written out, in a third of the operations: ``d log pi / dx = 2 tanh(x)``, beside ``-1 / std``."""
+
+    @staticmethod
+    def forward(ctx: Any, mean: Tensor, std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        pre_tanh = torch.addcmul(mean, std, noise)
+        sample = pre_tanh.tanh()
+        ctx.save_for_backward(std, noise, sample)
+        constant = 0.5 * math.log(2 * math.pi) + 2 * math.log(2.0)
+        log_prob = 2.0 * (pre_tanh + F.softplus(-2.0 * pre_tanh)) - 0.5 * noise.square() - std.log()
+        return sample, log_prob.sum(-1) - mean.shape[-1] * constant
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sample: Tensor, of_log_prob: Tensor) -> tuple[Tensor, Tensor, None]:
+        std, noise, sample = ctx.saved_tensors
+        of_log_prob = of_log_prob.unsqueeze(-1)
+        of_mean = of_sample * (1.0 - sample.square()) + 2.0 * sample * of_log_prob
+        return of_mean, of_mean * noise - of_log_prob / std, None
 
 
 def edit_chunk(base: Tensor, edit: Tensor, scale: Tensor | float) -> Tensor:
@@ -137,7 +157,7 @@ def critic_target(
         return target if value_range is None else target.clamp(*value_range)
 
 
-def critic_loss(q: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+def critic_loss(q: Tensor, target: Tensor | float, weight: Tensor | None = None) -> Tensor:
     """``mean_{i,b} w_b (Q_i(s, a) - y)^2`` over ``(E, B)`` critics and ``(B,)`` targets (SAC eq. 5, mean over the ensemble).
 
     Args:
@@ -145,14 +165,6 @@ def critic_loss(q: Tensor, target: Tensor, weight: Tensor | None = None) -> Tens
     """
     error = (q - target).square()
     return error.mean() if weight is None else (weight * error).mean()
-
-
-def advantage_penalty(q_edit: Tensor, q_reference: Tensor) -> Tensor:
-    """``mean_{i,b} (Q_i(s, a_pi) - Q_i(s, b))^2`` over ``(E, B)``: without evidence, an edit is worth what ACT's own chunk is.
-
-    Our own. Where there are data, they outweigh it; where there are none, nothing else holds a critic's slope (docs/algorithm.md).
-    """
-    return (q_edit - q_reference).square().mean()
 
 
 def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor | float) -> Tensor:
@@ -202,8 +214,7 @@ def raw_temperature_of(temperature: float) -> float:
 @torch.no_grad()
 def update_target(target: Iterable[Tensor], online: Iterable[Tensor], rate: float) -> None:
     """``target <- (1 - tau) target + tau online``, in place (SAC algorithm 1)."""
-    for slow, fast in zip(target, online, strict=True):
-        slow.lerp_(fast, rate)
+    torch._foreach_lerp_(list(target), list(online), rate)
 
 
 def entropy_of_tanh_gaussian(std: float, points: int = 4001) -> float:

@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 from test_hub import client
 from wandb_offline import wandb_rows
 
-from lerobot_serl import sac
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.label_settings import LabelSettings
@@ -470,8 +469,8 @@ def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations,
         assert added > 0.1
         torch.testing.assert_close(added, 6 / (6 + steps) * metrics["advantage_penalty"], atol=1e-3, rtol=1e-3)
 
-    penalty = sac.advantage_penalty
-    monkeypatch.setattr(sac, "advantage_penalty", lambda *q: 1e8 * penalty(*q))  # one that rounding does not hide
+    penalty = agent._advantage_penalty
+    monkeypatch.setattr(agent, "_advantage_penalty", lambda batch: 1e8 * penalty(batch))  # one that rounding does not hide
     weighs(demonstrated)
     learner.remember(annotate(agent, make_recording(6), 64))
     weighs(len(learner.online))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lerobot_serl.networks.action_space import ActionBox
 from lerobot_serl.networks.actor import EditActor, interpolation
-from lerobot_serl.networks.critic import LEAST_ROWS_ONE_BY_ONE, CriticEnsemble
+from lerobot_serl.networks.critic import CriticEnsemble
+from lerobot_serl.networks.fast_cpu import LEAST_ROWS
 from lerobot_serl.networks.features import ObservationFeatures
 
 
@@ -33,7 +34,7 @@ def critic():
     return ensemble
 
 
-BOTH_WAYS = pytest.mark.parametrize("rows", [5, LEAST_ROWS_ONE_BY_ONE])
+BOTH_WAYS = pytest.mark.parametrize("rows", [5, LEAST_ROWS])
 
 
 @BOTH_WAYS
@@ -51,17 +52,6 @@ def test_candidates_and_members_are_the_same_values(critic, rows):
     assert together.shape == (3, rows, 4)
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(critic(features, chunks, torch.tensor([2, 0])), together[[2, 0]], atol=1e-5, rtol=1e-5)
-
-
-def test_critics_one_after_the_other_equal_all_at_once(critic):
-    rows = LEAST_ROWS_ONE_BY_ONE
-    features, chunks = torch.randn(rows, 7), torch.randn(rows, 4, 3, 2)
-    layers = (*critic.weights, *critic.biases, *critic.norm_weights, *critic.norm_biases, critic.head_weight, critic.head_bias)
-    together = critic._values(features, chunks.reshape(4 * rows, 6), *layers).unflatten(1, (rows, 4))
-    torch.testing.assert_close(critic(features, chunks), together, atol=1e-5, rtol=1e-5)
-    expected = torch.autograd.grad(together.square().sum(), layers)
-    for actual, wanted in zip(torch.autograd.grad(critic(features, chunks).square().sum(), layers), expected, strict=True):
-        torch.testing.assert_close(actual, wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_members_begin_differently():

@@ -80,6 +80,13 @@ def test_the_speed_table_is_the_result_file():
     assert f"of its own, {inside_two} and {inside_ten}); beside LeRobot's networks as they are, {stock_two} and {stock_ten}." in words
 
 
+def test_the_ratios_of_bare_steps_are_the_result_file():
+    with (RESULTS / "speed" / "updates.csv").open(newline="") as handle:
+        two, ten = (f"{float(row['ratio']):.2f}" for row in csv.DictReader(handle))
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert f"{two} times as many steps as LeRobot's with two critics and {ten} with ten" in text
+
+
 def test_the_speed_without_avx512_is_the_result_file():
     lines = {line.quantity: line for line in read_lines(RESULTS / "speed_without_avx512" / "speed.csv")}
     ratio = {name: line.ours / line.lerobot for name, line in lines.items() if line.lerobot}

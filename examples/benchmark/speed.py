@@ -1,6 +1,7 @@
 """How fast the parts are, beside LeRobot's own where it has them, all in one run. Writes docs/results/speed/speed.csv.
 
     python examples/benchmark/speed.py
+    python examples/benchmark/speed.py --turns=40    # bare training steps of equal sizes only, by processor time: also on a busy machine; updates.csv
 
 The training steps compared are of LeRobot's algorithm, SAC on single steps, in both: batch 256, two hidden layers of 256, four numbers an action,
 actor and temperature at every update; so ours goes without ACT's chunk as a second candidate in the target. LeRobot's networks have an encoder in
@@ -86,6 +87,34 @@ def medians_s(calls: Sequence[Callable[[], object]], count: int) -> list[float]:
                 call()
                 its_times.append(time.perf_counter() - started)
     return [sorted(its_times)[count // 2] for its_times in times]
+
+
+def median_ratio(ours: Callable[[], object], lerobots: Callable[[], object], turns: int) -> tuple[float, float, float]:
+    """Milliseconds of processor time of a call of each, and the median over the turns of how many of ours fit into one of LeRobot's."""
+    times: list[tuple[float, ...]] = []
+    for _ in range(turns + 1):
+        turn = []
+        for call in (ours, lerobots):
+            started = time.process_time()
+            for _ in range(TURN):
+                call()
+            turn.append(1000 * (time.process_time() - started) / TURN)
+        times.append(tuple(turn))
+    columns = list(zip(*times[1:], strict=True))  # the first turn does not count
+    ratios = sorted(theirs / own for own, theirs in times[1:])
+    return sorted(columns[0])[turns // 2], sorted(columns[1])[turns // 2], ratios[turns // 2]
+
+
+def write_ratios(path: Path, base: Base, root: Path, turns: int) -> None:
+    """Of bare training steps with as many weights on both sides."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle, lineterminator="\n")
+        rows.writerow(("critics", "ours_ms", "lerobot_ms", "ratio"))
+        for members in (2, 10):
+            settings = merged(STOCK_SAC, {"critic": {"members": members}})
+            found = median_ratio(bare(base, root, settings), lerobots(base, root, members, EQUAL_LATENT_DIM), turns)
+            rows.writerow((members, *(round(number, 2) for number in found)))
+            print(f"{members} critics: {found[0]:.2f} ms, LeRobot {found[1]:.2f} ms, ratio {found[2]:.2f}", flush=True)
 
 
 def lerobot_train(base: Base, run: Path, steps: int, *flags: str) -> None:
@@ -237,18 +266,22 @@ def main() -> None:
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results" / "speed" / "speed.csv")
     command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--turns", type=int, default=0, help="only bare training steps of equal sizes, in so many turns of ten")
     settings = command.parse_args()
     torch.set_num_threads(settings.threads)
     task = replace(TASKS["pick_cube_ee"], act_steps=(100,), act_range=(0.0, 1.0))
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         base = make_base(root / "base", task, seed=0)
+        settings.output.parent.mkdir(parents=True, exist_ok=True)
+        if settings.turns:
+            write_ratios(settings.output.with_name("updates.csv"), base, root, settings.turns)
+            return
         lines = []
         for line in chain(replay(), policy(base), updates(base, root), starting(base, root)):
             lines.append(line)
             beside = "" if line.lerobot is None else f"   LeRobot {line.lerobot:,.1f}   ratio {line.ours / line.lerobot:.2f}"
             print(f"{line.quantity}: {line.ours:,.1f} {line.unit}{beside}", flush=True)
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
     with settings.output.open("w", newline="", encoding="utf-8") as handle:
         rows = csv.writer(handle, lineterminator="\n")
         rows.writerow(("quantity", "ours", "lerobot", "unit"))

@@ -48,14 +48,14 @@ class EditActor(ChunkMlp):
         super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * len(edited), activation)
         self.knots, self.action_dim, self.fixed_std = knots, len(edited), fixed_std
         self.register_buffer("edits", torch.tensor([entry in edited for entry in range(action_dim)]), persistent=False)
-        self.register_buffer("places", torch.eye(action_dim)[edited] if kept else None, persistent=False)
-        self.register_buffer("weights", interpolation(knots, horizon), persistent=False)
+        # All steps and entries of the action at once, 0 of what is kept: one product of matrices instead of one for each row of a batch.
+        spread = torch.kron(interpolation(knots, horizon).t().contiguous(), torch.eye(action_dim)[edited])
+        self.register_buffer("spread", spread, persistent=False)
         self.log_std_range = (math.log(min_std), math.log(max_std))
         self.init_log_std = math.log(init_std)
 
-    weights: Tensor
     edits: Tensor
-    places: Tensor | None
+    spread: Tensor
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, K * D')``."""
@@ -66,8 +66,7 @@ class EditActor(ChunkMlp):
 
     def along_chunk(self, edit: Tensor) -> Tensor:
         """``(..., K * D')`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds; 0 of what is kept."""
-        edits = self.weights @ edit.unflatten(-1, (self.knots, self.action_dim))
-        return edits if self.places is None else edits @ self.places
+        return (edit @ self.spread).unflatten(-1, (-1, len(self.edits)))
 
 
 def interpolation(knots: int, steps: int) -> Tensor:

@@ -1,13 +1,16 @@
 """What actor and corrector have in common: a network from features and a chunk to numbers for each entry of the chunk, zero at first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .affine import affine
-from .critic import ACTIVATIONS
+from . import fast_cpu
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "silu": F.silu, "tanh": torch.tanh}
 
 
 class ChunkMlp(nn.Module):
@@ -23,7 +26,7 @@ class ChunkMlp(nn.Module):
 
     def __init__(self, feature_size: int, chunk_size: int, hidden_sizes: Sequence[int], outputs: int, activation: str) -> None:
         super().__init__()
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         sizes = [feature_size + chunk_size, *hidden_sizes]
         self.linears = nn.ModuleList([nn.Linear(a, b) for a, b in pairwise(sizes)])
         self.norms = nn.ModuleList([nn.LayerNorm(size) for size in hidden_sizes])
@@ -48,12 +51,12 @@ class ChunkMlp(nn.Module):
 
     def outputs(self, features: Tensor, chunk: Tensor) -> Tensor:
         """``features (B, F)``, ``chunk (B, h, D)`` -> ``(B, outputs)``."""
-        hidden = torch.cat([features, chunk.flatten(1)], dim=-1)
-        for linear, norm in zip(self.linears, self.norms, strict=True):
-            hidden = self.activation(norm(_through(linear, hidden)))
-        return _through(self.head, hidden)
-
-
-def _through(linear: nn.Module, inputs: Tensor) -> Tensor:
-    assert isinstance(linear, nn.Linear)
-    return affine(inputs, linear.weight.t(), linear.bias)
+        flat = chunk.flatten(1)
+        hidden_layers = cast("Iterable[tuple[nn.Linear, nn.LayerNorm]]", zip(self.linears, self.norms, strict=True))
+        if fast_cpu.suits(flat):
+            layers = [it for linear, norm in hidden_layers for it in (linear.weight.t(), linear.bias, norm.weight, norm.bias)]
+            return fast_cpu.mlp(self.activation, features, flat, [*layers, self.head.weight.t(), self.head.bias])
+        hidden = torch.cat([features, flat], dim=-1)
+        for linear, norm in hidden_layers:
+            hidden = ACTIVATIONS[self.activation](norm(linear(hidden)))
+        return self.head(hidden)

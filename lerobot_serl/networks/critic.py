@@ -1,20 +1,16 @@
-"""Ensemble of LayerNorm critics ``Q_i(s, a_t .. a_{t+h-1})``: all in one matrix product a layer, or one after the other where that is faster."""
+"""Ensemble of LayerNorm critics ``Q_i(s, a_t .. a_{t+h-1})``: all in one matrix product a layer, or where a CPU is faster, one after the other."""
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import chain, pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .affine import affine
-
-# Of a LayerNorm's result, which nothing else needs: in its place, where the gradient allows that. Memory that is written for the first time costs
-# a CPU more than the arithmetic: a relu of 256 x 256 into new memory takes 63 microseconds, in place 4.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "silu": F.silu, "tanh": torch.tanh_}
-# Chunks from which critics are faster one after the other, on a CPU: 1.3 times with 128 of them, twice with 512; with six half as fast.
-LEAST_ROWS_ONE_BY_ONE = 64
+from .. import sac
+from . import fast_cpu
+from .chunk_mlp import ACTIVATIONS
 
 
 class CriticEnsemble(nn.Module):
@@ -32,7 +28,7 @@ class CriticEnsemble(nn.Module):
         super().__init__()
         self.feature_size = feature_size
         self.members = members
-        self.activation = ACTIVATIONS[activation]
+        self.activation = activation
         sizes = [feature_size + action_size, *hidden_sizes]
         pairs = list(pairwise(sizes))
         self.weights = nn.ParameterList([_uniform(members, fan_in, fan_out) for fan_in, fan_out in pairs])
@@ -55,41 +51,53 @@ class CriticEnsemble(nn.Module):
         Returns:
             ``(E', B)`` or ``(E', B, C)``.
         """
-        candidates = chunk.shape[1] if chunk.dim() == 4 else 1
-        flat = chunk.reshape(len(features) * candidates, -1)
-        layers = (*self.weights, *self.biases, *self.norm_weights, *self.norm_biases, self.head_weight, self.head_bias)
-        chosen = [parameter.detach() if frozen else parameter for parameter in layers]
-        if flat.is_cpu and len(flat) >= LEAST_ROWS_ONE_BY_ONE:
-            # One critic's numbers fit the processor's cache, those of all do not; and nothing is copied to leave critics out.
-            each = list(zip(*(parameter.unbind() for parameter in chosen), strict=True))
-            indices = range(self.members) if members is None else members.tolist()
-            q = torch.stack([self._values(features, flat, *each[index]) for index in indices])
+        flat, layers = chunk.flatten(-2).flatten(0, -2), self._layers
+        if fast_cpu.suits(flat) and (frozen or not torch.is_grad_enabled()):
+            q = fast_cpu.values(self.activation, features, flat, layers, None if members is None else members.tolist())
         else:
-            q = self._values(features, flat, *(chosen if members is None else [parameter[members] for parameter in chosen]))
-        return q.unflatten(1, (-1, candidates)) if chunk.dim() == 4 else q
+            chosen = layers if members is None else [layer[members] for layer in layers]
+            q = self._values(features, flat, [layer.detach() for layer in chosen] if frozen else chosen)
+        return q.unflatten(1, chunk.shape[:-2])
 
-    def _values(self, features: Tensor, flat: Tensor, *layers: Tensor) -> Tensor:
-        """``features (B, F)``, ``flat (B * C, A)`` -> ``(B * C)`` of one critic, whose layers are matrices, or ``(E', B * C)`` of several."""
-        depth = len(self.weights)
-        weights, biases, norm_weights, norm_biases = (layers[i * depth : (i + 1) * depth] for i in range(4))
-        if len(flat) == len(features):
-            hidden = affine(torch.cat([features, flat], dim=-1), weights[0], biases[0])
-        else:
-            # The features' share of the first layer is the same for every candidate: compute it once.
-            shared = affine(features, weights[0][..., : self.feature_size, :], biases[0]).unsqueeze(-2)
-            hidden = affine(flat, weights[0][..., self.feature_size :, :])
-            hidden.unflatten(-2, (len(features), -1)).add_(shared)
-        for layer in range(depth):
-            if layer > 0:
-                hidden = affine(hidden, weights[layer], biases[layer])
-            hidden = self.activation(_layer_norm(hidden, norm_weights[layer], norm_biases[layer]))
-        return affine(hidden, layers[-2], layers[-1]).squeeze(-1)
+    def squared_error(
+        self, features: Tensor, chunk: Tensor, target: Tensor | float, contrast: Sequence[float] = (1.0,), weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``mean_{i,b} weight_b (sum_c contrast_c Q_i(s, c) - target)^2``, on a CPU faster than of the values.
 
+        Args:
+            features, chunk: see :meth:`forward`.
+            target: ``(B,)`` or a number.
+            contrast: a factor for each candidate.
+            weight: ``(B,)``; None: 1.
 
-def _layer_norm(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    if hidden.dim() == 2:
-        return F.layer_norm(hidden, hidden.shape[-1:], weight[0], bias[0])
-    return torch.addcmul(bias, F.layer_norm(hidden, hidden.shape[-1:]), weight)
+        Returns:
+            () loss, and the values without gradient, as :meth:`forward` gives them.
+        """
+        flat, rows = chunk.flatten(-2).flatten(0, -2), chunk.shape[:-2]
+        if fast_cpu.suits(flat) and torch.is_grad_enabled():
+            loss, q = fast_cpu.squared_error(self.activation, features, flat, self._layers, contrast, target, weight)
+            return loss, q.unflatten(1, rows)
+        q = self._values(features, flat, self._layers).unflatten(1, rows)
+        candidates = q.unbind(-1) if chunk.dim() == 4 else [q]
+        contrasted = torch.stack([factor * values for factor, values in zip(contrast, candidates, strict=True)]).sum(0)
+        return sac.critic_loss(contrasted, target, weight), q.detach()
+
+    @property
+    def _layers(self) -> list[Tensor]:
+        """Of each hidden layer weight, bias, LayerNorm's weight and bias; of the last weight and bias."""
+        norms = zip(self.weights, self.biases, self.norm_weights, self.norm_biases, strict=True)
+        return [*chain(*norms), self.head_weight, self.head_bias]
+
+    def _values(self, features: Tensor, flat: Tensor, layers: Sequence[Tensor]) -> Tensor:
+        """``features (B, F)``, ``flat (B * C, A)`` -> ``(E', B * C)``, all critics in one product a layer."""
+        size, (first, bias, *rest) = self.feature_size, layers
+        # The features' share of the first layer is the same for every candidate: compute it once.
+        shared = torch.baddbmm(bias, features.expand(len(first), -1, -1), first[:, :size])
+        hidden = shared.repeat_interleave(len(flat) // len(features), 1) + flat @ first[:, size:]
+        for scale, shift, weight, bias in zip(rest[::4], rest[1::4], rest[2::4], rest[3::4], strict=True):
+            hidden = ACTIVATIONS[self.activation](torch.addcmul(shift, F.layer_norm(hidden, hidden.shape[-1:]), scale))
+            hidden = torch.baddbmm(bias, hidden, weight)
+        return hidden.squeeze(-1)
 
 
 def _uniform(members: int, fan_in: int, fan_out: int) -> Tensor:

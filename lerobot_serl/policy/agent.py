@@ -218,45 +218,48 @@ class Agent(nn.Module):
             reference = self.reference(batch.next_features, batch.next_base)
             mean, std = self.actor(batch.next_features, reference)
             edit, log_prob = sac.tanh_gaussian(mean, std, self._white(mean))
-            chunks = self._edited(reference, edit).unsqueeze(1)
+            chunk = self._edited(reference, edit)
             if self.config.actor.candidates:
-                chunks = torch.cat([reference.unsqueeze(1), chunks], dim=1)
-            next_q = self.critic_target(batch.next_features, chunks, members)
-            chosen = sac.choose_candidate(next_q, self.config.actor.margin)
-            next_q = next_q.gather(-1, chosen.expand(len(members), -1).unsqueeze(-1)).squeeze(-1)
+                next_q = self.critic_target(batch.next_features, torch.stack([reference, chunk], dim=1), members)
+                chosen = sac.choose_candidate(next_q, self.config.actor.margin)
+                next_q = next_q.gather(-1, chosen.expand(len(members), -1).unsqueeze(-1)).squeeze(-1)
+            else:
+                next_q = self.critic_target(batch.next_features, chunk, members)
         target = sac.critic_target(
             batch.reward, batch.discount, next_q,
             backup_entropy=self.config.backup_entropy, temperature=alpha,  # type: ignore[arg-type]
             next_log_prob=log_prob / mean.shape[-1], value_range=self.config.value_range,
         )  # fmt: skip
-        q = self.critic(batch.features, batch.chunk)
-        loss = sac.critic_loss(q, target, batch.weight)
+        loss, q = self.critic.squared_error(batch.features, batch.chunk, target, weight=batch.weight)
         # Like a prior, the penalty counts for less the more there is in the memory.
         prior, known = settings.prior_steps, 0 if self.learning is None else self.learning.known_steps
         penalty = self._advantage_penalty(batch) if prior else loss.new_zeros(())
-        values, demo = q.detach().mean(0), batch.is_demo
+        values, demo = q.mean(0), batch.is_demo
         metrics = {
             "critic_loss": loss.detach(),
             "advantage_penalty": penalty.detach(),
             "q_data": values.mean(),
             "q_demo": _mean_where(values, demo),
             "q_online": _mean_where(values, ~demo),
-            "q_std": q.detach().std(0, correction=0).mean(),
+            "q_std": q.std(0, correction=0).mean(),
             "target_q": target.mean(),
             "reward_share": (batch.reward > 0).float().mean(),
         }
         return (loss + prior / (prior + known) * penalty if prior else loss), metrics
 
     def _advantage_penalty(self, batch: Batch) -> Tensor:
-        """Over every fourth window: all of them would double what an update costs."""
+        """``mean_{i,b} (Q_i(s, a_pi) - Q_i(s, b))^2``: without evidence, an edit is worth what ACT's own chunk is.
+
+        Our own. Where there are data, they outweigh it; where there are none, nothing else holds a critic's slope (docs/algorithm.md). Over
+        every fourth window: all of them would double what an update costs.
+        """
         features, base = batch.features[::4], batch.base[::4]
         with torch.no_grad():
             reference = self.reference(features, base)
             mean, std = self.actor(features, reference)
             edit = (mean + std * self._white(mean)).tanh()
             chunks = torch.stack([reference, self._edited(reference, edit)], dim=1)
-        q = self.critic(features, chunks)
-        return sac.advantage_penalty(q[..., 1], q[..., 0])
+        return self.critic.squared_error(features, chunks, 0.0, contrast=(-1.0, 1.0))[0]
 
     def actor_loss(self, batch: Batch) -> tuple[Tensor, Metrics]:
         """Loss of the actor and of the temperature on a batch; neither moves critics or encoder."""
