@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lerobot_serl.policy.checkpoint_files import FILES, first_flaw, mark_unfinished, newest_whole, require_whole
+from lerobot_serl.policy.checkpoint_files import FILES, LEARNER_STATE, STATE, first_flaw, mark_unfinished, newest_whole, require_whole
 
 
 def write(checkpoint):
-    for name in FILES:
+    for name in (*FILES, f"{STATE}/{LEARNER_STATE}"):
         path = checkpoint / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".json":
@@ -36,6 +36,13 @@ def test_every_flaw_is_found_and_the_one_before_is_named(tmp_path, name, how):
         ValueError, match=f"not whole: {name} is .*newest whole one is 000002: --config_path={before}/pretrained_model/train"
     ):
         require_whole(tmp_path / "last")
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_with_the_way_on(tmp_path):
+    checkpoint = write(tmp_path / "000002")
+    (checkpoint / STATE / LEARNER_STATE).unlink()
+    with pytest.raises(ValueError, match=rf"as in checkpoints of version 0.1.*--policy.path={checkpoint}/pretrained_model$"):
+        require_whole(checkpoint)
 
 
 def test_a_run_without_any_whole_checkpoint_says_so(tmp_path):

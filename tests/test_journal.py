@@ -238,4 +238,5 @@ def test_every_column_that_a_run_writes_is_explained(demonstrations, tmp_path):
     learner.config.metrics_period_s = 1e-9
     for _ in range(3):
         learner.step()
-    assert sorted(MetricsDirectory(tmp_path).load().learner) == columns_in("learner")
+    explained = [name for name in columns_in("learner") if not name.startswith("grasp_")]  # those come with policy.gripper=discrete
+    assert sorted(MetricsDirectory(tmp_path).load().learner) == explained

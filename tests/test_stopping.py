@@ -3,9 +3,11 @@
 import json
 import logging
 import signal
+from types import SimpleNamespace
 
 import pytest
-from lerobot.common.train_utils import should_save_checkpoint
+import torch
+from lerobot.common.train_utils import get_step_checkpoint_dir, save_checkpoint, should_save_checkpoint, update_last_checkpoint
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TRAIN_CONFIG_NAME, TrainPipelineConfig
 
@@ -14,7 +16,7 @@ from lerobot_serl.online.train_loop import TrainLoop
 
 
 class Run:
-    """What a run of the loop did: the steps after which it saved."""
+    """What a run of the loop did: the steps of which there is a checkpoint, in order. It is the policy as well, which LeRobot asks to save."""
 
     def __init__(self, tmp_path, save_freq=100, steps=10, save_checkpoint=True):
         self.config = TrainPipelineConfig(
@@ -30,21 +32,40 @@ class Run:
     def forward(self, during):
         if self.stopping is None:
             self.stopping = Stopping(TrainLoop.find())
-        self.stopping.end_if_saved()
+        self.stopping.end_if_asked()
         during(self.stopping)
+        self.stopping.end_if_asked() if during is while_waiting else None
+        self.stopping.after_update()
 
-    def train(self, during, step=0):
-        """LeRobot's loop as the policy meets it; ``during`` maps a step to what happens in its update."""
-        cfg = self.config
+    def save_pretrained(self, directory, state_dict=None):
+        directory.mkdir(parents=True)
+        self.saved.append(int(directory.parent.name))
+        self.stopping.saved()
+
+    def train(self, during, step=0, between=None):
+        """LeRobot's loop as the policy meets it; ``during`` maps a step to what happens in its update, ``between`` to what happens after it."""
+        cfg, policy, accelerator = self.config, self, SimpleNamespace(unwrap_model=lambda policy: policy)
+        optimizer, lr_scheduler, preprocessor, postprocessor = (
+            torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=0.1),
+            None,
+            None,
+            None,
+        )
         for _ in range(step, cfg.steps):
-            self.forward(during.get(step, lambda stopping: None))
-            self.stopping.after_update()
+            policy.forward(during.get(step, lambda stopping: None))
             step += 1
+            (between or {}).get(step, lambda stopping: None)(self.stopping)
             if cfg.save_checkpoint and should_save_checkpoint(step, cfg.save_freq, cfg.steps):
-                directory = cfg.output_dir / "checkpoints" / f"{step:06d}"
-                directory.mkdir(parents=True)
-                cfg._save_pretrained(directory)
-                self.saved.append((step, json.loads((directory / TRAIN_CONFIG_NAME).read_text())["save_freq"]))
+                checkpoint_dir = get_step_checkpoint_dir(cfg.output_dir, cfg.steps, step)
+                save_checkpoint(
+                    checkpoint_dir, step, cfg, accelerator.unwrap_model(policy), optimizer,
+                    lr_scheduler, preprocessor, postprocessor,
+                )  # fmt: skip
+                update_last_checkpoint(checkpoint_dir)
+
+
+def while_waiting(stopping):
+    signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
@@ -68,27 +89,28 @@ def test_a_signal_ends_the_loop_after_a_checkpoint_of_the_update_in_progress(tmp
         run.train({5: send(number)}, step=3)
     assert end.value.code == code
     assert run.stopping.is_for_a_restart == (number == signal.SIGTERM)
-    assert run.saved[-1] == (6, save_freq)
+    assert run.saved[-1] == 6
     assert len(run.saved) == (3 if save_freq == 1 else 1)
     written = tmp_path / "checkpoints" / "000006"
     command = f"lerobot-train --resume=true --config_path={written / 'pretrained_model' / TRAIN_CONFIG_NAME}"
     assert f"Checkpoint written to {written}; go on with: {command}" in caplog.text
-    assert type(run.config.save_freq) is int
+    assert json.loads((written / "pretrained_model" / TRAIN_CONFIG_NAME).read_text())["save_freq"] == save_freq
+    assert json.loads((written / "training_state" / "training_step.json").read_text())["step"] == 6
+    assert (tmp_path / "checkpoints" / "last").resolve() == written
 
 
-def test_a_signal_after_the_decision_to_save_waits_for_the_next_update(tmp_path, monkeypatch):
-    """It ended without a checkpoint: the signal had come after LeRobot was told to save, or not to, and before that was noted."""
-    run, signals = Run(tmp_path), [signal.SIGTERM]
-
-    def steps_left(loop):
-        if signals:
-            signal.raise_signal(signals.pop())
-        return 9
-
-    monkeypatch.setattr(TrainLoop, "steps_left", property(steps_left))
+def test_a_signal_between_two_updates_saves_the_one_before(tmp_path):
+    run = Run(tmp_path)
     with pytest.raises(SystemExit):
-        run.train({}, step=3)
-    assert [step for step, _ in run.saved] == [5]
+        run.train({}, step=3, between={5: send(signal.SIGTERM)})
+    assert run.saved == [5]
+
+
+def test_a_signal_while_the_learner_waits_for_the_robot_saves_the_last_update(tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(SystemExit):
+        run.train({4: while_waiting}, step=3)
+    assert run.saved == [4]
 
 
 def test_without_checkpoints_it_just_ends(tmp_path, caplog):
@@ -115,7 +137,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
 def test_in_the_last_update_the_loop_ends_by_itself(tmp_path):
     run = Run(tmp_path)
     run.train({9: send(signal.SIGINT)})
-    assert [step for step, _ in run.saved] == [10]
+    assert run.saved == [10]
 
 
 def test_a_learner_that_can_not_go_on_saves_and_says_why(tmp_path, caplog):
@@ -123,7 +145,7 @@ def test_a_learner_that_can_not_go_on_saves_and_says_why(tmp_path, caplog):
     with pytest.raises(SystemExit) as end:
         run.train({4: lambda stopping: stopping.ask("All is lost.")})
     assert end.value.code == 1
-    assert [step for step, _ in run.saved] == [5]
+    assert run.saved == [5]
     assert "All is lost." in caplog.text
 
 

@@ -36,7 +36,7 @@ def look(act_path: Path, count: int) -> tuple[dict[str, Tensor], Tensor]:
     act.model.encoder.register_forward_hook(lambda _, __, out: tokens.append(out))
     act.backbone.register_forward_hook(lambda _, __, out: maps.append(out["feature_map"]))
     for _ in range(count):
-        _, features = act(policy_input({key: value[None] for key, value in world.reset().items()}), TASK.horizon)
+        _, features = act.plan(policy_input({key: value[None] for key, value in world.reset().items()}), TASK.horizon)
         token, last_map = tokens.pop(), maps.pop()
         decoder, mean_map = normal(features[:, : act.feature_sizes[0]]), normal(last_map.mean((2, 3)))
         mean_token = normal(token[-last_map[0, 0].numel() :].mean(0))

@@ -44,10 +44,12 @@ class EditActor(ChunkMlp):
         activation: str = "relu",
         kept: Sequence[int] = (),
     ) -> None:
-        edited = [entry for entry in range(action_dim) if entry not in kept]
+        edited = sorted({*range(action_dim)} - {*kept})
         super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * len(edited), activation)
         self.knots, self.action_dim, self.fixed_std = knots, len(edited), fixed_std
-        self.register_buffer("edits", torch.tensor([entry in edited for entry in range(action_dim)]), persistent=False)
+        edits = torch.zeros(action_dim, dtype=torch.bool)
+        edits[edited] = True
+        self.register_buffer("edits", edits, persistent=False)
         # All steps and entries of the action at once, 0 of what is kept: one product of matrices instead of one for each row of a batch.
         spread = torch.kron(interpolation(knots, horizon).t().contiguous(), torch.eye(action_dim)[edited])
         self.register_buffer("spread", spread, persistent=False)
