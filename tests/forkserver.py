@@ -215,6 +215,7 @@ def serve(address: str) -> dict[str, Any]:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     asked: dict[int, socket.socket] = {}
+    server = os.getpid()
     selector = selectors.DefaultSelector()
     for source in (listener, woken, 0):
         selector.register(source, selectors.EVENT_READ)
@@ -241,7 +242,7 @@ def serve(address: str) -> dict[str, Any]:
                     opened.close()
                 for descriptor in (woken, wake):
                     os.close(descriptor)
-                return {**json.loads(message), "descriptors": descriptors}
+                return {**json.loads(message), "descriptors": descriptors, "server": server}
             asked[pid] = connection
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -256,10 +257,12 @@ def fork() -> int:
         return os.fork()
 
 
-def become(cwd: str, env: dict[str, str], descriptors: list[int], ignores_sigint: bool) -> None:
+def become(cwd: str, env: dict[str, str], descriptors: list[int], ignores_sigint: bool, server: int) -> None:
     """Make this process like one that was started for the command."""
     os.setsid()
     CDLL(None).prctl(DIE_WITH_THE_PARENT, signal.SIGKILL)
+    if os.getppid() != server:  # it ended before that
+        os._exit(1)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)

@@ -241,6 +241,7 @@ def test_the_processor_decides():
     assert ({"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= flags) == DECIDED
 
 
+@pytest.mark.slow
 def test_a_processor_without_avx512_is_left_to_pytorch():
     """PyTorch can be told to do without it."""
     code = "from lerobot_serl.networks import fast_cpu; print(fast_cpu.ONE_DNN_IS_FASTER)"

@@ -148,6 +148,7 @@ def test_lerobot_calibrate_may_connect_without_calibration(make):
         teleop.get_action()
 
 
+@pytest.mark.slow
 def test_a_silent_motor_is_named_and_the_port_is_free_again(chain, make, person):
     teleop = make()
     chain.dead.add(4)
