@@ -111,6 +111,17 @@ def weights_of(change):
 
 
 HEAD = "agent.actor.head.weight"
+
+
+def test_the_counters_of_version_0_1_are_left_out(saved):
+    """They stood among the weights."""
+    before = load(saved)[0].state_dict()
+    weights_of(lambda _: {"progress.updates": torch.tensor(7), "progress.generator_state": torch.zeros(5056, dtype=torch.uint8)})(saved)
+    after = load(saved)[0].state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
 DAMAGES = {
     "NaN": (weights_of(lambda t: {HEAD: torch.full_like(t[HEAD], torch.nan)}), f"{WEIGHTS}: tensor '{HEAD}' holds .* NaN or infinite"),
     "infinite": (weights_of(lambda t: {HEAD: torch.full_like(t[HEAD], torch.inf)}), f"{WEIGHTS}: tensor '{HEAD}' holds"),
