@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 
 import pytest
 import torch
@@ -220,6 +221,8 @@ def test_wandb_gets_it_through_lerobots_logger(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         logger.log_dict(tracker.to_dict(), 5)
     wandb.finish()
+    wandb.teardown()  # its service would take the runs of later tests' commands, and finish them when this process ends
+    assert "WANDB_SERVICE" not in os.environ
     (row,) = wandb_rows(tmp_path)
     expected = {"success": 0.5, "return": 0.5, "takeovers": 1, "phase": 0, "lead_steps": 0, "alarms": 2, "rollbacks": 1}
     assert row.items() >= {"_step": 5, **{f"train/{name}": value for name, value in expected.items()}}.items()
