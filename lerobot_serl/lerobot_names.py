@@ -28,7 +28,7 @@ BORROWED = {
     "lerobot.datasets.video_utils": ("decode_video_frames", "get_video_duration_in_s", "get_video_info"),
     "lerobot.motors": ("Motor", "MotorCalibration", "MotorNormMode"),
     "lerobot.motors.dynamixel": ("DynamixelMotorsBus", "OperatingMode"),
-    "lerobot.policies.act.modeling_act": ("ACT",),
+    "lerobot.policies.act.modeling_act": ("ACT", "ACTTemporalEnsembler"),
     "lerobot.policies.utils": ("populate_queues",),
     "lerobot.transport": ("services_pb2", "services_pb2_grpc"),
     "lerobot.transport.utils": ("TransferState",),

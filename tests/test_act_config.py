@@ -13,7 +13,6 @@ from odd_checkpoints import edit_config, make_oldest
 
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.policy.act_checkpoint import load_act_checkpoint
-from lerobot_serl.policy.act_config import execution_note
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
 
@@ -145,20 +144,6 @@ def test_what_cannot_be_translated_is_refused(act, name):
     edit_config(act, change)
     with pytest.raises(ValueError, match=f"^policy.act_path='{act}': config.json: .*{words}"):
         load_act_checkpoint(str(act))
-
-
-def test_what_is_done_otherwise_than_by_act_is_said():
-    config = small_act_config(0)
-    assert execution_note(config, horizon=10) is None
-    words = execution_note(config, horizon=5)
-    assert "ACT carries out 10 steps of each chunk (n_action_steps); serl_sac carries out the first 5 steps" in words
-    assert words.endswith("--policy.horizon=10 would do as ACT did.")
-    averaging = small_act_config(0, temporal_ensemble_coeff=0.01, n_action_steps=1)
-    for horizon in (1, 10):
-        words = execution_note(averaging, horizon)
-        assert "temporal_ensemble_coeff=0.01" in words
-        assert "averages nothing" in words
-        assert "would do as ACT did" not in words
 
 
 def test_step_0_of_an_old_configuration_is_act(act):

@@ -136,7 +136,7 @@ def test_environment_state_may_be_fed_raw(tmp_path):
 def test_select_action_walks_through_the_chunk_and_looks_again(tmp_path):
     act_config = small_act_config(0)
     save_act(tmp_path, act_config)
-    policy = SerlSacPolicy(fresh(tmp_path, horizon=3), dataset_stats=statistics_for(act_config)).eval()
+    policy = SerlSacPolicy(fresh(tmp_path, horizon=3, n_action_steps=3), dataset_stats=statistics_for(act_config)).eval()
     first, second = random_observations(act_config, 1, seed=1), random_observations(act_config, 1, seed=2)
     chunk = policy.predict_action_chunk(first)
     taken = [policy.select_action(first), policy.select_action(second), policy.select_action(second)]
@@ -183,7 +183,7 @@ def test_act_path_beside_a_serl_sac_checkpoint_is_refused(tmp_path):
 
 def test_a_horizon_longer_than_the_chunk_is_refused(tmp_path):
     save_act(tmp_path, small_act_config(0))
-    with pytest.raises(ValueError, match=r"policy.horizon=11: expected at most ACT's chunk_size, 10"):
+    with pytest.raises(ValueError, match=r"policy.horizon=11: expected at most policy.n_action_steps, 10"):
         SerlSacPolicy(fresh(tmp_path, horizon=11), dataset_stats=statistics_for(small_act_config(0)))
 
 

@@ -1,6 +1,7 @@
 """ACT as the base policy: LeRobot's network, whose features actor and critics can look at."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from lerobot.configs import NormalizationMode
@@ -47,9 +48,23 @@ class ActBase(NormalizedPolicy):
     @property
     def feature_sizes(self) -> tuple[int, ...]:
         """Sizes of the groups of features in a plan: of the decoder, then of each camera."""
+        return (self.config.dim_model, *self.pooled_sizes)
+
+    @property
+    def pooled_sizes(self) -> tuple[int, ...]:
+        """Of each camera's features."""
+        return tuple([self.model.encoder_img_feat_input_proj.in_channels] * len(self.cameras)) if self.cameras else ()
+
+    @torch.no_grad()
+    def pooled(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """The mean of each camera's last feature map."""
         if not self.cameras:
-            return (self.config.dim_model,)
-        return (self.config.dim_model, *[self.model.encoder_img_feat_input_proj.in_channels] * len(self.cameras))
+            return super().pooled(observation)
+        images = {key: self.normalize(key, observation[self.sources[key]]) for key in self.cameras}
+        return torch.cat([feature_map.mean((2, 3)) for feature_map in self._maps(images)], dim=-1)
+
+    def _maps(self, images: Mapping[str, Tensor]) -> list[Tensor]:
+        return [self.backbone(images[key])["feature_map"] for key in self.cameras]
 
     def tensors_in_act(self) -> dict[str, Tensor]:
         """The network's own tensors by the names that they have in a LeRobot ACT checkpoint (``model.*``)."""
@@ -71,8 +86,8 @@ class ActBase(NormalizedPolicy):
         Its features are the mean decoder feature of those steps, then the mean of each camera's last feature map. (They say more exactly
         where things are than the encoder's tokens: docs/algorithm.md.)
         """
-        batch: dict[str, Tensor | list[Tensor]] = {key: self.normalize(key, observation[source]) for key, source in self.sources.items()}
-        maps = [self.backbone(batch[key])["feature_map"] for key in self.cameras]
+        batch: dict[str, Any] = {key: self.normalize(key, observation[source]) for key, source in self.sources.items()}
+        maps = self._maps(batch)
         if maps:
             batch[OBS_IMAGES] = maps
         batch.setdefault(OBS_STATE, next(iter(batch.values())))  # LeRobot asks it for its device, also where ACT has none

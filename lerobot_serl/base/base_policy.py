@@ -40,6 +40,16 @@ class BasePolicy(nn.Module, ABC):
         """Sizes of the groups of features in a plan; empty if it offers none."""
         return ()
 
+    @property
+    def pooled_sizes(self) -> tuple[int, ...]:
+        """Sizes of the groups of :meth:`pooled`; empty if it offers none."""
+        return ()
+
+    def pooled(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Features ``(B, F)`` of newest frames, at a fraction of what a plan costs: what is seen while a plan is carried out."""
+        first = next(iter(observation.values()))
+        return first.new_zeros(len(first), 0)
+
     def newest(self, observation: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """The last frame of an observation, key -> ``(B, ...)``."""
         return observation if self.n_obs_steps == 1 else {key: value[:, -1] for key, value in observation.items()}

@@ -15,12 +15,14 @@ class ObservationFeatures(nn.Module):
     Args:
         state_sizes: key -> size of the state vectors to use.
         pooled_sizes: of the groups of ACT's pooled features, each layer-normalised on its own; empty to leave them out.
+        oldest: age of the base policy's plans, in steps, that counts as 1, where decisions are made about plans of different ages; None: where not.
     """
 
-    def __init__(self, state_sizes: Mapping[str, int], pooled_sizes: Sequence[int]) -> None:
+    def __init__(self, state_sizes: Mapping[str, int], pooled_sizes: Sequence[int], oldest: int | None = None) -> None:
         super().__init__()
         self.state_keys = list(state_sizes)
         self.pooled_sizes = list(pooled_sizes)
+        self.oldest = oldest
         total = sum(state_sizes.values())
         self.register_buffer("mean", torch.zeros(total))
         self.register_buffer("std", torch.ones(total))
@@ -31,7 +33,7 @@ class ObservationFeatures(nn.Module):
     @property
     def size(self) -> int:
         """``F``."""
-        return self.mean.numel() + sum(self.pooled_sizes)
+        return self.mean.numel() + sum(self.pooled_sizes) + (self.oldest is not None)
 
     def set_statistics(self, statistics: Statistics, floor: float = 1e-2) -> None:
         """Take mean and standard deviation of the state vectors from dataset statistics.
@@ -54,8 +56,8 @@ class ObservationFeatures(nn.Module):
             self.mean.copy_(torch.cat(means))
             self.std.copy_(torch.cat(stds))
 
-    def forward(self, observation: Mapping[str, Tensor], pooled: Tensor) -> Tensor:
-        """Raw observation ``(B, ...)`` and ACT's pooled features ``(B, sum(pooled_sizes))`` -> ``(B, F)``."""
+    def forward(self, observation: Mapping[str, Tensor], pooled: Tensor, age: Tensor | int = 0) -> Tensor:
+        """Raw observation ``(B, ...)``, ACT's pooled features ``(B, sum(pooled_sizes))`` and the plan's age ``(B,)`` -> ``(B, F)``."""
         parts = []
         if self.state_keys:
             states = torch.cat([observation[key].flatten(1) for key in self.state_keys], dim=-1)
@@ -63,4 +65,7 @@ class ObservationFeatures(nn.Module):
             parts.append(((states - self.mean) / self.std).clamp(-10.0, 10.0))
         if self.pooled_sizes:
             parts.extend(F.layer_norm(group, group.shape[-1:]) for group in pooled.split(self.pooled_sizes, dim=-1))
+        if self.oldest is not None:
+            rows = len(next(iter(observation.values())))
+            parts.append((torch.as_tensor(age, device=self.mean.device) / self.oldest).to(self.mean).expand(rows).unsqueeze(-1))
         return torch.cat(parts, dim=-1)

@@ -6,11 +6,11 @@ from typing import Any
 
 import draccus
 import lerobot
-from lerobot.configs import FeatureType, PolicyFeature, PreTrainedConfig
+from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies import ACTConfig
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE, OBS_STATE
 
-from ..base.policy_config import is_off, name_of
+from ..base.policy_config import is_off
 from ..checkpoint.files import CONFIG, CheckpointFiles
 from ..checkpoint.oldest_config import is_oldest, translated
 from ..message_header import MessageError
@@ -52,22 +52,6 @@ def read_act_config(files: CheckpointFiles) -> ACTConfig:
 def _is_used(key: str, feature: PolicyFeature) -> bool:
     """LeRobot's ACT normalises every input, and looks at these only."""
     return feature.type is FeatureType.VISUAL or (feature.type, key) in ((FeatureType.STATE, OBS_STATE), (FeatureType.ENV, OBS_ENV_STATE))
-
-
-def execution_note(config: PreTrainedConfig, horizon: int) -> str | None:
-    """What serl_sac does otherwise than the checkpoint's owner, who looks again at another moment or averages chunks; None: nothing.
-
-    Args:
-        config: of ACT, or of another base policy.
-        horizon: steps of each chunk that serl_sac carries out.
-    """
-    ours = f"serl_sac carries out the first {horizon} steps of each chunk (--policy.horizon), then looks again"
-    name, steps = name_of(config), getattr(config, "n_action_steps", horizon)
-    if isinstance(config, ACTConfig) and config.temporal_ensemble_coeff is not None:
-        return f"ACT averages the chunks of all steps (temporal_ensemble_coeff={config.temporal_ensemble_coeff}); {ours}, and averages nothing."
-    if steps != horizon:
-        return f"{name} carries out {steps} steps of each chunk (n_action_steps); {ours}. --policy.horizon={steps} would do as {name} did."
-    return None
 
 
 def _of_another_type(kind: object) -> str:

@@ -20,9 +20,9 @@ from ..checkpoint.oldest_config import is_oldest
 from ..networks.features import Statistics
 from .act_checkpoint import FLAG as ACT_FLAG
 from .act_checkpoint import ActCheckpoint, find_checkpoint, load_act_checkpoint
-from .act_config import execution_note
 from .base_settings import ACT, EmbeddedPolicy
 from .configuration_serl_sac import ActArchitecture, SerlSacConfig
+from .execution_settings import settle_execution
 from .owner import Owner
 from .policy_checkpoint import PolicyCheckpoint, read_policy_checkpoint, without_training
 from .step_zero import StepZero, exactly, observe, reason
@@ -68,8 +68,7 @@ def adopt_base(config: SerlSacConfig, source: str) -> PolicyCheckpoint:
     else:
         config.lerobot = EmbeddedPolicy(as_document(checkpoint.config), checkpoint.feature_modes)
     config.act_source, config.act_path, config.base_path = path, None, None
-    if (note := execution_note(checkpoint.config, config.horizon)) is not None:
-        logging.warning(note)
+    settle_execution(config, checkpoint.config)
     return checkpoint
 
 
@@ -159,7 +158,7 @@ def begin_as_base(policy: "SerlSacPolicy", checkpoint: PolicyCheckpoint, statist
     policy.to(config.device)
     with exactly():
         owner = Owner.of(checkpoint, str(config.device), "step 0 is measured beside")
-        step_zero = observe(base, owner, dataset, config.horizon)
+        step_zero = observe(base, owner, dataset, config.execution.n_action_steps)
         plan = step_zero.owners
         set_box(agent, statistics, _range_of(own[ACTION]), (plan.amin((0, 1)), plan.amax((0, 1))))
         _require_base(policy, checkpoint, owner, step_zero, dataset)

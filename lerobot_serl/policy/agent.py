@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import sac
+from ..base.base_policy import Plan
 from ..networks.action_space import ActionBox
 from ..networks.corrector import REACH
 from ..replay.transition import Batch
@@ -46,6 +47,7 @@ class Agent(nn.Module):
         assert config.action_feature is not None
         self.config = config
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
+        self.execution = config.execution
         self.box = ActionBox(self.action_dim)
         self.act = base_policy(config, self.box)
         self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
@@ -75,6 +77,18 @@ class Agent(nn.Module):
         return [] if self.encoder is None else self.encoder.keys
 
     @torch.no_grad()
+    def plan(self, observation: Mapping[str, Tensor], whole: bool = False) -> Plan:
+        """The base policy's plan for observations ``(B, ...)``, images float in [0, 1]; in action units, inside the box.
+
+        Args:
+            whole: all of it, not only the steps that are carried out.
+        """
+        execution, longest = self.execution, self.act.longest_plan
+        whole |= execution.temporal_ensemble_coeff is not None
+        actions, features = self.act.plan(observation, longest if whole and longest else execution.n_action_steps)
+        return Plan(self.box.normalize(actions).clamp(-1.0, 1.0), features)
+
+    @torch.no_grad()
     def annotate(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What learning needs of an observation and never changes, computed once per recorded frame.
 
@@ -84,8 +98,27 @@ class Agent(nn.Module):
         Returns:
             features ``(B, F')``, which :meth:`encode` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
         """
-        actions, pooled = self.act.plan(observation, self.horizon)
-        return self.features(self.act.newest(observation), pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
+        plan = self.plan(observation)
+        return self.frozen_features(observation, plan.features), plan.actions[:, : self.horizon]
+
+    @torch.no_grad()
+    def frozen_features(self, observation: Mapping[str, Tensor], of_plan: Tensor, age: Tensor | int = 0) -> Tensor:
+        """What is computed once per recorded frame: state, what the base policy offers of the newest frame, and the plan's age.
+
+        Args:
+            observation: as :meth:`plan`.
+            of_plan: features of the open plan, which are taken where no plan outlives a decision.
+            age: of the open plan, in steps.
+        """
+        newest = self.act.newest(observation)
+        if self.execution.is_open:
+            of_plan = self.act.pooled(newest) if self.features.pooled_sizes else of_plan
+        return self.features(newest, of_plan, age)
+
+    @torch.no_grad()
+    def look(self, observation: Mapping[str, Tensor], of_plan: Tensor, age: Tensor | int = 0) -> Tensor:
+        """All features ``(B, F)``; arguments as :meth:`frozen_features`."""
+        return self._completed(self.frozen_features(observation, of_plan, age), self.act.newest(observation))
 
     @torch.no_grad()
     def observe(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

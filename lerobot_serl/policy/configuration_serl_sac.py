@@ -12,10 +12,12 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.utils import is_torch_device_available
 
+from ..base.execution import Execution
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .base_settings import ACT, EmbeddedPolicy, settle_base
 from .bounds import BACKBONES, LARGEST_ATTENTION, LARGEST_N_STEP, require_bounds, require_features, require_renames
+from .execution_settings import require_execution
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GraspConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .step_clock import StepClockConfig
 from .validation import require, require_not_negative, require_positive
@@ -117,8 +119,13 @@ class SerlSacConfig(PreTrainedConfig):
     # better; a new run from there learns on.
     act_alone: bool = False
 
-    # Steps of each chunk that are executed before the policy looks again, h.
+    # Steps that are executed before the policy looks again and decides anew, h: so many actions of the base policy's plan are edited at a time.
     horizon: int = 10
+    # Steps of each of the base policy's plans that are carried out before it plans anew, N; at least horizon. Empty: as its owner runs it, filled in
+    # from its configuration (checkpoints of earlier versions: horizon).
+    n_action_steps: int | None = None
+    # ACT's temporal ensembling, with n_action_steps=1 and horizon=1. Empty: as its owner runs it.
+    temporal_ensemble_coeff: float | None = None
     # Steps whose rewards a target sums before it asks the critics for the value of what follows, n. Empty: horizon. At least horizon, since a
     # critic judges whole chunks; horizon=1 with n_step=3 is one action at a time with 3-step returns. Actions after the chunk are the data's,
     # without a correction, so large numbers favour what demonstrations and older weights did.
@@ -209,6 +216,8 @@ class SerlSacConfig(PreTrainedConfig):
             "policy.n_step", self.n_step, f"a whole number from policy.horizon, {self.horizon}, to {LARGEST_N_STEP}, or nothing",
             "A critic judges whole chunks: for shorter returns lower --policy.horizon, too.",
         )  # fmt: skip
+        if self.act_path is None and self.base_path is None:
+            require_execution(self)
         require_bounds(self, "policy.")
         require_features("input_features", self.input_features)
         require_features("output_features", self.output_features)
@@ -251,6 +260,11 @@ class SerlSacConfig(PreTrainedConfig):
             "1",
             "Upgrade lerobot_policy_serl_sac.",
         )
+
+    @property
+    def execution(self) -> Execution:
+        """How the base policy's plans are carried out."""
+        return Execution(self.horizon, self.n_action_steps or self.horizon, self.temporal_ensemble_coeff)
 
     @property
     def normalization_mapping(self) -> dict[str, NormalizationMode]:

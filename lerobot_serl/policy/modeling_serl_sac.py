@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..base.history import History
+from ..base.plan_maker import PlayedDelay
+from ..base.planner import Planner
 from ..lerobot_names import resolve_safetensors_device
 from ..networks.features import Statistics
 from ..online.best_checkpoint import evidence_text, write_best
@@ -25,7 +27,7 @@ from ..replay.opening import open_dataset
 from ..replay.vectors import checked_statistics
 from .adoption import adopt_base, begin_as_base, proposer, set_box
 from .agent import Agent
-from .base_settings import ACT, NONE
+from .base_settings import NONE
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from .grippers import name_grippers, set_positions
@@ -78,15 +80,12 @@ class SerlSacPolicy(PreTrainedPolicy):
         if dataset_meta is not None:
             name_grippers(config, dataset_meta.features)
         config.validate_features()
-        require(
-            config.base != ACT or config.horizon <= config.act.chunk_size,
-            "policy.horizon", config.horizon, f"at most ACT's chunk_size, {config.act.chunk_size}", "Lower --policy.horizon.",
-        )  # fmt: skip
         self.agent = Agent(config)
-        longest = self.agent.act.longest_plan
+        longest, steps = self.agent.act.longest_plan, config.execution.n_action_steps
+        setting = "policy.horizon" if config.n_action_steps is None else "policy.n_action_steps"
         require(
-            longest is None or config.horizon <= longest,
-            "policy.horizon", config.horizon, f"at most {longest}, the steps that the base policy plans", "Lower --policy.horizon.",
+            longest is None or steps <= longest,
+            setting, steps, f"at most {longest}, the steps that the base policy plans", f"Lower --{setting}.",
         )  # fmt: skip
         self.progress = Progress(config)
         # In a tuple, so that it is no part of the policy.
@@ -129,11 +128,12 @@ class SerlSacPolicy(PreTrainedPolicy):
     def reset(self) -> None:
         """Forget the rest of the current chunk and what was seen before. To be called when an episode starts."""
         self._history = History(self.agent.act.n_obs_steps, self.config.input_features or {})
+        self._planner = Planner(PlayedDelay(self.agent.plan), self.config.execution)
         self._queue: deque[Tensor] = deque(maxlen=self.config.horizon)
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
-        """The deterministic policy.
+        """The deterministic policy, from a plan that is made for this observation.
 
         Args:
             batch: raw observations ``(B, ...)``, images float in [0, 1].
@@ -152,11 +152,20 @@ class SerlSacPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], **kwargs: Any) -> Tensor:
-        """The next action ``(B, D)``, raw; a new chunk is predicted every ``horizon`` calls."""
-        if self._queue:
-            self._history.add(batch)
-        else:
-            self._queue.extend(self.predict_action_chunk(batch).transpose(0, 1))
+        """The next action ``(B, D)``, raw: every ``horizon`` calls the policy decides about the next steps of the base policy's plan.
+
+        Raises:
+            ValueError: the plan is not finite.
+        """
+        self._history.add(batch)
+        self._planner.see(self._history.observation())
+        if not self._queue:
+            piece = self._planner.next()
+            if piece is None:
+                raise ValueError("The base policy's plan has numbers that are not finite. Check the observations, and the checkpoint.")
+            features = self.agent.look(self._history.observation(), piece.features, piece.age)
+            chunk = self.agent.box.unnormalize(self.agent.propose(features, piece.base).chunk)
+            self._queue.extend(chunk[:, : piece.span].transpose(0, 1))
         return self._queue.popleft()
 
     def forward(self, batch: dict[str, Tensor], **kwargs: Any) -> tuple[Tensor, dict[str, float]]:

@@ -41,7 +41,7 @@ class StepZero:
     """What the base policy plans for observations of a dataset.
 
     Attributes:
-        plan: ``(N, h, D)`` raw actions of ours.
+        plan: ``(B, N, D)`` raw actions of ours.
         owners: the same of the owner's.
         first: some of the observations, raw, ``(B, ...)``.
     """
@@ -51,8 +51,8 @@ class StepZero:
     first: Mapping[str, Tensor]
 
     def difference(self, executed: Tensor, span: Tensor) -> Tensor:
-        """``(D,)`` the largest difference of ``executed``, of the first or all observations, from the owner's plan, in shares of ``span``."""
-        return ((executed - self.owners[: len(executed)]).abs() / span).amax((0, 1))
+        """``(D,)`` the largest difference of ``executed`` (first observations, first steps) from the owner's plan, in shares of ``span``."""
+        return ((executed - self.owners[: len(executed), : executed.shape[1]]).abs() / span).amax((0, 1))
 
 
 def observe(act: NormalizedPolicy, owner: Owner, dataset: LeRobotDataset, steps: int) -> StepZero:

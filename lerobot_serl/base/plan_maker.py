@@ -1,0 +1,173 @@
+"""Where and when plans are made: in the control loop, or beside it."""
+
+import logging
+import queue
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from .base_policy import Plan
+
+MakePlan = Callable[[Mapping[str, Tensor]], Plan]
+Made = tuple[Plan, int]
+"""A plan in action units, and the step from which its actions count."""
+
+
+class PlanMakerDiedError(RuntimeError):
+    """Plans can no longer be made."""
+
+
+class PlanMaker(ABC):
+    """Makes one plan at a time.
+
+    Attributes:
+        in_loop: the robot waits for a plan, whose actions count from when it is there.
+        steps_ahead: a plan should be begun so many steps before it is needed.
+    """
+
+    in_loop = True
+    steps_ahead = 0
+
+    @property
+    @abstractmethod
+    def is_busy(self) -> bool:
+        """Whether a plan has been begun and not been taken."""
+
+    @abstractmethod
+    def begin(self, observation: Mapping[str, Tensor], step: int, at_once: bool = False) -> None:
+        """Make a plan for this observation of this step.
+
+        Args:
+            at_once: it is there when this returns.
+        """
+
+    @abstractmethod
+    def take(self, step: int) -> Made | None:
+        """The plan, once, if it is there.
+
+        Raises:
+            PlanMakerDiedError: it will never be.
+        """
+
+    @abstractmethod
+    def forget(self) -> None:
+        """What was begun is not wanted any more."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to stop
+        """Stop."""
+
+
+class PlayedDelay(PlanMaker):
+    """For worlds in which time stands still between two steps: a plan is there after exactly so many of them.
+
+    Args:
+        make: observation -> plan.
+        delay_steps: 0: within the step in which it is begun.
+        in_loop: see :class:`PlanMaker`.
+    """
+
+    def __init__(self, make: MakePlan, delay_steps: int = 0, in_loop: bool = True) -> None:
+        self._make, self._delay_steps, self.in_loop = make, delay_steps, in_loop
+        self.steps_ahead = 0 if in_loop else delay_steps
+        self._made: Made | None = None
+        self._ready = 0
+
+    @property
+    def is_busy(self) -> bool:
+        return self._made is not None
+
+    def begin(self, observation: Mapping[str, Tensor], step: int, at_once: bool = False) -> None:
+        self._made = self._make(observation), step
+        self._ready = step + (0 if at_once else self._delay_steps)
+
+    def take(self, step: int) -> Made | None:
+        if self._made is None or step < self._ready:
+            return None
+        (plan, begun), self._made = self._made, None
+        return plan, step if self.in_loop else begun
+
+    def forget(self) -> None:
+        self._made = None
+
+
+class Beside(PlanMaker):
+    """A thread of its own, beside the control loop.
+
+    If it dies, or a plan does not come, another one is started, once.
+
+    Args:
+        make: observation -> plan.
+        steps_ahead: see :class:`PlanMaker`.
+        patience_s: a plan that takes longer never comes.
+    """
+
+    in_loop = False
+
+    def __init__(self, make: MakePlan, steps_ahead: int, patience_s: float) -> None:
+        self._make, self.steps_ahead, self._patience_s = make, steps_ahead, patience_s
+        self._was_restarted, self._waiting_for, self._begun_s = False, 0, 0.0
+        self._last: tuple[Mapping[str, Tensor], int] | None = None
+        self._start()
+
+    @property
+    def is_busy(self) -> bool:
+        return self._last is not None
+
+    def begin(self, observation: Mapping[str, Tensor], step: int, at_once: bool = False) -> None:
+        self._waiting_for += 1
+        self._last, self._begun_s = (observation, step), time.monotonic()
+        self._orders.put((self._waiting_for, observation, step))
+        while at_once and self._results.empty() and not self._is_dead:
+            time.sleep(0.001)
+
+    def take(self, step: int) -> Made | None:
+        while not self._results.empty():
+            number, made = self._results.get()
+            if isinstance(made, Exception):
+                self._restart(f"{type(made).__name__}: {made}")
+            elif number == self._waiting_for and self._last is not None:
+                self._last = None
+                return made
+        if self._last is not None and self._is_dead:
+            self._restart(f"no plan came within {self._patience_s:g} s")
+        return None
+
+    def forget(self) -> None:
+        self._last = None
+
+    def close(self) -> None:
+        self._orders.put(None)
+        self._thread.join(self._patience_s)
+
+    @property
+    def _is_dead(self) -> bool:
+        return not self._thread.is_alive() or time.monotonic() - self._begun_s > self._patience_s
+
+    def _start(self) -> None:
+        self._orders: queue.SimpleQueue[tuple[int, Mapping[str, Tensor], int] | None] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[int, Made | Exception]] = queue.SimpleQueue()
+        orders, results = self._orders, self._results
+
+        def work() -> None:
+            while (order := orders.get()) is not None:
+                number, observation, step = order
+                try:
+                    results.put((number, (self._make(observation), step)))
+                except Exception as error:  # whatever the base policy stumbles over: the loop says it, and ends if it goes on
+                    results.put((number, error))
+
+        self._thread = threading.Thread(target=work, name="planner", daemon=True)
+        self._thread.start()
+
+    def _restart(self, why: str) -> None:
+        if self._was_restarted:
+            raise PlanMakerDiedError(f"The planner has failed again ({why}), after it was started anew.")
+        logging.warning(f"The planner has failed ({why}). It is started anew; the robot holds until a plan is there.")
+        self._was_restarted = True
+        self._orders.put(None)
+        self._start()
+        if self._last is not None:
+            self.begin(*self._last)

@@ -1,0 +1,174 @@
+"""Carries the base policy's plans out one after another, as its owner does: which of its actions come next, and how old their plan is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..lerobot_names import ACTTemporalEnsembler
+from .base_policy import Plan
+from .execution import Execution
+from .plan_maker import PlanMaker
+
+# Plans in a row that are not finite, after which nothing good is to be expected.
+MOST_REFUSED = 10
+
+
+class PlannerError(RuntimeError):
+    """No plan can be had any more."""
+
+
+class Slice(NamedTuple):
+    """The next actions of the open plan: what is edited.
+
+    Attributes:
+        base: ``(B, h, D)`` in action units; beyond ``span`` the plan's last action again.
+        age: steps since the frame that the plan was made for.
+        span: steps to carry out before the next decision, at most ``h``.
+        features: of the plan, ``(B, F)``.
+    """
+
+    base: Tensor
+    age: int
+    span: int
+    features: Tensor
+
+
+@dataclass
+class _OpenPlan:
+    actions: Tensor
+    features: Tensor
+    begun: int
+
+
+class Planner:
+    """The open plan of an episode that goes on.
+
+    Where the maker makes plans beside the control loop, the next plan is begun before this one is used up, and its actions begin where the clock
+    then is. What is left of the old plan fades into it, so that no target jumps. If it is late, what is left of the old plan goes on.
+
+    Args:
+        maker: makes plans.
+        execution: how they are carried out.
+
+    Attributes:
+        held_steps: of the episode, in which the robot had to wait for a plan.
+        refused_plans: of the episode, that were not finite.
+    """
+
+    def __init__(self, maker: PlanMaker, execution: Execution) -> None:
+        self._maker, self.execution = maker, execution
+        self.reset()
+
+    def reset(self) -> None:
+        """An episode begins."""
+        self._step = -1
+        self._newest: Mapping[str, Tensor] = {}
+        self.held_steps = self.refused_plans = self._refused_in_a_row = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """The robot was moved otherwise than planned: the plan is out of date."""
+        self._open: _OpenPlan | None = None
+        self._maker.forget()
+        coeff = self.execution.temporal_ensemble_coeff
+        self._ensemble = None if coeff is None else _Ensemble(coeff)
+
+    def see(self, observation: Mapping[str, Tensor]) -> None:
+        """The newest observation ``(B, ...)``, in every control step, whoever moves the robot."""
+        self._step += 1
+        self._newest = observation
+        if self._open is not None and not self._maker.in_loop and not self._maker.is_busy and self._left <= self._ahead:
+            self._maker.begin(self._newest, self._step)
+
+    def next(self) -> Slice | None:
+        """What to decide about at the newest observation; None: there is no plan yet, and the robot has to hold for a step.
+
+        Raises:
+            PlannerError: no plan can be had.
+        """
+        if self._left <= 0 and not self._maker.is_busy:
+            # At first the arm rests, and nothing waits for it.
+            self._maker.begin(self._newest, self._step, at_once=self._step == 0)
+        if (made := self._maker.take(self._step)) is not None:
+            self._take(*made)
+        if self._open is None or self._usable <= 0:
+            self.held_steps += 1
+            return None
+        return self._slice(self._open)
+
+    @property
+    def _left(self) -> int:
+        """Steps of the open plan until the next one should take its place."""
+        return 0 if self._open is None else self.execution.n_action_steps - self._age(self._open)
+
+    @property
+    def _usable(self) -> int:
+        """Steps that there are in the open plan."""
+        plan = self._open
+        if plan is None or self._maker.in_loop:
+            return self._left
+        return plan.actions.shape[1] - self._age(plan)
+
+    @property
+    def _ahead(self) -> int:
+        """Steps before a plan's end at which the next one is begun: what it takes, and something to fade from."""
+        tail = 0 if self._open is None else self._open.actions.shape[1] - self.execution.n_action_steps
+        return self._maker.steps_ahead + max(0, self.execution.horizon - tail)
+
+    def _age(self, plan: _OpenPlan) -> int:
+        return self._step - plan.begun
+
+    def _take(self, plan: Plan, begun: int) -> None:
+        if not bool(plan.actions.isfinite().all()):
+            self.refused_plans += 1
+            self._refused_in_a_row += 1
+            if self._refused_in_a_row >= MOST_REFUSED:
+                raise PlannerError(
+                    f"{MOST_REFUSED} plans in a row had numbers that are not finite. The base policy or its observations are broken."
+                )
+            return
+        self._refused_in_a_row = 0
+        actions = plan.actions
+        if self._ensemble is not None:
+            actions = self._ensemble.update(actions)
+        elif not self._maker.in_loop:
+            if self._step - begun >= actions.shape[1]:
+                return  # it came so late that nothing of it is left
+            actions = self._faded(actions, self._step - begun)
+        self._open = _OpenPlan(actions, plan.features, begun)
+
+    def _faded(self, new: Tensor, age: int) -> Tensor:
+        """The new plan, with what is left of the old one passing over into it."""
+        if self._open is None:
+            return new
+        old = self._open.actions[:, self._age(self._open) :]
+        steps = min(self.execution.horizon, old.shape[1], new.shape[1] - age)
+        weight = torch.arange(1, steps + 1, device=new.device).unsqueeze(-1) / (steps + 1)
+        faded = new.clone()
+        faded[:, age : age + steps] = old[:, :steps].lerp(new[:, age : age + steps], weight.to(new))
+        return faded
+
+    def _slice(self, plan: _OpenPlan) -> Slice:
+        age, horizon = self._age(plan), self.execution.horizon
+        span = min(horizon, self._left) if self._left > 0 else 1
+        last = min(max(self.execution.n_action_steps, age + span), plan.actions.shape[1]) - 1
+        index = (age + torch.arange(horizon, device=plan.actions.device)).clamp_max(last)
+        return Slice(plan.actions[:, index], age, span, plan.features)
+
+
+class _Ensemble:
+    """ACT's temporal ensembling: the mean of what all plans since the episode's begin say about this step."""
+
+    def __init__(self, coeff: float) -> None:
+        self._coeff = coeff
+        self._mean: ACTTemporalEnsembler | None = None
+
+    def update(self, actions: Tensor) -> Tensor:
+        """Newest plan ``(B, n, D)`` -> the action ``(B, 1, D)`` to carry out now."""
+        if self._mean is None:
+            self._mean = ACTTemporalEnsembler(self._coeff, actions.shape[1])
+        mean: Tensor = self._mean.update(actions)
+        return mean.unsqueeze(1)
