@@ -7,6 +7,7 @@ from act_checkpoints import random_observations, save_act, small_act_config, sta
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.processor_serl_sac import make_serl_sac_pre_post_processors
+from lerobot_serl.setting_error import SettingError
 
 STEPS = 130
 
@@ -93,7 +94,7 @@ def test_ensembling_takes_single_steps(tmp_path):
 
 
 def test_ensembling_without_a_base_policy_is_refused():
-    with pytest.raises(ValueError, match=r"policy.temporal_ensemble_coeff=0.01: expected .* and a base policy"):
+    with pytest.raises(SettingError, match=r"policy.temporal_ensemble_coeff=0.01: expected .* and a base policy"):
         SerlSacConfig(base="none", temporal_ensemble_coeff=0.01, n_action_steps=1, horizon=1, device="cpu")
 
 

@@ -13,6 +13,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs import EnvConfig, preprocess_observation
 from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 
+from ..key_names import customary_kinds
 from ..replay.recording import Decider
 from .env_maker import make_one
 from .hand_keys import HandKeys, HandSettings
@@ -144,6 +145,15 @@ class EnvWorld:
             success=self._rule.reported(info) if ends and self._reward == "environment" else None,
         )
 
+    def stay(self) -> StepResult:
+        """Displacements and velocities are 0; whatever else an action's entry is by its name, it stays what it was last."""
+        action = np.zeros(self.action_dim, np.float32) if self._last is None else self._last.copy()
+        names = self._action_names
+        for entry, kind in enumerate(customary_kinds(names, set()).values() if len(set(names)) == self.action_dim else ()):
+            if kind.stops_at_zero:
+                action[entry] = 0.0
+        return self.step(action)
+
     def expect_hand(self, flag: str, given: Sequence[str], settings: HandSettings) -> None:
         """Say which of a teleoperator's numbers is which entry of the action, before it is needed.
 
@@ -154,7 +164,7 @@ class EnvWorld:
         Raises:
             ValueError: they do not fit.
         """
-        names = [str(name) for name in getattr(self._env.unwrapped, "action_names", self._settings.action_names)]
+        names = self._action_names
         self._hand = HandKeys(flag, given, names if len(names) == self.action_dim else (), self._env.action_space.high, settings)
         logging.info(f"By hand, {flag}: {self._hand}.")
 
@@ -168,6 +178,10 @@ class EnvWorld:
             self.expect_hand("The teleoperator", list(action), HandSettings())
         assert self._hand is not None
         return self.step(self._hand.action(action, self._last))
+
+    @property
+    def _action_names(self) -> list[str]:
+        return [str(name) for name in getattr(self._env.unwrapped, "action_names", self._settings.action_names)]
 
     @property
     def env(self) -> Any:

@@ -131,6 +131,17 @@ class RobotWorld:
         with self._held_after_faults():
             return self._step(action)
 
+    def stay(self) -> StepResult:
+        """A step in which the arm is told to keep still.
+
+        Raises:
+            WorldError: nothing was executed or measured yet, so nobody knows how.
+        """
+        targets = self._stillness.targets(self._numbers, leaving=True)
+        if not targets:
+            raise WorldError(f"{self.robot.name} has no plan yet, and cannot hold still: it measures none of {list(self.io.action_keys)}.")
+        return self.step_by_hand(targets)
+
     def send(self, action: Mapping[str, float]) -> np.ndarray:
         """Send an action within the limits; returns what was executed, ``(D,)``.
 

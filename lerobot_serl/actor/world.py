@@ -71,6 +71,9 @@ class World(Protocol):
     def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
         """Carry out what a teleoperator asks for, under its keys."""
 
+    def stay(self) -> StepResult:
+        """Keep still for a step: there is nothing to do yet."""
+
     def hold(self) -> None:
         """Keep still where it is."""
 

@@ -1,0 +1,198 @@
+"""Plans one after another: ages, delays, seams, and planners that fail."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from lerobot_serl.base.base_policy import Plan
+from lerobot_serl.base.execution import Execution
+from lerobot_serl.base.plan_maker import Beside, PlanMakerDiedError, PlayedDelay
+from lerobot_serl.base.planner import MOST_REFUSED, Planner, PlannerError
+
+
+def plan_of(observation, steps=30):
+    """A plan whose actions tell for which step it was made, and which of its actions they are."""
+    step = float(observation["step"])
+    return Plan(torch.stack([torch.full((steps,), step), torch.arange(float(steps))], -1).unsqueeze(0), torch.zeros(1, 0))
+
+
+def walk(planner, steps, moved=()):
+    """What is carried out: for each step the action, None where the robot holds; and the ages at the decisions."""
+    actions, ages, queue = [], [], []
+    planner.reset()
+    for step in range(steps):
+        planner.see({"step": torch.tensor(step)})
+        if step in moved:
+            planner.forget()
+            queue.clear()
+            actions.append(None)
+            continue
+        if not queue:
+            piece = planner.next()
+            if piece is None:
+                actions.append(None)
+                continue
+            ages.append(piece.age)
+            queue += piece.base[0, : piece.span].tolist()
+        actions.append(queue.pop(0))
+    return actions, ages
+
+
+def test_in_the_loop_a_plan_follows_the_other():
+    actions, ages = walk(Planner(PlayedDelay(plan_of), Execution(7, 20)), 60)
+    assert actions == [[float(t // 20 * 20), float(t % 20)] for t in range(60)]
+    assert ages == [0, 7, 14] * 3
+
+
+def test_the_last_slice_of_a_plan_repeats_its_last_action():
+    planner = Planner(PlayedDelay(plan_of), Execution(7, 10))
+    for step in range(8):
+        planner.see({"step": torch.tensor(step)})
+        if step in (0, 7):
+            piece = planner.next()
+    assert (piece.age, piece.span) == (7, 3)
+    assert piece.base[0, :, 1].tolist() == [7, 8, 9, 9, 9, 9, 9]
+
+
+def test_stop_and_wait_holds_for_each_plan():
+    planner = Planner(PlayedDelay(plan_of, delay_steps=4), Execution(10, 20))
+    actions, _ = walk(planner, 68)
+    # At first the arm rests anyway.
+    expected = [[0.0, float(i)] for i in range(20)] + [None] * 4 + [[20.0, float(i)] for i in range(20)] + [None] * 4
+    assert actions[:48] == expected
+    assert planner.held_steps == 8
+
+
+@pytest.mark.parametrize("delay", [1, 4, 9])
+@pytest.mark.parametrize("length", [20, 30])
+def test_beside_the_loop_nothing_waits_and_actions_begin_where_the_clock_is(delay, length):
+    planner = Planner(PlayedDelay(lambda seen: plan_of(seen, length), delay, in_loop=False), Execution(5, 20))
+    actions, ages = walk(planner, 200)
+    assert planner.held_steps == 0
+    assert None not in actions
+    assert max(ages) <= 20
+    begun = [made for made, _ in actions]
+    whole = [t for t in range(200) if begun[t] == int(begun[t]) and begun.count(begun[t]) >= 5]
+    assert len(whole) > 100  # the others are fading
+    assert all(actions[t][1] == t - begun[t] for t in whole)
+    # Every plan after the first begins at an age that its delay explains.
+    later = [ages[i] for i in range(1, len(ages)) if ages[i] < ages[i - 1]]
+    assert later
+    assert all(delay <= age < delay + 10 for age in later)
+
+
+def test_a_new_plan_fades_in():
+    planner = Planner(PlayedDelay(lambda seen: plan_of(seen, 40), 4, in_loop=False), Execution(5, 20))
+    actions, _ = walk(planner, 100)
+    jumps = [abs(later[0] - earlier[0]) for earlier, later in zip(actions, actions[1:], strict=False)]
+    assert {0.0, 16.0, 32.0} <= {made for made, _ in actions}
+    assert max(jumps) <= 16 / 6 + 1e-4  # five steps between the old and the new one
+
+
+def test_late_plans_let_the_old_one_go_on_and_then_hold():
+    class Late(PlayedDelay):
+        steps_ahead = 0
+
+        def __init__(self):
+            super().__init__(lambda seen: plan_of(seen, 24), 12, in_loop=False)
+            self.steps_ahead = 2
+
+    planner = Planner(Late(), Execution(5, 20))
+    actions, _ = walk(planner, 60)
+    assert 0 < planner.held_steps == actions.count(None)
+    first_hold = actions.index(None)
+    assert actions[first_hold - 1] == [0.0, 23.0]  # nothing was left
+
+
+def test_after_a_takeover_the_arm_holds_until_there_is_a_new_plan():
+    planner = Planner(PlayedDelay(plan_of, 3, in_loop=False), Execution(5, 20))
+    actions, ages = walk(planner, 30, moved=range(6, 12))
+    assert actions[6:12] == [None] * 6
+    assert actions[12:15] == [None] * 3
+    assert actions[15] == [12.0, 3.0]
+    assert planner.held_steps == 3
+    assert ages[:3] == [0, 5, 3]
+
+
+def test_plans_that_are_not_finite_are_refused_and_counted():
+    bad = iter([True, True, False])
+
+    def make(observation):
+        plan = plan_of(observation)
+        return plan._replace(actions=plan.actions * float("nan")) if next(bad, False) else plan
+
+    planner = Planner(PlayedDelay(make), Execution(5, 20))
+    actions, _ = walk(planner, 10)
+    assert actions[:3] == [None, None, [2.0, 0.0]]
+    assert (planner.refused_plans, planner.held_steps) == (2, 2)
+
+
+def test_no_finite_plan_ever_ends_it():
+    planner = Planner(PlayedDelay(lambda seen: Plan(torch.full((1, 30, 2), torch.inf), torch.zeros(1, 0))), Execution(5, 20))
+    with pytest.raises(PlannerError, match=f"{MOST_REFUSED} plans in a row"):
+        walk(planner, 30)
+
+
+def walk_in_time(planner, steps, period_s):
+    planner.reset()
+    actions, queue = [], []
+    for step in range(steps):
+        planner.see({"step": torch.tensor(step)})
+        if not queue and (piece := planner.next()) is not None:
+            queue += piece.base[0, : piece.span].tolist()
+        actions.append(queue.pop(0) if queue else None)
+        time.sleep(period_s)
+    return actions
+
+
+def test_a_thread_plans_while_the_loop_goes_on():
+    threads = set()
+
+    def make(observation):
+        threads.add(threading.current_thread().name)
+        time.sleep(0.02)
+        return plan_of(observation)
+
+    maker = Beside(make, steps_ahead=8, patience_s=5.0)
+    planner = Planner(maker, Execution(5, 20))
+    actions = walk_in_time(planner, 80, 0.005)
+    maker.close()
+    assert None not in actions
+    assert planner.held_steps == 0
+    assert threads == {"planner"}
+    assert len({made for made, _ in actions}) > 3
+    assert not any(thread.name == "planner" for thread in threading.enumerate())
+
+
+def test_a_dead_planner_is_started_anew_once(caplog):
+    calls = iter([None, ValueError("broken pipe"), None, None])
+
+    def make(observation):
+        if (error := next(calls, None)) is not None:
+            raise error
+        return plan_of(observation)
+
+    maker = Beside(make, steps_ahead=2, patience_s=5.0)
+    actions = walk_in_time(Planner(maker, Execution(5, 10)), 40, 0.003)
+    maker.close()
+    assert caplog.text.count("The planner has failed (ValueError: broken pipe). It is started anew") == 1
+    assert actions[-1] is not None
+
+
+def test_a_planner_that_fails_again_ends_it():
+    def make(observation):
+        raise ValueError("no such device")
+
+    planner = Planner(Beside(make, steps_ahead=2, patience_s=5.0), Execution(5, 10))
+    with pytest.raises(PlanMakerDiedError, match="failed again .*no such device"):
+        walk_in_time(planner, 200, 0.002)
+
+
+def test_a_plan_that_never_comes_is_waited_for_only_so_long():
+    never = threading.Event()
+    planner = Planner(Beside(lambda seen: never.wait() or plan_of(seen), steps_ahead=2, patience_s=0.1), Execution(5, 10))
+    with pytest.raises(PlanMakerDiedError, match=r"no plan came within 0.1 s"):
+        walk_in_time(planner, 2000, 0.002)
+    never.set()
