@@ -15,7 +15,7 @@ from .lazy_frames import Frames
 from .random_shift import shifted
 from .transition import Batch, Episode
 
-FEATURES, BASE = "features", "base"
+FEATURES, BASE, SPAN = "features", "base", "span"
 FRAMES_AT_ONCE = 64
 CHECKED_AT_ONCE = 4096
 HOST = torch.device("cpu")
@@ -143,12 +143,14 @@ class ReplayMemory:
             is_demo: value of the batch's column of that name.
         """
         number, frame, remaining, terminated, is_first = self._episodes.find(index)
-        length = remaining.clamp_max(self.n_step)
+        # A decision about the last steps of a plan is carried out for fewer than h of them.
+        span = self._rows(SPAN, frame) if SPAN in self._columns else torch.full_like(remaining, self.horizon)
+        length = torch.minimum(remaining, span + self.n_step - self.horizon)
         terminal = (length == remaining) & terminated
         step = torch.arange(self.n_step, device=self.device)
         # Steps beyond the window repeat its last frame: read, then masked, never used.
         rewarded = frame.unsqueeze(-1) + torch.minimum(step, length.unsqueeze(-1) - 1)
-        executed, inside = rewarded[:, : self.horizon], step[: self.horizon] < length.unsqueeze(-1)
+        executed, inside = rewarded[:, : self.horizon], step[: self.horizon] < torch.minimum(length, span).unsqueeze(-1)
         after = torch.where(terminal, frame, frame + length)
         base = self._rows(BASE, frame).float()
         reward, discount = window_return(self._rows("reward", rewarded), length, self.discount)
