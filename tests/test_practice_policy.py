@@ -6,7 +6,7 @@ from conftest import SIZES, small_agent, small_config
 
 from lerobot_serl.actor.practice_policy import PracticePolicy, next_chunk
 from lerobot_serl.policy.parts import ActorConfig
-from lerobot_serl.replay.recording import ActedAs
+from lerobot_serl.replay.episode import ActedAs
 
 KEYS = ("observation.state", "observation.environment_state")
 OBSERVATIONS = [{key: torch.randn(SIZES[key], generator=torch.Generator().manual_seed(seed)) for key in KEYS} for seed in range(8)]
@@ -34,7 +34,7 @@ def episodes(policy, count, learning):
 
 def expected(policy, propose):
     batch = {key: torch.stack([observation[key] for observation in OBSERVATIONS]) for key in KEYS}
-    features, base = policy.agent.observe(batch)
+    features, base = policy.agent.encode(batch)
     return policy.agent.box.unnormalize(propose(features, base).chunk)
 
 

@@ -18,7 +18,7 @@ from lerobot_serl.actor.safety import Guard, Limits
 from lerobot_serl.actor.session import Chunk, Session
 from lerobot_serl.actor.settings import ResetConfig
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
 from lerobot_serl.robots.franka_sim_robot import FrankaSimRobot
 

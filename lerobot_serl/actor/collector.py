@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 
 from ..access_token import TOKEN_VARIABLE, read_token
+from ..replay.episode import Episode
+from ..replay.episode_message import encode_episode
 from ..replay.part_message import image_shapes
-from ..replay.recording import Recording
-from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
 from .attempts import Attempts, describe
@@ -119,13 +119,13 @@ class _Collector:
         session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             spool.check_room()
-            recording = attempts.run(session)
-            if recording is None:
+            episode = attempts.run(session)
+            if episode is None:
                 continue
             self.episodes = attempts.done
-            practice.finished(recording)
-            self._keep(recording, place.world.simulated)
-            logging.info(f"Episode {self.episodes}: {describe(recording)}; {attempts.share}; phase {self._policy.phase}, weights "
+            practice.finished(episode)
+            self._keep(episode, place.world.simulated)
+            logging.info(f"Episode {self.episodes}: {describe(episode)}; {attempts.share}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
 
     def close(self) -> None:
@@ -204,7 +204,7 @@ class _Collector:
             )
         return not client.finished.is_set()
 
-    def _keep(self, recording: Recording, wait: bool) -> None:
+    def _keep(self, episode: Episode, wait: bool) -> None:
         """On this machine's disk first. A simulation also waits until the learner has it, so as not to run ahead of the learner.
 
         Raises:
@@ -215,9 +215,9 @@ class _Collector:
         uuid, parts = (str(uuid_module.uuid4()), None) if film is None else (film.uuid, film.parts)
         assert sender is not None
         with uninterrupted():
-            info = {**recording.info, "actor": self._settings.name, "policy_version": self._policy.version}
+            info = {**episode.info, "actor": self._settings.name, "policy_version": self._policy.version}
             self._film = None  # it belongs to the episode
-            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid), parts)
+            sender.keep(dataset, uuid, encode_episode(replace(episode, info=info), uuid), parts)
         if wait:
             sender.wait_for(uuid, lambda: self._learner_wants_more() and self._client.dataset == dataset)
 

@@ -13,7 +13,7 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.modeling_serl_sac import SerlSacPolicy
 from ..policy.owner import Owner
 from ..policy.proposal import BASE
-from ..replay.recording import ActedAs, policy_input
+from ..replay.episode import ActedAs, policy_input
 from .practice_policy import Seen, next_chunk
 from .session import Chunk
 from .settings import DeployedPolicyConfig

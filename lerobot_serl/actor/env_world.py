@@ -13,7 +13,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs import EnvConfig, preprocess_observation
 from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 
-from ..replay.recording import Decider
+from ..replay.episode import Decider
 from .env_maker import make_one
 from .hand_keys import HandKeys, HandSettings
 from .pace import Pace

@@ -66,13 +66,13 @@ def _run(place: Workplace, policy: DeployedPolicy, fps: int, n_episodes: int, re
 
     session = attempts.session(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
     while attempts.done < n_episodes and attempts.goes_on:
-        recording = attempts.run(session)
-        if recording is None:
+        episode = attempts.run(session)
+        if episode is None:
             continue
         with uninterrupted():
-            results.add(recording)
+            results.add(episode)
         successes, trials = results.counts
-        logging.info(f"Episode {attempts.done} of {n_episodes}: {describe(recording)}; {successes} of {trials} succeed")
+        logging.info(f"Episode {attempts.done} of {n_episodes}: {describe(episode)}; {successes} of {trials} succeed")
 
 
 def _needs(settings: EvaluationSettings, policy: DeployedPolicy) -> PolicyNeeds:

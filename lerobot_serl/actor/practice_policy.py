@@ -4,7 +4,7 @@ import torch
 
 from ..base.history import History
 from ..policy.agent import Agent
-from ..replay.recording import ActedAs, Recording, policy_input
+from ..replay.episode import ActedAs, Episode, policy_input
 from .schedule import Schedule
 from .session import Chunk
 from .world import Observation
@@ -48,9 +48,9 @@ class PracticePolicy:
         """The next chunk for the frame that was seen last."""
         return next_chunk(self.agent, self._seen.observation(observation), self.acts_as, self._learning, self._generator)
 
-    def finished(self, recording: Recording) -> None:
+    def finished(self, episode: Episode) -> None:
         """An episode is over."""
-        self._schedule.finished(recording)
+        self._schedule.finished(episode)
 
 
 class Seen:
@@ -82,7 +82,7 @@ def next_chunk(agent: Agent, observation: Observation, acts_as: ActedAs, learnin
     If the base policy looks at several frames, the observation has them, ``(n_obs_steps, ...)``.
     """
     device = agent.box.middle.device
-    features, base = agent.observe(policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()}))
+    features, base = agent.encode(policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()}))
     if acts_as is ActedAs.EXPLORING:
         proposal = agent.explore(features, base, learning, generator)
     else:

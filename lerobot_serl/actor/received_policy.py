@@ -170,7 +170,7 @@ def _rehearse(sketch: Agent) -> None:
         with torch.device("meta"):
             frames = () if sketch.act.n_obs_steps == 1 else (sketch.act.n_obs_steps,)
             observation = {key: torch.empty(1, *frames, *feature.shape) for key, feature in (sketch.config.input_features or {}).items()}
-            features, base = sketch.observe(observation)
+            features, base = sketch.encode(observation)
             sketch.critic(features, sketch.actor.along_chunk(sketch.actor(features, base)[0]))
     except Exception as error:  # as above
         raise MessageError(f"the learner's policy cannot act: {_one_line(error)}") from error

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..replay.recording import ACTED_AS, DECIDED_BY, SAID_SUCCESS, ActedAs, Decider, Recording
+from ..finite import not_finite
+from ..replay.episode import ACTED_AS, DECIDED_BY, SAID_SUCCESS, ActedAs, Decider, Episode
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .film import Film
 from .world import EpisodeSpoilt, Observation, StepResult, World
@@ -87,7 +88,7 @@ class Session:
         self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
         self._not_held = ""
 
-    def run_episode(self) -> Recording | None:
+    def run_episode(self) -> Episode | None:
         """One episode, from reset to its end; None if the person discards it, or wants to stop before it begins.
 
         Raises:
@@ -135,7 +136,7 @@ class Session:
                 self._hold()
                 break
         takeovers = self._hand.count if self._hand is not None else 0
-        return frames.recording(self._confirmed(result), self._world, takeovers)
+        return frames.episode(self._confirmed(result), self._world, takeovers)
 
     def _hold(self) -> None:
         """After an episode that is complete: a fault now does not spoil it, and one that stays is met by the next reset."""
@@ -148,13 +149,10 @@ class Session:
 
     def _check_finite(self, observation: Observation, result: StepResult | None = None) -> None:
         """What is not finite is neither acted on nor learnt from, whatever world it comes from."""
-        bad = [key for key, value in observation.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-        if result is not None:
-            bad += ["action"] if not np.isfinite(result.executed).all() else []
-            bad += ["reward"] if not np.isfinite(result.reward) else []
-        if bad:
+        what = {} if result is None else {"action": result.executed, "reward": float(result.reward)}
+        if (bad := not_finite({**observation, **what})) is not None:
             self._world.hold()
-            raise EpisodeSpoilt(f"'{bad[0]}' has a number that is not finite. Check the sensor, or the simulation.")
+            raise EpisodeSpoilt(f"'{bad}' has a number that is not finite. Check the sensor, or the simulation.")
 
     def _with_verdict_of_person(self, result: StepResult) -> StepResult:
         request = self._controls.take(SUCCESS, FAILURE)
@@ -201,11 +199,11 @@ class _Frames:
         self._rewards.append(result.reward)
         self._by_hand.append(by_hand)
 
-    def recording(self, end: StepResult, world: World, takeovers: int) -> Recording:
+    def episode(self, end: StepResult, world: World, takeovers: int) -> Episode:
         info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
         if end.success is not None:
             info[SAID_SUCCESS] = int(end.success)
-        return Recording(
+        return Episode(
             observation={**_stack(self._observations), **(self._film.finish() if self._film is not None else {})},
             action=torch.from_numpy(np.stack(self._actions)),
             reward=torch.tensor([*self._rewards[:-1], end.reward], dtype=torch.float32),

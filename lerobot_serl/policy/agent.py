@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .. import sac
 from ..networks.action_space import ActionBox
 from ..networks.corrector import REACH
-from ..replay.transition import Batch
+from ..replay.batch import Batch
 from .configuration_serl_sac import SerlSacConfig
 from .construction import base_policy, corrector, critics, edit_actor, gripping, image_encoder, network_lines, observation_features
 from .learning import Learning
@@ -75,25 +75,25 @@ class Agent(nn.Module):
         return [] if self.encoder is None else self.encoder.keys
 
     @torch.no_grad()
-    def annotate(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def cache_features(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """What learning needs of an observation and never changes, computed once per recorded frame.
 
         Args:
             observation: raw features ``(B, ...)``, images float in [0, 1].
 
         Returns:
-            features ``(B, F')``, which :meth:`encode` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
+            features ``(B, F')``, which :meth:`encode_batch` and :meth:`encode` complete; ACT's chunk ``(B, h, D)`` in action units, in the box.
         """
         actions, pooled = self.act.plan(observation, self.horizon)
         return self.features(self.act.newest(observation), pooled), self.box.normalize(actions).clamp(-1.0, 1.0)
 
     @torch.no_grad()
-    def observe(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What acting needs of an observation: all features ``(B, F)`` and ACT's chunk, as :meth:`annotate`."""
-        features, base = self.annotate(observation)
+    def encode(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What acting needs of an observation: all features ``(B, F)`` and ACT's chunk, as :meth:`cache_features`."""
+        features, base = self.cache_features(observation)
         return self._completed(features, self.act.newest(observation)), base
 
-    def encode(self, batch: Batch) -> Batch:
+    def encode_batch(self, batch: Batch) -> Batch:
         """The batch with all features ``(B, F)``: without an encoder as it is; otherwise with gradient to the encoder at the window's start."""
         if self.encoder is None:
             return batch
@@ -189,7 +189,7 @@ class Agent(nn.Module):
         assert self.learning is not None, "begin_learning comes first"
         progress, settings = self.learning.progress, self.config
         self.grow_edits(progress.scale_fraction)
-        batch = self.encode(batch)
+        batch = self.encode_batch(batch)
         loss, metrics = self.critic_loss(batch)
         scales, takes_part = dict.fromkeys(self.networks.learning, progress.lr_factor), {}
         if 0 < settings.corrector.least_takeovers <= self.learning.takeovers:
@@ -305,7 +305,7 @@ class Agent(nn.Module):
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:
         """How the mean edit compares with the reference in the critics' eyes."""
-        batch = self.encode(batch)
+        batch = self.encode_batch(batch)
         reference = self.reference(batch.features, batch.base)
         mean, _ = self.actor(batch.features, reference)
         chunks = torch.stack([reference, self._edited(reference, mean.tanh())], dim=1)

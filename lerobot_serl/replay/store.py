@@ -10,12 +10,13 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
 from .committed import Committed
+from .episode import Episode
+from .frame_columns import FRAME_COLUMNS
 from .frames import frames_of
 from .json_file import UnreadableError, read_json
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .ledger import add_to_ledger, known_uuids
 from .opening import explained, open_dataset, require_whole
-from .recording import Recording
 from .versions import DatasetVersions
 
 # Pixels of an episode that is stored as pictures: LeRobot puts them into one table in memory, and takes twice as much as they have as PNG.
@@ -42,6 +43,9 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
     features[DECIDED_BY] = {"dtype": "int64", "shape": (1,), "names": None}
     for flag in _FLAGS:
         features[flag] = {"dtype": "bool", "shape": (1,), "names": None}
+    for column in FRAME_COLUMNS:
+        shape = features[ACTION]["shape"] if column.per_entry else (1,)
+        features.setdefault(column.key, {"dtype": str(column.dtype).removeprefix("torch."), "shape": shape, "names": None})
     return features
 
 
@@ -123,7 +127,7 @@ class EpisodeStore:
         require_whole(self.root)
         return open_dataset(self.repo_id, self.root)
 
-    def append(self, episodes: Sequence[tuple[str, Recording]]) -> None:
+    def append(self, episodes: Sequence[tuple[str, Episode]]) -> None:
         """Write episodes with their UUIDs as the dataset's next version; they are readable and durable when this returns.
 
         Raises:
@@ -132,8 +136,8 @@ class EpisodeStore:
         path = self.versions.prepare()
         try:
             dataset = self._writer(path)
-            for _, recording in episodes:
-                for frame in frames_of(recording, self.features):
+            for _, episode in episodes:
+                for frame in frames_of(episode, self.features):
                     dataset.add_frame(frame)
                 dataset.save_episode(parallel_encoding=False)
             dataset.finalize()

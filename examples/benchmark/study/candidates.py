@@ -14,7 +14,7 @@ from lerobot_serl.online.evidence import BestPolicy
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.proposal import Proposal
-from lerobot_serl.replay.recording import ActedAs, policy_input
+from lerobot_serl.replay.episode import ActedAs, policy_input
 
 from .base import Base, frozen_policy
 from .practice import CONTROL_SEED, deterministic, evaluate
@@ -100,7 +100,7 @@ CANDIDATES: dict[str, Callable[[SerlSacPolicy], Act]] = {
 def _chunks(agent: Agent, propose: Callable[[Tensor, Tensor], Proposal]) -> Act:
     @torch.no_grad()
     def act(observation: Observation) -> Chunk:
-        features, base = agent.observe(policy_input({key: value.unsqueeze(0) for key, value in observation.items()}))
+        features, base = agent.encode(policy_input({key: value.unsqueeze(0) for key, value in observation.items()}))
         return Chunk(agent.box.unnormalize(propose(features, base).chunk)[0].numpy(), 0, 0.0)
 
     return act

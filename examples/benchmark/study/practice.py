@@ -15,7 +15,7 @@ from lerobot_serl.actor.world import Observation
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.progress import Phase, Progress
-from lerobot_serl.replay.recording import Recording, policy_input
+from lerobot_serl.replay.episode import Episode, policy_input
 
 from .results import Row
 
@@ -35,7 +35,7 @@ class Logbook:
         self.seed, self.training, self.evaluations = seed, list[Row](), list[Row]()
         self._started = time.perf_counter()
 
-    def row(self, recording: Recording, step: int, episode: int) -> Row:
+    def row(self, recording: Episode, step: int, episode: int) -> Row:
         """The row of an episode."""
         wall_s = round(time.perf_counter() - self._started, 1)
         return Row(
@@ -73,7 +73,7 @@ class Practice:
     def start(self, frames: int, episodes: int, resumed: bool, facts: object) -> None:
         """Nothing has to be started."""
 
-    def arrived(self, wait_s: float) -> Recording | None:
+    def arrived(self, wait_s: float) -> Episode | None:
         """Runs an episode, if the learner can not go on without one."""
         if not wait_s:
             return None
@@ -120,7 +120,7 @@ def session_of(world: EnvWorld, act: Act) -> Session:
     return Session(world, act, act.begin, see=act.see) if isinstance(act, Deterministic) else Session(world, act)
 
 
-def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Recording]:
+def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Episode]:
     """Episodes without learning, in a world that is closed afterwards."""
     try:
         session = session_of(world, act)
