@@ -23,7 +23,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import ActArchitecture, SerlSacConfig
 from lerobot_serl.policy.parts import ActorConfig, CriticConfig, OnlineConfig, StartupConfig
-from lerobot_serl.replay.recording import Recording
+from lerobot_serl.replay.episode import Episode
 
 datasets.disable_progress_bars()
 
@@ -193,7 +193,7 @@ def demonstrations(make_dataset: MakeDataset) -> LeRobotDataset:
     )
 
 
-def make_recording(frames: int = 5, end: str = "terminated", mark: float = 1.0, success: bool = True, **changes: Any) -> Recording:
+def make_recording(frames: int = 5, end: str = "terminated", mark: float = 1.0, success: bool = True, **changes: Any) -> Episode:
     """A recording whose numbers name it; ``end`` is "terminated", "truncated" or "data end"."""
     t = torch.arange(frames, dtype=torch.float32)
     reward = torch.zeros(frames)
@@ -208,10 +208,10 @@ def make_recording(frames: int = 5, end: str = "terminated", mark: float = 1.0, 
         "task": "touch the dot",
         "info": {"actor": "test", "policy_version": 7, "edit_rms": 0.25},
     }
-    return Recording(**(values | changes))
+    return Episode(**(values | changes))
 
 
-def assert_same_recording(one: Recording, two: Recording, words: bool = True) -> None:
+def assert_same_recording(one: Episode, two: Episode, words: bool = True) -> None:
     """Equal to the bit, dtypes included; ``words``: task and info too."""
     assert one.observation.keys() == two.observation.keys()
     pairs = [(one.observation[key], two.observation[key]) for key in one.observation]

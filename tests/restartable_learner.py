@@ -17,9 +17,9 @@ from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import Agent
+from lerobot_serl.replay.episode_message import decode_episode
 from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.journal import EpisodeJournal
-from lerobot_serl.replay.recording_message import decode_recording
 
 
 def robot_policy(size: int) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class RestartableLearner:
     def _receive(self, data):
         if (receipt := self.parts.take(data, self.config.input_features)) is not None:
             return receipt
-        uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim, self.parts.find)
+        uuid, recording = decode_episode(data, self.config.input_features, self.agent.action_dim, self.parts.find)
         self.calls.append(uuid)
         (self.directory / "came").write_text(uuid)
         while (self.directory / "hold").exists():

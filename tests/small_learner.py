@@ -8,7 +8,7 @@ from lerobot.transport import services_pb2, services_pb2_grpc
 
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
-from lerobot_serl.replay.recording_message import decode_recording, encode_recording, largest_message_bytes
+from lerobot_serl.replay.episode_message import decode_episode, encode_episode, largest_message_bytes
 from lerobot_serl.secure_channel import open_channel
 from lerobot_serl.transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY, split
 
@@ -30,7 +30,7 @@ class SmallLearner:
         self.address = self.server.address
 
     def receive(self, data):
-        episode, recording = decode_recording(data, self.config.input_features, self.agent.action_dim)
+        episode, recording = decode_episode(data, self.config.input_features, self.agent.action_dim)
         if self.failure is not None:
             raise self.failure
         is_new = episode not in self.received
@@ -68,7 +68,7 @@ class RawActor:
     def send_recording(self, recording, episode=None, **settings):
         """Returns the episode's UUID."""
         episode = episode or uuid.uuid4().hex
-        self.send(encode_recording(recording, episode), **settings)
+        self.send(encode_episode(recording, episode), **settings)
         return episode
 
     def stream(self, parts):

@@ -23,7 +23,7 @@ from act_checkpoints import save_act, small_act_config
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.feature_utils import hw_to_dataset_features
 
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
 from lerobot_serl.robots.franka_sim_robot import FrankaSimRobot
 from lerobot_serl.teleoperators.config_franka_sim_expert import FrankaSimExpertConfig

@@ -10,7 +10,7 @@ from lerobot_serl import SerlSacConfig, sac
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.progress import Progress
 from lerobot_serl.policy.proposal import BASE, MEAN, SAMPLE
-from lerobot_serl.replay.transition import Batch
+from lerobot_serl.replay.batch import Batch
 
 BATCH = 64
 
@@ -40,7 +40,7 @@ def seeded(agent, seed):
 
 
 def observed(agent, count=BATCH, seed=1):
-    return agent.annotate(random_observations(small_act_config(0), count, seed))
+    return agent.cache_features(random_observations(small_act_config(0), count, seed))
 
 
 def make_batch(agent, terminal=False):

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.checkpoint_files import LEARNER_STATE
 from lerobot_serl.policy.parts import CorrectorConfig, CriticConfig, StartupConfig
@@ -39,7 +39,7 @@ def learner(demonstrations, tmp_path):
         corrector=CorrectorConfig(least_takeovers=1, hidden_sizes=(16,)),
     )  # fmt: skip
     learner = Learner(small_agent(config), config, Progress(config), demonstrations.meta)
-    learner.remember(annotate(learner.agent, make_recording(20, intervention=torch.arange(20) > 12), 64))
+    learner.remember(cache_features(learner.agent, make_recording(20, intervention=torch.arange(20) > 12), 64))
     return learner
 
 
@@ -88,7 +88,7 @@ def test_learning_goes_on_from_its_file_bit_by_bit(learner, tmp_path, demonstrat
     )
     config.metrics_dir = str(tmp_path / "other")
     other = Learner(small_agent(config, seed=1), config, Progress(config), demonstrations.meta)
-    other.remember(annotate(learner.agent, make_recording(20, intervention=torch.arange(20) > 12), 64))
+    other.remember(cache_features(learner.agent, make_recording(20, intervention=torch.arange(20) > 12), 64))
     other.agent.load_state_dict(learner.agent.state_dict())
     other.learning.load(tmp_path / "checkpoint")
     other.online, other.demonstrations, other.sampler = learner.online, learner.demonstrations, learner.sampler

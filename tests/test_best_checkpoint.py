@@ -16,7 +16,7 @@ from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.parts import ActorConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase
-from lerobot_serl.replay.recording import ACTED_AS, ActedAs
+from lerobot_serl.replay.episode import ACTED_AS, ActedAs
 
 NOTHING = BestPolicy(None, Tally())
 SOURCE = {"existing": lambda self: None, "arrived": lambda self, wait_s: None}

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from lerobot_serl.online.clipping import Clipping
+from lerobot_serl.replay.episode import Episode
 from lerobot_serl.replay.memory import BASE
-from lerobot_serl.replay.transition import Episode
 
 
 def episode(actions, plans):
     plan = torch.tensor(plans)[:, None, None].expand(-1, 3, 1)
     flags = torch.zeros(len(actions), dtype=torch.bool)
-    return Episode({BASE: plan}, torch.tensor(actions)[:, None], torch.zeros(len(actions)), flags, True, False)
+    return Episode({}, torch.tensor(actions)[:, None], torch.zeros(len(actions)), flags, True, False, cached={BASE: plan})
 
 
 def test_nothing_is_said_of_what_lies_inside(caplog):

@@ -15,9 +15,9 @@ from traps import lay_traps
 
 from lerobot_serl.replay.completion import CompletionProcess, StoreSettings, complete
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.episode_message import encode_episode
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.ledger import known_uuids
-from lerobot_serl.replay.recording_message import encode_recording
 from lerobot_serl.replay.store import online_features
 
 
@@ -28,7 +28,7 @@ def settings_for(root):
 def journalled(root, recordings, first=0):
     journal = journal_of(root)
     for index, recording in enumerate(recordings, first):
-        journal.write(f"episode-{index}", encode_recording(recording, f"episode-{index}"))
+        journal.write(f"episode-{index}", encode_episode(recording, f"episode-{index}"))
     return journal
 
 

@@ -10,7 +10,7 @@ from lerobot.configs.train import TrainPipelineConfig
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.presets import presets
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, EVALUATION_COLUMNS, LEARNER_LEADING_COLUMNS
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig
 

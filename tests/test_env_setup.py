@@ -16,7 +16,7 @@ from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import RewardConfig
 from lerobot_serl.actor.world import WorldError
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 
 FPS = 50
 POLICY = SimpleNamespace(inputs=INPUTS, action_dim=4, fps=FPS, facts=None)

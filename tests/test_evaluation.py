@@ -15,17 +15,17 @@ from scripted_hand import ScriptedHandConfig
 from test_best_checkpoint import Run, actions
 from test_world import CounterEnv
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.demonstrated import find_facts, nothing_known
 from lerobot_serl.actor.deployed_policy import load_deployed
 from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.evaluation_file import EvaluationFile
 from lerobot_serl.actor.robot_setup import RobotSettings
-from lerobot_serl.actor.session import Chunk
 from lerobot_serl.actor.settings import DemonstrationsConfig, DeployedPolicyConfig, SafetyConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.policy.act_checkpoint import find_checkpoint
+from lerobot_serl.replay.episode import ActedAs
 from lerobot_serl.replay.facts_file import FILE
-from lerobot_serl.replay.recording import ActedAs
 from lerobot_serl.report.comparison import compare
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, _workplace

@@ -7,7 +7,7 @@ from conftest import make_recording, small_agent, small_config
 from lerobot_serl.online.best_weights import Kept
 from lerobot_serl.online.evidence import BETWEEN_COPIES, LEVEL, BestPolicy, Candidate, Evidence, Tally, better
 from lerobot_serl.policy.progress import Progress
-from lerobot_serl.replay.recording import ACTED_AS, ActedAs
+from lerobot_serl.replay.episode import ACTED_AS, ActedAs
 
 WINDOW = 40
 

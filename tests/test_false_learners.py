@@ -26,8 +26,8 @@ from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.actor.spool import OnlineDataset, Spool
 from lerobot_serl.online.arriving_parts import ArrivingParts
 from lerobot_serl.rejection_log import LINES_PER_PERIOD
+from lerobot_serl.replay.episode_message import decode_episode, encode_episode
 from lerobot_serl.replay.journal import EpisodeJournal
-from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.transport import MessageError, encode
 
 # What run() of lerobot-serl-actor turns into one line and the exit code 1.
@@ -277,7 +277,7 @@ def test_a_false_receipt_acknowledges_nothing(learner, receipt):
     try:
         client.connect()
         with pytest.raises(ONE_LINE) as caught:
-            client.send("u", encode_recording(make_recording(), "u"), wait_for_learner=False)
+            client.send("u", encode_episode(make_recording(), "u"), wait_for_learner=False)
     finally:
         client.close()
     assert is_one_sentence(str(caught.value)), str(caught.value)
@@ -494,7 +494,7 @@ def test_the_process_outlives_bad_weights(processes, learner, tmp_path):
     def receipt(data):
         if (part := parts.take(data, ROBOT["input_features"])) is not None:
             return json.dumps({"uuid": part.uuid, "frames": 0, "parts": part.parts})
-        uuid, recording = decode_recording(data, ROBOT["input_features"], 4, parts.find)
+        uuid, recording = decode_episode(data, ROBOT["input_features"], 4, parts.find)
         return json.dumps({"uuid": uuid, "frames": len(recording)})
 
     learner.answer, learner.receipt, learner.run = answer, receipt, header["run"]

@@ -22,7 +22,7 @@ from lerobot_serl.actor.answers import CONNECTIONS_BELIEVED, LearnerRefused, Lea
 from lerobot_serl.actor.client import LearnerClient
 from lerobot_serl.actor.sender import Sender
 from lerobot_serl.actor.spool import Spool
-from lerobot_serl.replay.recording_message import encode_recording
+from lerobot_serl.replay.episode_message import encode_episode
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "benchmark" / "faulty_network.py"
 PATIENCE_S = 300
@@ -59,12 +59,12 @@ def test_a_connection_that_has_gone_silent_is_replaced(script, tmp_path, monkeyp
     client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
     try:
         client.connect()
-        client.send("one", encode_recording(make_recording(), "one"), False)
+        client.send("one", encode_episode(make_recording(), "one"), False)
         before = network.n_connections
         harm.begin()
         with pytest.raises(LearnerSilent):
-            client.send("two", encode_recording(make_recording(), "two"), False)
-        client.send("two", encode_recording(make_recording(), "two"), False)
+            client.send("two", encode_episode(make_recording(), "two"), False)
+        client.send("two", encode_episode(make_recording(), "two"), False)
         assert network.n_connections > before
         assert uuids(tmp_path / "learner") == ["one", "two"]
     finally:
@@ -136,7 +136,7 @@ def test_episodes_arrive_where_weights_do_not(script, tmp_path):
         harm.limit = 100_000  # a third of the weights
         learner.publisher.publish("actor", 1, 2)
         for uuid in ("one", "two", "three"):
-            sender.keep(client.dataset, uuid, encode_recording(make_recording(), uuid))
+            sender.keep(client.dataset, uuid, encode_episode(make_recording(), uuid))
             until = time.monotonic() + PATIENCE_S
             assert sender.wait_for(uuid, lambda until=until: time.monotonic() < until)
         assert (uuids(tmp_path / "learner"), client._version) == (["one", "two", "three"], 1)
@@ -196,7 +196,7 @@ def test_who_was_let_in_once_does_not_believe_one_refusal(script, tmp_path, conn
         else:
             assert back.wait(20)
             client.check()
-            client.send("one", encode_recording(make_recording(), "one"), False)
+            client.send("one", encode_episode(make_recording(), "one"), False)
             assert uuids(tmp_path / "learner") == ["one"]
         assert harm.n_changed == (CONNECTIONS_BELIEVED if is_believed else connections)
     finally:

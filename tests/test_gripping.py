@@ -18,7 +18,7 @@ from lerobot_serl.policy.grippers import name_grippers
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.parts import CriticConfig, GraspConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
-from lerobot_serl.replay.transition import Batch
+from lerobot_serl.replay.batch import Batch
 from lerobot_serl.transport import MessageError, decode
 
 GRIPPER, BATCH, HORIZON = 1, 32, 3

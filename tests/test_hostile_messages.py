@@ -13,7 +13,7 @@ from small_learner import RawActor, SmallLearner
 
 from lerobot_serl.online import server as server_module
 from lerobot_serl.online.limits import ServerLimits
-from lerobot_serl.replay.recording_message import decode_recording
+from lerobot_serl.replay.episode_message import decode_episode
 from lerobot_serl.transport import MessageError
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "benchmark" / "hostile_messages.py"
@@ -32,7 +32,7 @@ def test_every_hostile_message_is_refused(tmp_path, kind):
     for _ in range(200):
         data = attacks.kinds[kind]()
         try:
-            _, recording = decode_recording(data, hostile.INPUTS, hostile.ACTION_DIM)
+            _, recording = decode_episode(data, hostile.INPUTS, hostile.ACTION_DIM)
         except MessageError as error:
             reasons.append(str(error))
         else:

@@ -9,7 +9,7 @@ from lerobot.utils.constants import ACTION
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.networks.image_encoder import LATENT_SIZE, ImageEncoder
 from lerobot_serl.online.best_weights import keep, restore
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import ActArchitecture
@@ -50,7 +50,7 @@ def observation(count, seed=0):
 
 def filled_memory(agent):
     memory = ReplayMemory(200, horizon=3, discount=0.9)
-    memory.add(annotate(agent, make_recording(12, observation=observation(12), action=torch.rand(12, 2)), batch_size=4))
+    memory.add(cache_features(agent, make_recording(12, observation=observation(12), action=torch.rand(12, 2)), batch_size=4))
     return memory
 
 
@@ -69,13 +69,13 @@ def test_without_cameras_there_is_nothing_to_see():
 
 
 def test_the_critics_train_the_eyes_and_the_actor_does_not(agent):
-    batch = agent.encode(filled_memory(agent).sample(8, torch.Generator()))
+    batch = agent.encode_batch(filled_memory(agent).sample(8, torch.Generator()))
     loss, _ = agent.critic_loss(batch)
     loss.backward()
     gradients = [parameter.grad for parameter in agent.encoder.parameters()]
     assert all(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients)
     agent.zero_grad()
-    batch = agent.encode(filled_memory(agent).sample(8, torch.Generator()))
+    batch = agent.encode_batch(filled_memory(agent).sample(8, torch.Generator()))
     torch.nn.init.uniform_(agent.actor.head.weight)
     agent.actor_loss(batch)[0].backward()
     assert all(parameter.grad is None for parameter in [*agent.encoder.parameters(), *agent.critic.parameters()])
@@ -95,8 +95,8 @@ def test_the_memory_keeps_images_and_a_batch_shows_the_windows_ends(agent):
 def test_acting_and_learning_see_the_same(agent):
     raw = observation(4)
     as_policy = {key: value.float() / 255 if key == CAMERA else value for key, value in raw.items()}
-    features, base = agent.observe(as_policy)
-    stored, base_again = agent.annotate(as_policy)
+    features, base = agent.encode(as_policy)
+    stored, base_again = agent.cache_features(as_policy)
     assert features.shape == (4, 2 + LATENT_SIZE)
     assert stored.shape == (4, 2)
     assert torch.equal(base, base_again)
@@ -106,7 +106,7 @@ def test_acting_and_learning_see_the_same(agent):
 def test_step_0_is_act_and_a_checkpoint_brings_the_eyes_back(tmp_path):
     policy = SerlSacPolicy(config(act_source="somewhere")).eval()
     seen = {key: value.float() / 255 if key == CAMERA else value for key, value in observation(4).items()}
-    assert torch.equal(policy.predict_action_chunk(seen), policy.agent.box.unnormalize(policy.agent.annotate(seen)[1]))
+    assert torch.equal(policy.predict_action_chunk(seen), policy.agent.box.unnormalize(policy.agent.cache_features(seen)[1]))
     assert {id(p) for p in policy.agent.encoder.parameters()} <= {id(p) for p in policy.agent.networks.parameters("critic")}
     torch.nn.init.uniform_(policy.agent.actor.head.weight)
     policy.save_pretrained(tmp_path)

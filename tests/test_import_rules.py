@@ -74,8 +74,9 @@ def test_the_walk_sees_every_module_and_every_kind_of_import():
         "sac",
         "replay.episode_table",
         "replay.lazy_frames",
-        "replay.transition",
-    }  # from ..sac import, from .transition import
+        "replay.batch",
+        "replay.episode",
+    }  # from ..sac import, from .memory import
     assert "sac" in ours(f"{NAME}.policy.agent")  # from .. import sac
     assert "online.learner" in ours(f"{NAME}.policy.modeling_serl_sac")  # inside a function and for type checking
     assert f"{NAME}.online.learner" not in imports(f"{NAME}.policy.modeling_serl_sac", everywhere=False)
@@ -83,9 +84,9 @@ def test_the_walk_sees_every_module_and_every_kind_of_import():
     assert {name for module in MODULES for name in ours(module)} <= {name.removeprefix(f"{NAME}.") for name in MODULES} | {NAME}
 
 
-def test_sac_and_transition_stand_alone():
+def test_sac_and_batch_stand_alone():
     assert ours(f"{NAME}.sac") == set()
-    assert ours(f"{NAME}.replay.transition") == {"replay.lazy_frames"}
+    assert ours(f"{NAME}.replay.batch") == set()
     assert ours(f"{NAME}.replay.lazy_frames") == set()
 
 
@@ -98,6 +99,7 @@ ALLOWED = {
     "label_settings": ("setting_error",),
     "key_names": (),
     "grasp": (),
+    "finite": (),
     "stock_hardware": (),
     "transport": ("message_header",),
     "access_token": (),
@@ -106,10 +108,10 @@ ALLOWED = {
     "secure_channel": ("access_token", "tls", "transport"),
     "base": ("base", "networks", "replay.lazy_frames", "message_header", "words"),
     "networks": ("networks", "sac"),
-    "replay": ("replay", "sac", "transport", "child_process", "owned_lock", "words", "label_settings"),
+    "replay": ("replay", "sac", "finite", "transport", "child_process", "owned_lock", "words", "label_settings"),
     "child_process": (),
     "replay.memory": ("replay", "sac"),
-    "replay.sampler": ("replay.memory", "replay.transition"),
+    "replay.sampler": ("replay.memory", "replay.batch"),
     "replay.memory_place": (),
     "presets": (),
     "checkpoint": ("checkpoint", "message_header", "words"),

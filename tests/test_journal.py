@@ -19,7 +19,7 @@ from lerobot_serl.online.averages import Averages
 from lerobot_serl.online.journal import RunJournal
 from lerobot_serl.policy.parts import CorrectorConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress
-from lerobot_serl.replay.recording import ACTED_AS
+from lerobot_serl.replay.episode import ACTED_AS
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, MetricsDirectory
 from lerobot_serl.report.style import WINDOW
 from lerobot_serl.report.success_curve import DEPLOYED_WINDOW

@@ -8,7 +8,7 @@ import pytest
 
 from lerobot_serl.actor.judges import FunctionJudge, RobotJudge, Verdict, load_function
 from lerobot_serl.actor.world import WorldError
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 
 FUNCTIONS = """
 NUMBER = 3

@@ -26,7 +26,7 @@ from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
 from lerobot_serl.label_settings import LabelSettings
 from lerobot_serl.networks.image_encoder import LATENT_SIZE
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.checkpoint_files import LEARNER_STATE, first_flaw
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
@@ -87,7 +87,7 @@ def test_a_takeover_ends_the_policys_part_unless_switched_off(demonstrations, tm
         make_recording(6, "truncated", intervention=by_hand),
         make_recording(4, "truncated", intervention=torch.zeros(4, dtype=torch.bool)),
     ):
-        learner.remember(annotate(learner.agent, recording, 64))
+        learner.remember(cache_features(learner.agent, recording, 64))
     assert len(learner.online) == 5 + 3  # transitions of the truncated episodes, cut or not
     assert len(learner.demonstrations) == demonstrated + 2
     ends = learner.online.sample(400, torch.Generator().manual_seed(0)).discount == 0
@@ -262,7 +262,7 @@ def test_policy_path_starts_anew_and_keeps_act(ground, offline_run, tmp_path):
     before = SerlSacPolicy.from_pretrained(checkpoint)
     assert counters_of(tmp_path / "run" / "checkpoints" / "last")["updates"] == 4
     observations = random_observations(small_act_config(0), 50)
-    for ours, theirs in zip(continued.agent.annotate(observations), before.agent.annotate(observations), strict=True):
+    for ours, theirs in zip(continued.agent.cache_features(observations), before.agent.cache_features(observations), strict=True):
         assert torch.equal(ours, theirs)
 
 
@@ -472,7 +472,7 @@ def test_the_advantage_penalty_counts_for_less_the_more_is_known(demonstrations,
     penalty = agent._advantage_penalty
     monkeypatch.setattr(agent, "_advantage_penalty", lambda batch: 1e8 * penalty(batch))  # one that rounding does not hide
     weighs(demonstrated)
-    learner.remember(annotate(agent, make_recording(6), 64))
+    learner.remember(cache_features(agent, make_recording(6), 64))
     weighs(len(learner.online))
     config.critic.prior_steps = 0
     _, metrics = agent.critic_loss(learner._sample())
@@ -510,7 +510,7 @@ def test_episodes_may_come_from_this_process(demonstrations, tmp_path):
     progress, source = Progress(config), TwoEpisodes()
     learner = Learner(small_agent(config), config, progress, demonstrations.meta, source)
     assert source.started_with == (0, 0, False)
-    assert learner.intake.slice_s == math.inf
+    assert learner.feature_cache.slice_s == math.inf
     learner.step()
     assert (progress.env_steps, progress.episodes, progress.updates) == (24, 2, 1)
     assert not (tmp_path / "never").exists()
@@ -527,6 +527,6 @@ def test_the_corrector_begins_after_enough_takeovers(demonstrations, tmp_path):
     for n_takeovers in range(0, config.corrector.least_takeovers + 2, 2):
         assert learner.learning.takeovers == n_takeovers
         assert ("corrector_loss" in terms()) == (n_takeovers == config.corrector.least_takeovers)
-        learner.remember(annotate(learner.agent, make_recording(6, "truncated", intervention=by_hand), 64))
+        learner.remember(cache_features(learner.agent, make_recording(6, "truncated", intervention=by_hand), 64))
     config.corrector.least_takeovers = 0
     assert "corrector_loss" not in terms()

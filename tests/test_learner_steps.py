@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import frames_of, make_recording, small_agent, small_config
 
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import CriticConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
-from lerobot_serl.replay.recording import Recording
+from lerobot_serl.replay.episode import Episode
 
 ALONE = {"intervention": torch.zeros(8, dtype=torch.bool)}
 
@@ -43,8 +43,8 @@ def learner_for(dataset, tmp_path, source=None, **changes):
     return Learner(small_agent(config), config, Progress(config), dataset.meta, source)
 
 
-def remember(learner, recording: Recording):
-    learner.remember(annotate(learner.agent, recording, 64))
+def remember(learner, recording: Episode):
+    learner.remember(cache_features(learner.agent, recording, 64))
 
 
 @pytest.mark.parametrize(("share", "of_demonstrations"), [(0.25, 8), (0.5, 16), (0.0, 0)])
@@ -187,5 +187,5 @@ def test_a_trained_checkpoint_that_goes_on_is_not_called_act(demonstrations, tmp
 def test_actions_outside_the_box_are_learnt_from_as_its_edge(demonstrations, tmp_path):
     learner = learner_for(demonstrations, tmp_path)
     recording = make_recording(8, **ALONE)
-    episode = annotate(learner.agent, replace(recording, action=recording.action + 1e4), 64)
-    assert torch.equal(episode.action, torch.ones_like(episode.action))
+    episode = cache_features(learner.agent, replace(recording, action=recording.action + 1e4), 64)
+    assert torch.equal(episode.kept["action"], torch.ones_like(episode.action))

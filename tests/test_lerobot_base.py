@@ -12,7 +12,7 @@ from lerobot.policies.factory import make_policy
 from owned_act import REPO, own_dataset
 
 from lerobot_serl.base.fixed_noise import FixedNoise
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
@@ -100,10 +100,10 @@ def test_recorded_frames_get_the_chunks_that_were_acted(tmp_path):
     observations = {key: value for key, value in random_observations(config, FRAMES, 5).items()}
     recording = make_recording(FRAMES, observation=observations, action=torch.zeros(FRAMES, 4))
     for batch_size in (1, 5, FRAMES):
-        base = annotate(policy.agent, recording, batch_size).columns["base"]
+        base = cache_features(policy.agent, recording, batch_size).cached["base"]
         for t in range(FRAMES):
             history = {key: value[[max(0, t - 1), t]].unsqueeze(0) for key, value in observations.items()}
-            acted = policy.agent.observe(history)[1][0]
+            acted = policy.agent.encode(history)[1][0]
             assert (base[t] - acted).abs().max() < 1e-5, (batch_size, t)
 
 

@@ -12,7 +12,7 @@ from conftest import make_recording, small_config
 from lerobot_serl.online.journal import RunJournal
 from lerobot_serl.policy.parts import OnlineConfig
 from lerobot_serl.policy.progress import Phase, Progress
-from lerobot_serl.replay.recording import ACTED_AS, ActedAs
+from lerobot_serl.replay.episode import ACTED_AS, ActedAs
 from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.metrics_files import EPISODE_COLUMNS, MetricsDirectory
 from lerobot_serl.run.live_view import live_line

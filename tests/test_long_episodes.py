@@ -24,10 +24,10 @@ from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.completion import StoreSettings, complete
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.episode_message import encode_episode, parts_before
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.jpeg import decode_jpegs, encode_jpeg
 from lerobot_serl.replay.plausible import Plausible
-from lerobot_serl.replay.recording_message import encode_recording, parts_before
 from lerobot_serl.transport import MessageError
 
 FRAMES = 12
@@ -89,7 +89,7 @@ class Side:
             film.add({FRONT: seen(t)})
         recording = make_recording(frames, intervention=torch.zeros(frames, dtype=torch.bool), **changes)
         recording = replace(recording, observation={**recording.observation, **film.finish()})
-        self.sender.keep(self.client.dataset, uuid, encode_recording(recording, uuid), film.parts)
+        self.sender.keep(self.client.dataset, uuid, encode_episode(recording, uuid), film.parts)
         return recording
 
     def close(self):
@@ -161,7 +161,7 @@ def test_a_message_of_an_earlier_release_is_understood(collection, side):
     pixels = torch.stack([image(t) for t in range(3)])
     recording = make_recording(3)
     recording = replace(recording, observation={**recording.observation, FRONT: pixels})
-    side.sender.keep(side.client.dataset, "raw", encode_recording(recording, "raw"))
+    side.sender.keep(side.client.dataset, "raw", encode_episode(recording, "raw"))
     side.sender.start()
     assert side.sender.wait_for("raw", lambda: True)
     assert_same_recording(recording, collection.arrived(0.0))
@@ -290,9 +290,9 @@ def test_another_number_of_images_than_frames_is_refused(collection, side):
         for index in range(len(parts)):
             side.client.send("one", parts.read(index), False)
     fewer = make_recording(FRAMES - 2)
-    fewer = replace(fewer, observation={**fewer.observation, FRONT: recording.observation[FRONT]})
+    fewer = replace(fewer, observation={**fewer.observation, FRONT: recording.observation[FRONT].narrow(0, 0, FRAMES - 2)})
     with pytest.raises(MessageError, match=rf"parts with {FRAMES} images, expected . parts with {FRAMES - 2}, one for each frame"):
-        collection._receive(encode_recording(fewer, "one"))
+        collection._receive(encode_episode(fewer, "one"))
 
 
 class Peak(threading.Thread):

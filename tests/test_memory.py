@@ -1,15 +1,15 @@
 """The replay memory against a naive reference."""
 
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lerobot_serl.replay.episode import Episode
 from lerobot_serl.replay.memory import ReplayMemory
-from lerobot_serl.replay.transition import Episode
 
 GAMMA = 0.9
 
@@ -18,7 +18,8 @@ def make_episode(identity, frames, end, horizon):
     """Every number names its episode and frame: feature = 1000 * identity + frame, action = feature + 0.5."""
     mark = 1000.0 * identity + torch.arange(frames, dtype=torch.float32)
     return Episode(
-        columns={"features": mark.unsqueeze(-1), "base": (-mark).reshape(-1, 1, 1).repeat(1, horizon, 1)},
+        observation={},
+        cached={"features": mark.unsqueeze(-1), "base": (-mark).reshape(-1, 1, 1).repeat(1, horizon, 1)},
         action=(mark + 0.5).unsqueeze(-1),
         reward=mark / 1e4,
         intervention=torch.arange(frames) % 3 == 1,
@@ -38,14 +39,14 @@ def expected_window(episode, t, horizon, n_step):
     executed = min(length, horizon)
     actions = episode.action[t : t + executed].flatten().tolist()
     by_person = [index < executed and bool(episode.intervention[t + index]) for index in range(horizon)]
-    padding = episode.columns["base"][t, executed:].flatten().tolist()
+    padding = episode.cached["base"][t, executed:].flatten().tolist()
     return (
         reward,
         discount,
         length,
         actions + padding,
         by_person,
-        None if terminal else episode.columns["features"][t + length].item(),
+        None if terminal else episode.cached["features"][t + length].item(),
     )
 
 
@@ -162,7 +163,7 @@ def test_two_cameras_take_at_most_105_kb_per_step():
     memory = ReplayMemory(50, 10, GAMMA)
     episode = make_episode(1, 20, "truncated", 10)
     images = {f"observation.images.{name}": torch.zeros(20, 3, 128, 128, dtype=torch.uint8) for name in ("a", "b")}
-    memory.add(Episode({**episode.columns, **images}, episode.action, episode.reward, episode.intervention, False, True))
+    memory.add(replace(episode, cached={**episode.cached, **images}))
     assert memory.bytes_per_frame <= 105_000
 
 

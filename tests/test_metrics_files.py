@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_csv_appender import write_steps
 
-from lerobot_serl.replay.recording import ActedAs
+from lerobot_serl.replay.episode import ActedAs
 from lerobot_serl.report import metrics_files
 from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.interval import SuccessCount

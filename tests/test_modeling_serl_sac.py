@@ -156,7 +156,7 @@ def test_act_never_moves_and_never_drops_out(tmp_path):
     assert not any(module.training for module in policy.agent.act.modules())
     assert policy.agent.critic.training
     observation = random_observations(act_config, 4)
-    assert torch.equal(policy.agent.annotate(observation)[1], policy.agent.annotate(observation)[1])
+    assert torch.equal(policy.agent.cache_features(observation)[1], policy.agent.cache_features(observation)[1])
     assert list(policy.agent.networks.learning) == ["critic", "actor", "temperature", "corrector"]
     (clock,) = policy.get_optim_params()  # LeRobot's optimizer moves nothing
     assert id(clock) not in {id(p) for p in policy.parameters()}

@@ -10,7 +10,7 @@ from lerobot_serl.online.evidence import BestPolicy, Tally
 from lerobot_serl.policy.base_settings import FOLLOWS_FROM_NONE
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
-from lerobot_serl.replay.recording import ActedAs
+from lerobot_serl.replay.episode import ActedAs
 
 STATISTICS = statistics_for(small_act_config(0))
 
@@ -45,7 +45,7 @@ def test_the_actor_reaches_every_action_and_nothing_else_decides():
     policy = from_scratch()
     agent = policy.agent
     torch.nn.init.normal_(agent.actor.head.weight, std=10.0)
-    features, base = agent.observe(observations())
+    features, base = agent.encode(observations())
     assert (base == 0).all()
     mean, _ = agent.actor(features, base)
     chunk = agent.propose(features, base).chunk

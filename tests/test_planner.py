@@ -2,6 +2,7 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_beside_the_loop_nothing_waits_and_actions_begin_where_the_clock_is(dela
 def test_a_new_plan_fades_in():
     planner = Planner(PlayedDelay(lambda seen: plan_of(seen, 40), 4, in_loop=False), Execution(5, 20))
     actions, _ = walk(planner, 100)
-    jumps = [abs(later[0] - earlier[0]) for earlier, later in zip(actions, actions[1:], strict=False)]
+    jumps = [abs(later[0] - earlier[0]) for earlier, later in pairwise(actions)]
     assert {0.0, 16.0, 32.0} <= {made for made, _ in actions}
     assert max(jumps) <= 16 / 6 + 1e-4  # five steps between the old and the new one
 
@@ -186,7 +187,7 @@ def test_a_planner_that_fails_again_ends_it():
         raise ValueError("no such device")
 
     planner = Planner(Beside(make, steps_ahead=2, patience_s=5.0), Execution(5, 10))
-    with pytest.raises(PlanMakerDiedError, match="failed again .*no such device"):
+    with pytest.raises(PlanMakerDiedError, match=r"failed again .*no such device"):
         walk_in_time(planner, 200, 0.002)
 
 

@@ -78,14 +78,16 @@ def test_a_horizon_beyond_the_plan_is_refused(tmp_path):
 
 
 def test_more_steps_than_a_plan_has_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="policy.n_action_steps=11: expected at most 10"):
+    with pytest.raises(ValueError, match=r"policy.n_action_steps=11: expected at most 10"):
         settled(tmp_path, {}, n_action_steps=11)
 
 
 def test_other_steps_than_the_owners_are_said(tmp_path, caplog):
     config = settled(tmp_path, {"temporal_ensemble_coeff": 0.01, "n_action_steps": 1}, n_action_steps=10)
     assert (config.horizon, config.n_action_steps, config.temporal_ensemble_coeff) == (10, 10, None)
-    assert "ACT carries out the mean of all plans for a step (temporal_ensemble_coeff=0.01) as its owner runs it, here 10 steps" in caplog.text
+    assert (
+        "ACT carries out the mean of all plans for a step (temporal_ensemble_coeff=0.01) as its owner runs it, here 10 steps" in caplog.text
+    )
 
 
 def test_ensembling_takes_single_steps(tmp_path):

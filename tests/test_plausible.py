@@ -9,15 +9,15 @@ from conftest import ACTION, ENV_STATE, FPS, SIZES, STATE, make_recording, small
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.demonstrations import EpisodeReader
+from lerobot_serl.replay.episode_message import decode_episode, encode_episode
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.labels import REWARD
 from lerobot_serl.replay.plausible import LARGEST, Plausible
-from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.replay.store import EpisodeStore, online_features
 from lerobot_serl.transport import MessageError
 
@@ -85,8 +85,8 @@ def test_the_learner_refuses_before_it_acknowledges(tmp_path, demonstrations):
     learner = learner_for(online_config(tmp_path), demonstrations)
     for index, recording in enumerate((with_number(1e30), with_number(3e38, ACTION), with_number(2.0, REWARD, entry=0))):
         with pytest.raises(MessageError, match=r"an episode makes no sense: .*--policy.online.reach=100"):
-            learner.collection._receive(encode_recording(recording, f"bad-{index}"))
-    assert learner.collection._receive(encode_recording(with_number(250.0), "good")).is_new
+            learner.collection._receive(encode_episode(recording, f"bad-{index}"))
+    assert learner.collection._receive(encode_episode(with_number(250.0), "good")).is_new
     assert journal_of(tmp_path / "online").uuids() == {"good"}
     end(learner)
 
@@ -95,7 +95,7 @@ def test_a_wider_reach_lets_more_in(tmp_path, demonstrations):
     config = online_config(tmp_path)
     config.online.reach = 1e9
     learner = learner_for(config, demonstrations)
-    assert learner.collection._receive(encode_recording(with_number(1e8), "wide")).is_new
+    assert learner.collection._receive(encode_episode(with_number(1e8), "wide")).is_new
     end(learner)
 
 
@@ -108,13 +108,13 @@ def test_what_an_earlier_release_took_does_not_end_this_one(tmp_path, demonstrat
     absurd.observation[STATE][:, 0] = 1e30
     store = EpisodeStore("test/online", str(root), FPS, features, use_videos=False)
     store.append([("good", with_number(250.0)), ("absurd", absurd), ("infinite", with_number(3e38, ACTION))])
-    journal_of(root).write("late", encode_recording(with_number(-1e25, ENV_STATE), "late"))
+    journal_of(root).write("late", encode_episode(with_number(-1e25, ENV_STATE), "late"))
     for _ in range(2):  # a fresh run, then one that goes on
         caplog.clear()
         learner = learner_for(config, demonstrations)
         assert "2 of 3 episodes are left out of learning" in caplog.text
         assert len(learner.online) == FRAMES
-        learner.collection._receive(encode_recording(with_number(260.0), f"more-{_}"))
+        learner.collection._receive(encode_episode(with_number(260.0), f"more-{_}"))
         for _ in range(30):
             loss, _ = learner.step()
             assert loss.isfinite()
@@ -141,7 +141,7 @@ def test_extreme_numbers_are_refused_or_do_no_harm(tmp_path_factory, demonstrati
         value = float(random.choice([-1, 1]) * 10 ** random.uniform(0, 38.5))
         recording = with_number(value, key, int(random.integers(FRAMES)), int(random.integers({**SIZES, REWARD: 1}[key])))
         try:
-            _, recording = decode_recording(encode_recording(recording, "u"), config.input_features, 2)
+            _, recording = decode_episode(encode_episode(recording, "u"), config.input_features, 2)
         except MessageError:
             assert not np.isfinite(np.float32(value))
             continue
@@ -149,7 +149,7 @@ def test_extreme_numbers_are_refused_or_do_no_harm(tmp_path_factory, demonstrati
             taken.append(recording)
     assert taken
     for recording in taken:
-        episode = annotate(learner.agent, recording, 64)
+        episode = cache_features(learner.agent, recording, 64)
         assert episode.is_finite
         assert episode.action.abs().max() <= 1
         for value in (*recording.observation.values(), recording.action):
@@ -166,8 +166,8 @@ def test_extreme_numbers_are_refused_or_do_no_harm(tmp_path_factory, demonstrati
 def test_of_what_act_makes_nan_nothing_is_learnt(tmp_path, demonstrations, caplog):
     """Bounds that a person set too wide."""
     learner = learner_for(small_config(metrics_dir=str(tmp_path)), demonstrations)
-    learner.remember(annotate(learner.agent, with_number(3e38), 64))
+    learner.remember(cache_features(learner.agent, with_number(3e38), 64))
     assert len(learner.online) == 0
     assert "left out of learning" in caplog.text
-    learner.remember(annotate(learner.agent, with_number(250.0), 64))
+    learner.remember(cache_features(learner.agent, with_number(250.0), 64))
     assert len(learner.online) == FRAMES

@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import SIZES, small_agent, small_config
 
-from lerobot_serl.actor.practice_policy import PracticePolicy, next_chunk
+from lerobot_serl.actor.practice_policy import PracticePolicy
 from lerobot_serl.policy.parts import ActorConfig
-from lerobot_serl.replay.recording import ActedAs
+from lerobot_serl.replay.episode import ActedAs
 
 KEYS = ("observation.state", "observation.environment_state")
 OBSERVATIONS = [{key: torch.randn(SIZES[key], generator=torch.Generator().manual_seed(seed)) for key in KEYS} for seed in range(8)]
@@ -26,7 +26,11 @@ def episodes(policy, count, learning):
     found = []
     for _ in range(count):
         policy.begin_episode(learning)
-        chunks = [policy.act(observation) for observation in OBSERVATIONS]
+        chunks = []
+        for observation in OBSERVATIONS:
+            policy.see(observation)
+            policy.moved()  # so that each is planned for
+            chunks.append(policy.act(observation))
         (acted_as,) = {chunk.acted_as for chunk in chunks}
         found.append((acted_as, torch.stack([torch.from_numpy(chunk.actions) for chunk in chunks])))
     return found
@@ -34,7 +38,7 @@ def episodes(policy, count, learning):
 
 def expected(policy, propose):
     batch = {key: torch.stack([observation[key] for observation in OBSERVATIONS]) for key in KEYS}
-    features, base = policy.agent.observe(batch)
+    features, base = policy.agent.encode(batch)
     return policy.agent.box.unnormalize(propose(features, base).chunk)
 
 
@@ -65,11 +69,11 @@ def test_what_would_be_deployed_is_called_act_while_it_is(learning):
 
 def test_episodes_as_deployed_draw_no_noise():
     """So the noise of the others does not depend on how many there are."""
-    policy = practice_policy()
-    before = torch.Generator().manual_seed(0).get_state()
+    policy = practice_policy(deployed_share=1.0)
     generator = torch.Generator().manual_seed(0)
-    for acted_as in (ActedAs.DEPLOYED, ActedAs.ACT):
-        next_chunk(policy.agent, OBSERVATIONS[0], acted_as, True, generator)
+    policy._generator, before = generator, generator.get_state()
+    found = episodes(policy, 8, learning=True)
+    assert {acted_as for acted_as, _ in found} == {ActedAs.DEPLOYED, ActedAs.ACT}
     assert torch.equal(generator.get_state(), before)
 
 

@@ -13,9 +13,10 @@ from lerobot.configs import FeatureType, PolicyFeature
 from small_robots import LeaderWithEvents
 
 from lerobot_serl.actor import reset as reset_module
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.robot_setup import PolicyNeeds, RobotSettings, make_robot_world
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import ResetConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import WorldError

@@ -10,14 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
 
-from lerobot_serl.replay.recording_message import (
+from lerobot_serl.replay import episode_message
+from lerobot_serl.replay.episode_message import (
     MARGIN_BYTES,
     MAX_FRAMES,
     MAX_INFO_ENTRIES,
-    decode_recording,
-    encode_recording,
+    decode_episode,
+    encode_episode,
     largest_message_bytes,
 )
+from lerobot_serl.replay.frame_columns import FRAME_COLUMNS
 from lerobot_serl.transport import MAX_MESSAGE_BYTES, MessageError, decode, encode
 
 CAMERA = "observation.images.front"
@@ -36,7 +38,7 @@ WORDS = st.text(max_size=30).filter(str.isprintable)
 )
 def test_decoding_inverts_encoding(frames, end, task, info, uuid):
     recording = make_recording(max(frames, 1 if end == "terminated" else 2), end, task=task, info=info)
-    back_uuid, back = decode_recording(encode_recording(recording, uuid), INPUTS, 2)
+    back_uuid, back = decode_episode(encode_episode(recording, uuid), INPUTS, 2)
     assert back_uuid == uuid
     assert_same_recording(recording, back)
 
@@ -45,16 +47,16 @@ def test_images_stay_uint8():
     recording = make_recording(3)
     image = torch.randint(0, 256, (3, 3, 4, 5), dtype=torch.uint8)
     recording = replace(recording, observation={**recording.observation, CAMERA: image})
-    _, back = decode_recording(encode_recording(recording, "u"), WITH_CAMERA, 2)
+    _, back = decode_episode(encode_episode(recording, "u"), WITH_CAMERA, 2)
     assert_same_recording(recording, back)
     wrong = replace(recording, observation={**recording.observation, CAMERA: image.float()})
     with pytest.raises(MessageError, match=f"'{OBSERVATION}{CAMERA}' is .*float32.*expected .*uint8"):
-        decode_recording(encode_recording(wrong, "u"), WITH_CAMERA, 2)
+        decode_episode(encode_episode(wrong, "u"), WITH_CAMERA, 2)
 
 
 def changed(header=None, tensors=None):
     """The message of a good episode with some header fields and tensors replaced; None removes."""
-    original_header, original_tensors = decode(encode_recording(make_recording(4), "u"))
+    original_header, original_tensors = decode(encode_episode(make_recording(4), "u"))
     merged_header = {k: v for k, v in (original_header | (header or {})).items() if v is not None}
     merged = {k: v for k, v in (original_tensors | (tensors or {})).items() if v is not None}
     return encode(merged_header, merged)
@@ -102,36 +104,46 @@ BAD = {
 @pytest.mark.parametrize(("header", "tensors", "named"), BAD.values(), ids=BAD.keys())
 def test_what_does_not_fit_is_refused_by_name(header, tensors, named):
     with pytest.raises(MessageError, match=named):
-        decode_recording(changed(header, tensors), INPUTS, 2)
+        decode_episode(changed(header, tensors), INPUTS, 2)
+
+
+def test_a_column_that_an_earlier_release_did_not_send_may_be_missing(monkeypatch):
+    """As one line of the table says: the default stands for it, and a column that is there is read."""
+    later = FRAME_COLUMNS[-1]._replace(optional=True, default=1.0)
+    monkeypatch.setattr(episode_message, "FRAME_COLUMNS", (*FRAME_COLUMNS[:-1], later))
+    assert decode_episode(changed(tensors={later.name: None}), INPUTS, 2)[1].intervention.tolist() == [True] * 4
+    assert decode_episode(changed(), INPUTS, 2)[1].intervention.tolist() == [False, True, False, True]
+    with pytest.raises(MessageError, match="'reward' is missing"):
+        decode_episode(changed(tensors={"reward": None}), INPUTS, 2)
 
 
 def test_one_frame_must_have_terminated():
-    uuid, back = decode_recording(encode_recording(make_recording(1, "terminated"), "one"), INPUTS, 2)
+    uuid, back = decode_episode(encode_episode(make_recording(1, "terminated"), "one"), INPUTS, 2)
     assert (uuid, len(back), back.success) == ("one", 1, True)
     for end in ("truncated", "data end"):
         with pytest.raises(MessageError, match="one frame that did not terminate"):
-            decode_recording(encode_recording(make_recording(1, end), "one"), INPUTS, 2)
+            decode_episode(encode_episode(make_recording(1, end), "one"), INPUTS, 2)
 
 
 def test_long_words_are_cut_and_nested_info_is_dropped():
     data = changed({"task": "x" * 5000, "info": {"actor": "a", "nested": {"b": 1}, "list": [1], "nothing": None, "rms": 0.5}})
-    _, back = decode_recording(data, INPUTS, 2)
+    _, back = decode_episode(data, INPUTS, 2)
     assert len(back.task) == 1000
     assert back.info == {"actor": "a", "rms": 0.5}
 
 
 def test_booleans_are_true_or_false():
-    data = bytearray(encode_recording(make_recording(4), "u"))
+    data = bytearray(encode_episode(make_recording(4), "u"))
     start = int.from_bytes(data[:8], "little") + 8
     first, _ = json.loads(data[8:start])["intervention"]["data_offsets"]
     data[start + first] = 2
     with pytest.raises(MessageError, match="'intervention' contains bytes that are neither true nor false"):
-        decode_recording(bytes(data), INPUTS, 2)
+        decode_episode(bytes(data), INPUTS, 2)
 
 
 def test_words_cannot_break_out_of_their_line():
     data = changed({"task": "touch\nthe\x1b[31m dot", "info": {"a\rb": "c\u2028d", "ok": "é"}})
-    _, back = decode_recording(data, INPUTS, 2)
+    _, back = decode_episode(data, INPUTS, 2)
     assert back.task == "touch the [31m dot"
     assert back.info == {"a b": "c d", "ok": "é"}
 
@@ -141,8 +153,8 @@ def test_the_limit_follows_from_the_policys_features():
     assert largest_message_bytes(INPUTS, 2) == MAX_FRAMES * frame_bytes + MARGIN_BYTES
     large = {**INPUTS, CAMERA: PolicyFeature(type=FeatureType.VISUAL, shape=(3, 480, 640))}
     assert largest_message_bytes(large, 2) == MAX_MESSAGE_BYTES
-    longest = encode_recording(make_recording(MAX_FRAMES, "truncated"), "u")
+    longest = encode_episode(make_recording(MAX_FRAMES, "truncated"), "u")
     assert len(longest) < largest_message_bytes(INPUTS, 2)
-    decode_recording(longest, INPUTS, 2)
+    decode_episode(longest, INPUTS, 2)
     with pytest.raises(MessageError, match=r"episode of .* bytes, expected at most"):
-        decode_recording(bytes(largest_message_bytes(INPUTS, 2) + 1), INPUTS, 2)
+        decode_episode(bytes(largest_message_bytes(INPUTS, 2) + 1), INPUTS, 2)

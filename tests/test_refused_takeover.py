@@ -5,11 +5,12 @@ import pytest
 from small_robots import KEYS, DrivenLeader, Leader
 from test_robot_world import ScriptedJudge, make_world
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
-from lerobot_serl.replay.transition import Episode, intervened_segments, policy_segments
+from lerobot_serl.replay.segments import intervened_segments, policy_segments
 
 ASKED_AT = 4
 
@@ -30,8 +31,7 @@ def episode_with(leader, length=20):
 
 def pieces(recording):
     """As the learner cuts it: the policy's, with how they end, and the person's."""
-    episode = Episode({}, recording.action, recording.reward, recording.intervention, recording.terminated, recording.truncated)
-    return [(len(piece), piece.success) for piece in policy_segments(episode)], [len(piece) for piece in intervened_segments(episode)]
+    return [(len(piece), piece.success) for piece in policy_segments(recording)], [len(piece) for piece in intervened_segments(recording)]
 
 
 @pytest.mark.parametrize("is_near", [False, True])

@@ -19,7 +19,7 @@ from transformers import ResNetConfig, ResNetModel
 
 from lerobot_serl.actor.judges import RewardModelJudge, Verdict
 from lerobot_serl.actor.world import WorldError
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 
 pytestmark = pytest.mark.slow
 DOCUMENT = Path(__file__).parents[1] / "docs" / "rewards.md"

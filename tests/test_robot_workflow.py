@@ -9,7 +9,7 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_serl.envs.gl_platform import choose_gl_platform
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent

@@ -8,6 +8,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from small_robots import CAMERA, KEYS, TwoArms, TwoArmsConfig, slow
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.judges import RobotJudge, Verdict
 from lerobot_serl.actor.pace import Pace
@@ -15,10 +16,10 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.safety import Guard, Limits
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import ResetConfig
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
 from lerobot_serl.robots.franka_sim_robot import FrankaSimRobot
 

@@ -1,6 +1,6 @@
 """Which windows a batch holds: the numbers of before there was a sampler, weights, and nothing read back from a device."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -8,9 +8,9 @@ from test_memory import GAMMA, make_episode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lerobot_serl import sac
+from lerobot_serl.replay.batch import Batch
 from lerobot_serl.replay.memory import ReplayMemory
 from lerobot_serl.replay.sampler import Sampler, UniformSampler
-from lerobot_serl.replay.transition import Batch, Episode
 
 HORIZON = 3
 # Operators through which a device tells the host a number, or a shape that depends on numbers.
@@ -35,9 +35,7 @@ def with_images(episode, identity):
         f"observation.images.{name}": ((torch.arange(count).view(-1, 3, 9, 12) * (7 + place) + identity) % 251).to(torch.uint8)
         for place, name in enumerate("ab")
     }
-    return Episode(
-        {**episode.columns, **images}, episode.action, episode.reward, episode.intervention, episode.terminated, episode.truncated
-    )
+    return replace(episode, cached={**episode.cached, **images})
 
 
 def filled(*identities, place="cpu", n_step=None):

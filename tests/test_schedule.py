@@ -8,7 +8,7 @@ import torch
 from conftest import make_recording
 
 from lerobot_serl.actor.schedule import ACT_EVERY, Schedule
-from lerobot_serl.replay.recording import ACTED_AS, ActedAs
+from lerobot_serl.replay.episode import ACTED_AS, ActedAs
 
 
 def kinds(schedule, count, learning=True, success=None, helped=False):

@@ -18,7 +18,7 @@ from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.actor.sender import Sender, UnsavedError
 from lerobot_serl.actor.spool import OnlineDataset, Spool
 from lerobot_serl.online import server as server_module
-from lerobot_serl.replay.recording_message import encode_recording
+from lerobot_serl.replay.episode_message import encode_episode
 from lerobot_serl.transport import FINISHED, MessageError
 
 ONE, TWO = OnlineDataset("one", "test/one"), OnlineDataset("two", "test/two")
@@ -40,7 +40,7 @@ def eventually(condition):
 
 
 def message(uuid, frames=5, **changes):
-    return encode_recording(make_recording(frames, **changes), uuid)
+    return encode_episode(make_recording(frames, **changes), uuid)
 
 
 class Side:

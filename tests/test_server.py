@@ -26,11 +26,11 @@ from lerobot_serl.online.server import Busy, EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
+from lerobot_serl.replay.episode import policy_input
+from lerobot_serl.replay.episode_message import decode_episode, encode_episode
 from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.plausible import Plausible
-from lerobot_serl.replay.recording import policy_input
-from lerobot_serl.replay.recording_message import decode_recording, encode_recording
 from lerobot_serl.replay.store import EpisodeStore, online_features
 from lerobot_serl.transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY, MessageError, decode, split
 
@@ -60,7 +60,7 @@ class Learner:
         self.server = LearnerServer("127.0.0.1", 0, self.publisher, self.receive, self.at_exit, limits=LIMITS)
 
     def receive(self, data):
-        uuid, recording = decode_recording(data, self.config.input_features, self.agent.action_dim)
+        uuid, recording = decode_episode(data, self.config.input_features, self.agent.action_dim)
         assert self.gate.wait(20)
         self.received.append((uuid, recording))
         return EpisodeReceipt(uuid, len(recording))
@@ -116,7 +116,7 @@ def observation(seed=0):
 
 
 def send(client, recording, wait_for_learner):
-    client.send("an-episode", encode_recording(recording, "an-episode"), wait_for_learner)
+    client.send("an-episode", encode_episode(recording, "an-episode"), wait_for_learner)
 
 
 def in_thread(function):
@@ -152,8 +152,8 @@ def test_a_received_policy_acts_as_the_agent_does(learner, client, phase):
     for seed in range(8):
         seen = observation(seed)
         batch = policy_input({key: value.unsqueeze(0) for key, value in seen.items()})
-        features, base = learner.agent.annotate(batch)
-        theirs = policy._agent.annotate(batch)
+        features, base = learner.agent.cache_features(batch)
+        theirs = policy._agent.cache_features(batch)
         assert torch.equal(theirs[0], features)
         assert torch.equal(theirs[1], base)
         assert torch.equal(policy._agent.propose(features, base).chunk, learner.agent.propose(features, base).chunk)
@@ -273,7 +273,7 @@ def raw_stub(learner):
 OURS = ((PROTOCOL_KEY, str(PROTOCOL)), (ACTOR_KEY, "raw"), (SESSION_KEY, "0" * 32))
 
 
-@pytest.mark.parametrize("data", [b"garbage" * 100, b"", encode_recording(make_recording(action=torch.zeros(5, 3)), "u")])
+@pytest.mark.parametrize("data", [b"garbage" * 100, b"", encode_episode(make_recording(action=torch.zeros(5, 3)), "u")])
 def test_a_bad_message_is_refused_and_the_server_goes_on(learner, client, data):
     client.connect()
     channel, stub = raw_stub(learner)
@@ -307,7 +307,7 @@ def test_an_episode_that_breaks_off_is_not_received(learner):
 @pytest.mark.parametrize("way", ["there", "back"])
 def test_what_was_changed_on_the_way_is_asked_for_again_and_not_refused(learner, client, monkeypatch, way):
     """On the way there an episode, on the way back the weights; both would still decode."""
-    good = split(encode_recording(make_recording(), "good"), services_pb2.Transition)
+    good = split(encode_episode(make_recording(), "good"), services_pb2.Transition)
 
     def change(parts):
         for part in parts:
@@ -342,7 +342,7 @@ def test_another_protocol_version_is_refused_naming_both(learner, client, monkey
 @pytest.mark.parametrize("call", ["Ready", "StreamParameters", "SendTransitions"])
 def test_every_call_needs_the_protocol_version(learner, call):
     channel, stub = raw_stub(learner)
-    episode = split(encode_recording(make_recording(), "u"), services_pb2.Transition)
+    episode = split(encode_episode(make_recording(), "u"), services_pb2.Transition)
     calls = {
         "Ready": lambda: stub.Ready(services_pb2.Empty(), timeout=20),
         "StreamParameters": lambda: list(stub.StreamParameters(services_pb2.Empty(), timeout=20)),
@@ -479,7 +479,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     stub = services_pb2_grpc.LearnerServiceStub(channel)
     recording = make_recording(3)
     for uuid in ("one", "one", "two", "one"):
-        data = encode_recording(recording, uuid)
+        data = encode_episode(recording, uuid)
         _, call = stub.SendTransitions.with_call(split(data, services_pb2.Transition), metadata=OURS, timeout=20)
         receipt = json.loads(dict(call.trailing_metadata())["serl-receipt"])
         assert (receipt["uuid"], receipt["frames"]) == (uuid, 3)
@@ -494,7 +494,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     later = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     assert later.existing().num_episodes == 2
     assert journal_of(root).pending() == []
-    receipt = later._receive(encode_recording(recording, "two"))  # the acknowledgement had been lost
+    receipt = later._receive(encode_episode(recording, "two"))  # the acknowledgement had been lost
     assert (receipt.uuid, receipt.frames) == ("two", 3)
     assert later.arrived(0.0) is None
 
@@ -503,9 +503,9 @@ def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged
     """Afterwards it ended the learner, at each start again."""
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0), buffer_capacity=20)
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
-    assert collection._receive(encode_recording(make_recording(20), "fits")).frames == 20
+    assert collection._receive(encode_episode(make_recording(20), "fits")).frames == 20
     with pytest.raises(MessageError, match=r"episode of 21 steps, expected at most 20: that is --policy.buffer_capacity"):
-        collection._receive(encode_recording(make_recording(21), "does-not"))
+        collection._receive(encode_episode(make_recording(21), "does-not"))
     assert journal_of(tmp_path / "online").uuids() == {"fits"}
     collection._completion.finish = lambda: None
     collection._server.stop()
@@ -515,12 +515,12 @@ def test_so_many_episodes_may_wait_and_the_next_is_left_with_its_sender(tmp_path
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     for number in range(MAX_WAITING_EPISODES):
-        collection._receive(encode_recording(make_recording(3), f"{number:02d}"))
-    late = encode_recording(make_recording(3), "late")
+        collection._receive(encode_episode(make_recording(3), f"{number:02d}"))
+    late = encode_episode(make_recording(3), "late")
     with pytest.raises(Busy, match=f"{MAX_WAITING_EPISODES} episodes wait"):
         collection._receive(late)
     assert "late" not in journal_of(tmp_path / "online").uuids()
-    collection._receive(encode_recording(make_recording(3), "00"))  # one that is here is acknowledged all the same
+    collection._receive(encode_episode(make_recording(3), "00"))  # one that is here is acknowledged all the same
     collection.arrived(0.0)
     assert collection._receive(late).is_new
     collection._completion.finish = lambda: None
@@ -542,7 +542,7 @@ def test_a_simulated_actor_waits_from_the_first_step_beyond_the_lead(tmp_path, d
 def test_the_same_episode_on_two_connections_at_once_is_stored_once(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
-    data = encode_recording(make_recording(3), "one")
+    data = encode_episode(make_recording(3), "one")
     together = threading.Barrier(8)
     real_write = collection._journal.write
 
@@ -575,7 +575,7 @@ def test_a_journal_that_cannot_be_written_for_a_while_costs_no_episode(tmp_path,
     directory, away = journal_of(tmp_path / "online").directory, tmp_path / "away"
 
     def send(uuid):
-        client.send(uuid, encode_recording(make_recording(3), uuid), wait_for_learner=False)
+        client.send(uuid, encode_episode(make_recording(3), uuid), wait_for_learner=False)
 
     send("before")
     if is_root:

@@ -16,7 +16,7 @@ from lerobot_serl.online import server as server_module
 from lerobot_serl.online.access import Access
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import SERVICE, Busy
-from lerobot_serl.replay.recording_message import encode_recording
+from lerobot_serl.replay.episode_message import encode_episode
 from lerobot_serl.transport import CHUNK_BYTES, FINISHED, RUN_KEY, THROTTLE_KEY, VERSION_KEY, split
 
 BEGIN, MIDDLE = 1, 2
@@ -278,7 +278,7 @@ def test_a_connection_whose_machine_is_gone_is_closed():
 
 def test_a_flood_without_a_token_is_survived_by_who_has_it():
     token = "a-token-of-more-than-16-letters"
-    data = encode_recording(make_recording(), "u")
+    data = encode_episode(make_recording(), "u")
     with SmallLearner(access=Access(token)) as learner, RawActor(learner.address, token=token) as honest:
         stop, refused = threading.Event(), []
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.world import EpisodeSpoilt, StepResult
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 
 KEYS = ("observation.state", "observation.images.front")
 

@@ -10,6 +10,7 @@ from lerobot.robots.so_follower import SOFollower, SOFollowerConfig, SOFollowerR
 from lerobot.teleoperators.so_leader import SOLeader, SOLeaderTeleopConfig, so_leader
 from so101_bus import SO101_KEYS, Bus, FaultyCameraConfig
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.dropped import DroppedEpisodes
 from lerobot_serl.actor.pace import Pace
@@ -17,7 +18,7 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.safety import Guard
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import ResetConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError

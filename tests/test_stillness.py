@@ -6,8 +6,9 @@ from free_robot import FPS, Free, FreeConfig, facts_of
 from free_robot import make_free_world as make
 from small_robots import Leader, LeaderWithEvents
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import ResetConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import WorldError

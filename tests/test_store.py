@@ -12,7 +12,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_serl.replay import store as store_module
 from lerobot_serl.replay.demonstrations import EpisodeReader
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 from lerobot_serl.replay.store import EpisodeStore, decide_videos, most_frames, online_features
 
 CAMERA = "observation.images.front"

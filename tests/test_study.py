@@ -281,7 +281,7 @@ def test_from_scratch_the_actors_output_is_the_action():
     torch.manual_seed(0)
     agent = Agent(config)
     observation = {key: torch.randn(2000, *feature.shape) for key, feature in inputs.items()}
-    features, base = agent.annotate(observation)
+    features, base = agent.cache_features(observation)
     mean, std = agent.actor(features, base)
     executed = agent.explore(features, base, learning=True, generator=torch.Generator().manual_seed(1)).chunk
     assert (mean.abs().max(), std.mean().item()) == (0.0, 1.0)
@@ -307,7 +307,7 @@ def test_naive_sac_begins_as_act_and_moves_all_of_its_weights(tmp_path, monkeypa
     observation = {key: torch.stack([frame[key] for frame in frames]) for key in keys}
     span = 2 * act.agent.box.half_width
     assert ((policy.chunks(observation) - act.chunks(observation)).abs() / span).max() < 1e-4
-    features, reference = policy.agent.observe(observation)
+    features, reference = policy.agent.encode(observation)
     policy.agent.actor(features, reference)[0].sum().backward()
     moved = [name for name, value in policy.agent.actor.act.named_parameters() if value.grad is not None]
     assert any("encoder" in name for name in moved)

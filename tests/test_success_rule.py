@@ -8,11 +8,12 @@ import pytest
 import torch
 from small_envs import INPUTS, SmallEnv
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.env_world import EnvSettings, EnvWorld
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.success_rule import SuccessRule
 from lerobot_serl.actor.world import WorldError
-from lerobot_serl.replay.recording import Decider
+from lerobot_serl.replay.episode import Decider
 
 NAMES = [
     "is_success", "success", "succeed", "succeeded", "is_succeeded", "isSuccess", "task_success", "taskSuccess", "episode-success",

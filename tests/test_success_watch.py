@@ -10,7 +10,7 @@ from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.success_watch import SuccessWatch
 from lerobot_serl.policy.parts import GuardConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress
-from lerobot_serl.replay.recording import ACTED_AS, ActedAs
+from lerobot_serl.replay.episode import ACTED_AS, ActedAs
 
 ALONE = torch.zeros(5, dtype=torch.bool)
 WINDOW = 20
@@ -203,7 +203,7 @@ def test_the_learner_takes_the_alarm_from_arriving_episodes(demonstrations, tmp_
         def take_in(recordings):
             for recording in recordings:
                 collection._arrived.put(recording)
-            while not (learner.intake.is_idle and collection._arrived.empty()):
+            while not (learner.feature_cache.is_idle and collection._arrived.empty()):
                 learner._take(collection, 0.0)
 
         take_in(episode(True) for _ in range(12))

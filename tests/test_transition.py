@@ -1,17 +1,22 @@
 """Episodes: the three kinds of end, slicing, interventions."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lerobot_serl.replay.transition import Episode, intervened_segments, policy_segments
+from lerobot_serl.replay.episode import Episode
+from lerobot_serl.replay.memory import ReplayMemory
+from lerobot_serl.replay.segments import intervened_segments, policy_segments
 
 
 def episode(frames, terminated=False, truncated=False, intervention=None):
     ramp = torch.arange(frames, dtype=torch.float32)
     return Episode(
-        columns={"features": ramp.unsqueeze(-1)},
+        observation={},
+        cached={"features": ramp.unsqueeze(-1)},
         action=ramp.unsqueeze(-1),
         reward=torch.zeros(frames),
         intervention=torch.zeros(frames, dtype=torch.bool) if intervention is None else torch.tensor(intervention),
@@ -30,10 +35,11 @@ def test_contradictions_are_refused():
     with pytest.raises(ValueError, match="not both"):
         episode(5, terminated=True, truncated=True)
     with pytest.raises(ValueError, match="at least one transition, got 1"):
-        episode(1)
+        ReplayMemory(10, 1, 0.9).add(episode(1))
     assert episode(1, terminated=True).steps == 1
-    with pytest.raises(ValueError, match="same number of frames"):
-        Episode({"features": torch.zeros(3, 1)}, torch.zeros(4, 1), torch.zeros(4), torch.zeros(4).bool(), True, False)
+    for place in ("observation", "cached"):
+        with pytest.raises(ValueError, match="same number of frames"):
+            replace(episode(4), **{place: {"features": torch.zeros(3, 1)}})
 
 
 def test_a_slice_keeps_the_end_only_if_it_contains_it():
@@ -43,6 +49,18 @@ def test_a_slice_keeps_the_end_only_if_it_contains_it():
     assert whole.slice(2, 4).action.flatten().tolist() == [2.0, 3.0]
     ended = episode(6, truncated=True).slice(2, 6, terminated=True)
     assert (ended.terminated, ended.truncated) == (True, False)
+
+
+def test_a_slice_takes_every_column_along():
+    cut = replace(episode(6), observation={"state": torch.arange(6.0)}).slice(2, 5)
+    assert [len(value) for value in (*cut.observation.values(), *cut.kept.values())] == [3] * 5
+    assert cut.observation["state"].tolist() == cut.kept["features"].flatten().tolist() == [2.0, 3.0, 4.0]
+
+
+def test_what_is_cached_under_the_name_of_a_recorded_column_is_what_the_memory_keeps():
+    whole = replace(episode(3), cached={"action": torch.full((3, 1), 0.5)})
+    assert whole.kept["action"].flatten().tolist() == [0.5] * 3
+    assert whole.action.flatten().tolist() == [0.0, 1.0, 2.0]
 
 
 def test_intervened_segments_end_with_a_frame_to_bootstrap_from():

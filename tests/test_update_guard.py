@@ -7,7 +7,7 @@ import torch
 from conftest import make_recording, small_agent, small_config
 
 from lerobot_serl.online import update_guard
-from lerobot_serl.online.intake import annotate
+from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import GuardConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
@@ -82,7 +82,7 @@ def test_bad_data_is_named_and_a_run_of_bad_updates_stops_training(run, caplog):
     before = run.state()
     observation = {key: torch.full_like(value, math.nan) for key, value in make_recording(30).observation.items()}
     recording = make_recording(30, observation=observation, intervention=torch.zeros(30, dtype=torch.bool))
-    run.learner.online.add(annotate(run.learner.agent, recording, 64))  # as if memory failed: the learner takes no such episode in
+    run.learner.online.add(cache_features(run.learner.agent, recording, 64))  # as if memory failed: the learner takes no such episode in
     for _ in range(3):
         run.step()
     assert same(run.state(), before)

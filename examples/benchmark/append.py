@@ -19,9 +19,9 @@ import torch
 from tqdm import tqdm
 
 from lerobot_serl.replay.completion import StoreSettings, complete
+from lerobot_serl.replay.episode import Episode
+from lerobot_serl.replay.episode_message import encode_episode
 from lerobot_serl.replay.journal import journal_of
-from lerobot_serl.replay.recording import Recording
-from lerobot_serl.replay.recording_message import encode_recording
 from lerobot_serl.replay.store import online_features
 
 STEPS, FPS, SIDE = 100, 10, 128
@@ -30,7 +30,7 @@ APPENDED = 10
 COLUMNS = ("steps_before", "journal_median_ms", "journal_max_ms", "completion_s_per_1000_steps")
 
 
-def recording(generator: torch.Generator) -> Recording:
+def recording(generator: torch.Generator) -> Episode:
     """A success after 100 steps; its pictures are smooth, as a camera's are."""
 
     def video() -> torch.Tensor:
@@ -39,7 +39,7 @@ def recording(generator: torch.Generator) -> Recording:
 
     reward = torch.zeros(STEPS)
     reward[-1] = 1.0
-    return Recording(
+    return Episode(
         observation={"observation.state": torch.rand(STEPS, 18, generator=generator), **{camera: video() for camera in CAMERAS}},
         action=torch.rand(STEPS, 4, generator=generator),
         reward=reward,
@@ -75,7 +75,7 @@ class OnlineDataset:
         """Ten episodes; how long the journal took for each, and completion for all, in seconds."""
         journal_s = []
         for index in range(APPENDED):
-            data = encode_recording(recording(self._generator), f"{self.steps}-{index}")
+            data = encode_episode(recording(self._generator), f"{self.steps}-{index}")
             started = time.perf_counter()
             self.journal.write(f"{self.steps}-{index}", data)
             journal_s.append(time.perf_counter() - started)

@@ -18,7 +18,7 @@ from study.tasks import TASKS
 from torch import Tensor, nn
 
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.replay.recording import policy_input
+from lerobot_serl.replay.episode import policy_input
 
 TASK, FIRST_SEED, TEST, UPDATES, BATCH = TASKS["pick_cube_camera"], 3_000_000, 300, 600, 128
 PLACE = "observation.environment_state"

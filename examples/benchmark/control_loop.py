@@ -16,13 +16,14 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.robots import Robot, RobotConfig
 from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.film import Film
 from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.safety import Guard, limits_from_demonstrations
-from lerobot_serl.actor.session import Chunk, Session
+from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.spool import OnlineDataset, Spool
 from lerobot_serl.actor.takeover import Takeover

@@ -14,8 +14,8 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
 from lerobot_serl.message_header import HEADER_KEY
-from lerobot_serl.replay.recording import Recording
-from lerobot_serl.replay.recording_message import encode_recording
+from lerobot_serl.replay.episode import Episode
+from lerobot_serl.replay.episode_message import encode_episode
 
 STATE, IMAGE = "observation.state", "observation.images.front"
 INPUTS = {
@@ -36,9 +36,9 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
-def good_episode(frames: int = 6) -> Recording:
+def good_episode(frames: int = 6) -> Episode:
     """What an honest actor sends."""
-    return Recording(
+    return Episode(
         observation={STATE: torch.zeros(frames, 4), IMAGE: torch.zeros(frames, 3, 8, 8, dtype=torch.uint8)},
         action=torch.zeros(frames, ACTION_DIM),
         reward=torch.zeros(frames),
@@ -68,7 +68,7 @@ class Attacks:
     def __init__(self, seed: int, marker: Path) -> None:
         self._random = random.Random(seed)
         self._bomb = Bomb(marker)
-        self._good = encode_recording(good_episode(), "good")
+        self._good = encode_episode(good_episode(), "good")
         size = int.from_bytes(self._good[:8], "little")
         self._document = json.loads(self._good[8 : 8 + size])
         self._body = self._good[8 + size :]

@@ -23,8 +23,8 @@ from lerobot.transport import services_pb2, services_pb2_grpc
 from lerobot_serl.message_header import MessageError
 from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
-from lerobot_serl.replay.recording import Recording
-from lerobot_serl.replay.recording_message import decode_recording, encode_recording, largest_message_bytes
+from lerobot_serl.replay.episode import Episode
+from lerobot_serl.replay.episode_message import decode_episode, encode_episode, largest_message_bytes
 from lerobot_serl.secure_channel import open_channel
 from lerobot_serl.transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY, split
 
@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from hostile_attacks import ACTION_DIM, CHANGED, INPUTS, STATE, Attacks, good_episode
 
 
-def is_sound(recording: Recording) -> bool:
+def is_sound(recording: Episode) -> bool:
     """Whether an accepted episode is what the learner may rely on."""
     values = (recording.action, recording.reward, recording.observation[STATE])
     words = [recording.task, *recording.info, *(word for word in recording.info.values() if isinstance(word, str))]
@@ -53,7 +53,7 @@ def decode_all(attacks: Attacks, counts: dict[str, int]) -> list[dict[str, objec
         for _ in range(count):
             data = attacks.kinds[kind]()
             try:
-                _, recording = decode_recording(data, INPUTS, ACTION_DIM)
+                _, recording = decode_episode(data, INPUTS, ACTION_DIM)
             except MessageError:
                 refused += 1
             else:
@@ -74,7 +74,7 @@ def serve(pipe: Connection) -> None:
     received = set()
 
     def receive(data: bytes) -> EpisodeReceipt:
-        episode, recording = decode_recording(data, INPUTS, ACTION_DIM)
+        episode, recording = decode_episode(data, INPUTS, ACTION_DIM)
         received.add(episode)
         return EpisodeReceipt(episode, len(recording))
 
@@ -122,7 +122,7 @@ def over_grpc(attacks: Attacks, count: int, slow: int) -> tuple[list[dict[str, o
     def honest() -> None:
         sender = Sender(address, "honest")
         while not done.is_set():
-            data = encode_recording(good_episode(), uuid.uuid4().hex)
+            data = encode_episode(good_episode(), uuid.uuid4().hex)
             acknowledged.append(sender.status(split(data, services_pb2.Transition)))
             time.sleep(0.05)
 

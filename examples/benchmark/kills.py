@@ -41,8 +41,8 @@ def act_as_robot(root: Path, address: str, frames: int, name: str, first: int) -
     from lerobot_serl.actor.client import LearnerClient
     from lerobot_serl.actor.sender import Sender
     from lerobot_serl.actor.spool import Spool
-    from lerobot_serl.replay.recording import Recording
-    from lerobot_serl.replay.recording_message import encode_recording
+    from lerobot_serl.replay.episode import Episode
+    from lerobot_serl.replay.episode_message import encode_episode
 
     client = LearnerClient(address, patience_s=READY_S, name=name)
     client.connect()
@@ -55,12 +55,12 @@ def act_as_robot(root: Path, address: str, frames: int, name: str, first: int) -
         _append(root / name / "begun", uuid)
         reward = torch.zeros(frames)
         reward[-1] = 1.0
-        recording = Recording(
+        recording = Episode(
             observation={"observation.state": torch.full((frames, 18), 0.1), "observation.environment_state": torch.full((frames, 3), 0.1)},
             action=torch.full((frames, 4), number / 1e6),
             reward=reward, intervention=torch.zeros(frames, dtype=torch.bool), terminated=True, truncated=False,
         )  # fmt: skip
-        sender.keep(client.dataset, uuid, encode_recording(recording, uuid))
+        sender.keep(client.dataset, uuid, encode_episode(recording, uuid))
         if sender.wait_for(uuid, lambda: not client.finished.is_set()):
             _append(root / name / "acknowledged", uuid)
         number += 1

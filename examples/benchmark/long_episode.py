@@ -49,6 +49,7 @@ def record(root: Path) -> None:
 
 def act_as_robot(root: Path, address: str, seconds: float) -> None:
     """Collect one episode in real time, and wait until it is acknowledged."""
+    from lerobot_serl.actor.chunk import Chunk
     from lerobot_serl.actor.client import LearnerClient
     from lerobot_serl.actor.film import Film
     from lerobot_serl.actor.pace import Pace
@@ -57,10 +58,10 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     from lerobot_serl.actor.robot_world import RobotWorld
     from lerobot_serl.actor.safety import Guard
     from lerobot_serl.actor.sender import Sender
-    from lerobot_serl.actor.session import Chunk, Session
+    from lerobot_serl.actor.session import Session
     from lerobot_serl.actor.spool import Spool
+    from lerobot_serl.replay.episode_message import encode_episode
     from lerobot_serl.replay.part_message import image_shapes
-    from lerobot_serl.replay.recording_message import encode_recording
 
     torch.set_num_threads(1)
     client = LearnerClient(address, patience_s=READY_S, name="arm")
@@ -82,7 +83,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     sender = Sender(spool, client, throttled=False)
     sender.start()
     started_s = time.monotonic()
-    sender.keep(client.dataset, "long", encode_recording(recording, "long"), film.parts)
+    sender.keep(client.dataset, "long", encode_episode(recording, "long"), film.parts)
     assert sender.wait_for("long", lambda: time.monotonic() - started_s < READY_S)
     (root / "acknowledged").write_text(f"{time.monotonic() - started_s} {film.parts.n_bytes}")
     client.close()

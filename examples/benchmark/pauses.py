@@ -41,7 +41,7 @@ def act_as_robot(address: str, output: Path) -> None:
     """Send episodes, one after the other, until the learner has finished; writes how long each took to be acknowledged, in seconds."""
     from lerobot_serl.actor.answers import LearnerAway, LearnerRefused
     from lerobot_serl.actor.client import LearnerClient
-    from lerobot_serl.replay.recording_message import encode_recording
+    from lerobot_serl.replay.episode_message import encode_episode
 
     client = LearnerClient(address, patience_s=READY_S, name="pauses")
     client.connect()
@@ -49,7 +49,7 @@ def act_as_robot(address: str, output: Path) -> None:
     took_s: list[float] = []
     while not client.finished.is_set():
         uuid = f"episode-{len(took_s)}"
-        data = encode_recording(recording(generator), uuid)
+        data = encode_episode(recording(generator), uuid)
         started_s = time.perf_counter()
         try:
             client.send(uuid, data, False)
@@ -65,11 +65,11 @@ def act_as_learner(held: int, output: Path, flags: list[str]) -> None:
     """`lerobot-train` with a memory of so many steps; writes how long each step, slice and checkpoint took, in seconds."""
     from lerobot.scripts import lerobot_train
 
-    from lerobot_serl.online.intake import Intake
+    from lerobot_serl.online.feature_cache import FeatureCacheWorker
     from lerobot_serl.online.learner import Learner
 
     times: dict[str, list[float]] = {"slices": [], "checkpoints": [], "alone": [], "with_intake": []}
-    loss, remember, advance, save = Learner.loss, Learner.remember, Intake.advance, lerobot_train.save_checkpoint
+    loss, remember, advance, save = Learner.loss, Learner.remember, FeatureCacheWorker.advance, lerobot_train.save_checkpoint
     last: tuple[float, int, int] | None = None
 
     def timed_loss(self: Any) -> Any:
@@ -92,7 +92,7 @@ def act_as_learner(held: int, output: Path, flags: list[str]) -> None:
     def timed_advance(self: Any) -> Any:
         return advance(self) if self.is_idle else _timed(lambda: advance(self), times["slices"])
 
-    replaced = ((Learner, "loss", timed_loss), (Learner, "remember", fill_and_remember), (Intake, "advance", timed_advance))
+    replaced = ((Learner, "loss", timed_loss), (Learner, "remember", fill_and_remember), (FeatureCacheWorker, "advance", timed_advance))
     for owner, name, function in replaced:
         setattr(owner, name, function)
     lerobot_train.save_checkpoint = lambda *given, **named: _timed(lambda: save(*given, **named), times["checkpoints"])

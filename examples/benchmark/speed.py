@@ -39,12 +39,11 @@ from study.run import Run
 from study.tasks import TASKS
 
 from lerobot_serl.actor.client import LearnerClient
-from lerobot_serl.actor.practice_policy import next_chunk
+from lerobot_serl.actor.rollout import PolicyRollout
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
+from lerobot_serl.replay.episode import ActedAs, Episode
 from lerobot_serl.replay.memory import ReplayMemory
-from lerobot_serl.replay.recording import ActedAs
-from lerobot_serl.replay.transition import Episode
 from lerobot_serl.report.metrics_files import MetricsDirectory
 
 BATCH_SIZE, UPDATES = 256, 1000
@@ -183,7 +182,7 @@ def replay() -> Iterator[Line]:
     images = torch.randint(0, 256, (EPISODE_FRAMES, 3, SIZE_PX, SIZE_PX), dtype=torch.uint8, generator=generator)
     columns = {"features": torch.randn(EPISODE_FRAMES, 18), "base": torch.zeros(EPISODE_FRAMES, 1, 4), **dict.fromkeys(CAMERAS, images)}
     action, nothing = torch.zeros(EPISODE_FRAMES, 4), torch.zeros(EPISODE_FRAMES)
-    episode = Episode(columns, action, nothing, torch.zeros(EPISODE_FRAMES, dtype=torch.bool), terminated=False, truncated=True)
+    episode = Episode({}, action, nothing, torch.zeros(EPISODE_FRAMES, dtype=torch.bool), terminated=False, truncated=True, cached=columns)
     states = [{OBS_STATE: torch.randn(1, 18), **{key: images[i : i + 1].float() / 255 for key in CAMERAS}} for i in range(EPISODE_FRAMES)]
 
     def add_theirs() -> None:
@@ -209,10 +208,17 @@ def policy(base: Base) -> Iterator[Line]:
     observation = {key: torch.zeros(feature.shape) for key, feature in (made.config.input_features or {}).items()}
     many = {key: value.expand(64, *value.shape) for key, value in observation.items()}
     yield Line(
-        "ACT annotation of recorded frames (state ACT, 170k parameters)", 64 / median_s(lambda: agent.annotate(many), 50), None, "1/s"
+        "ACT annotation of recorded frames (state ACT, 170k parameters)", 64 / median_s(lambda: agent.cache_features(many), 50), None, "1/s"
     )
-    act_s = median_s(lambda: agent.annotate({key: value[:1] for key, value in many.items()}), 200)
-    whole_s = median_s(lambda: next_chunk(agent, observation, ActedAs.EXPLORING, True, generator), 200)
+    act_s = median_s(lambda: agent.cache_features({key: value[:1] for key, value in many.items()}), 200)
+    rollout = PolicyRollout(agent)
+
+    def decide() -> None:
+        rollout.see(observation)
+        rollout.moved()  # so that it plans anew
+        rollout.decide(lambda features, base: agent.explore(features, base, True, generator), ActedAs.EXPLORING)
+
+    whole_s = median_s(decide, 200)
     yield Line("one decision of the collecting policy", 1000 * whole_s, None, "ms")
     yield Line("of it ACT's own forward pass", 1000 * act_s, None, "ms")
     yield from _push(made)

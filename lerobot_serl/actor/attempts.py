@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..lerobot_names import log_say
-from ..replay.recording import ActedAs, Decider, Recording
+from ..replay.episode import ActedAs, Decider, Episode
 from .controls import QUIT
 from .dropped import DroppedEpisodes
 from .live_line import LiveLine
@@ -49,7 +49,7 @@ class Attempts:
         """Whether nobody has asked to stop."""
         return not self._place.controls.asked(QUIT)
 
-    def run(self, session: Session) -> Recording | None:
+    def run(self, session: Session) -> Episode | None:
         """The next episode; None if the person discarded it, or it was dropped.
 
         Raises:
@@ -58,18 +58,18 @@ class Attempts:
         if self._place.settings.play_sounds:
             log_say(f"Episode {self.done + 1}", play_sounds=True)
         try:
-            recording = session.run_episode()
+            episode = session.run_episode()
         except EpisodeSpoilt as error:
             self._live.clear()
             self._dropped.add(error)
             return None
         self._live.clear()
         self._dropped.forget()
-        if recording is None or (len(recording) == 1 and not recording.terminated):
+        if episode is None or (len(episode) == 1 and not episode.terminated):
             return None  # discarded, or holds no transition
         self.done += 1
-        self._recent.append(recording.success_alone)
-        return recording
+        self._recent.append(episode.success_alone)
+        return episode
 
     @property
     def share(self) -> str:
@@ -78,15 +78,15 @@ class Attempts:
         return f"last {len(recent)}: {100 * sum(recent) / len(recent):.0f} % success without help" if recent else ""
 
 
-def describe(recording: Recording) -> str:
+def describe(episode: Episode) -> str:
     """An episode in a few words."""
-    outcome = "success" if recording.success else "time limit" if recording.truncated else "failure"
-    said: Mapping[str, Any] = recording.info
-    judge = "" if recording.decided_by in (Decider.TIME_LIMIT, Decider.NOBODY) else f" ({recording.decided_by.value})"
-    parts = [f"{outcome}{judge} after {len(recording)} steps"]
-    if recording.acted_as is not ActedAs.EXPLORING:
-        parts.append("ACT alone" if recording.acted_as is ActedAs.ACT else "as deployed")
-    if by_hand := int(recording.intervention.sum()):
+    outcome = "success" if episode.success else "time limit" if episode.truncated else "failure"
+    said: Mapping[str, Any] = episode.info
+    judge = "" if episode.decided_by in (Decider.TIME_LIMIT, Decider.NOBODY) else f" ({episode.decided_by.value})"
+    parts = [f"{outcome}{judge} after {len(episode)} steps"]
+    if episode.acted_as is not ActedAs.EXPLORING:
+        parts.append("ACT alone" if episode.acted_as is ActedAs.ACT else "as deployed")
+    if by_hand := int(episode.intervention.sum()):
         parts.append(f"{by_hand} steps by hand")
     if late := said.get("late_ticks"):
         parts.append(f"{late} late ticks, worst {1000 * float(said['worst_lateness_s']):.0f} ms")

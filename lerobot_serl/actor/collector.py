@@ -2,6 +2,7 @@
 
 import logging
 import uuid as uuid_module
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import torch
 
 from ..access_token import TOKEN_VARIABLE, read_token
+from ..replay.episode import Episode
+from ..replay.episode_message import encode_episode
 from ..replay.part_message import image_shapes
-from ..replay.recording import Recording
-from ..replay.recording_message import encode_recording
 from ..transport import POLICY, MessageError
 from .answers import LearnerUnreachable
 from .attempts import Attempts, describe
@@ -82,6 +83,7 @@ class _Collector:
         self._place = Workplace(settings)
         token = read_token(settings.token_file, TOKEN_VARIABLE)
         self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
+        self._stop_planning: Callable[[], None] = lambda: None
         self._spool: Spool | None = None
         self._sender: Sender | None = None
         self._film: Film | None = None
@@ -103,6 +105,8 @@ class _Collector:
             )
         world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts))
         sender.throttled = world.simulated
+        policy.plan_with(settings.planning, world.simulated)
+        self._stop_planning = policy.practice.close
         size = EpisodeSize(image_shapes(policy.inputs), policy.fps, world.longest_steps, not world.simulated)
         size.check(policy.most_frames, self._spool)
 
@@ -114,23 +118,25 @@ class _Collector:
         attempts, practice = Attempts(place, self._policy.fps), self._policy.practice
 
         def tick(steps: int, by_hand: bool) -> None:
+            if by_hand:
+                practice.moved()
             attempts.tick(steps, None if by_hand else practice.acts_as)
 
         session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             spool.check_room()
-            recording = attempts.run(session)
-            if recording is None:
+            episode = attempts.run(session)
+            if episode is None:
                 continue
             self.episodes = attempts.done
-            practice.finished(recording)
-            self._keep(recording, place.world.simulated)
-            logging.info(f"Episode {self.episodes}: {describe(recording)}; {attempts.share}; phase {self._policy.phase}, weights "
+            practice.finished(episode)
+            self._keep(episode, place.world.simulated)
+            logging.info(f"Episode {self.episodes}: {describe(episode)}; {attempts.share}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
 
     def close(self) -> None:
         """The arm first."""
-        close_all([*self._place.closers, self._drop_film, self._finish_sending, self._client.close, self._leave_spool])
+        close_all([*self._place.closers, self._stop_planning, self._drop_film, self._finish_sending, self._client.close, self._leave_spool])
 
     def _finish_sending(self) -> None:
         if self._sender is None:
@@ -204,7 +210,7 @@ class _Collector:
             )
         return not client.finished.is_set()
 
-    def _keep(self, recording: Recording, wait: bool) -> None:
+    def _keep(self, episode: Episode, wait: bool) -> None:
         """On this machine's disk first. A simulation also waits until the learner has it, so as not to run ahead of the learner.
 
         Raises:
@@ -215,9 +221,9 @@ class _Collector:
         uuid, parts = (str(uuid_module.uuid4()), None) if film is None else (film.uuid, film.parts)
         assert sender is not None
         with uninterrupted():
-            info = {**recording.info, "actor": self._settings.name, "policy_version": self._policy.version}
+            info = {**episode.info, "actor": self._settings.name, "policy_version": self._policy.version}
             self._film = None  # it belongs to the episode
-            sender.keep(dataset, uuid, encode_recording(replace(recording, info=info), uuid), parts)
+            sender.keep(dataset, uuid, encode_episode(replace(episode, info=info), uuid), parts)
         if wait:
             sender.wait_for(uuid, lambda: self._learner_wants_more() and self._client.dataset == dataset)
 

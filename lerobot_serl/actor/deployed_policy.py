@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-import torch
 from lerobot.configs import PolicyFeature, PreTrainedConfig
 
 from ..checkpoint.files import CONFIG, CheckpointFiles
@@ -13,9 +12,10 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.modeling_serl_sac import SerlSacPolicy
 from ..policy.owner import Owner
 from ..policy.proposal import BASE
-from ..replay.recording import ActedAs, policy_input
-from .practice_policy import Seen, next_chunk
-from .session import Chunk
+from ..replay.episode import ActedAs, policy_input
+from .chunk import Chunk
+from .planning import Planning
+from .rollout import PolicyRollout
 from .settings import DeployedPolicyConfig
 from .world import Observation
 
@@ -37,6 +37,13 @@ class DeployedPolicy(Protocol):
     action_dim: int
     acts_as: ActedAs
 
+    def plan_with(self, planning: Planning, fps: int, simulated: bool) -> None:
+        """Say where plans are made, before the first episode.
+
+        Raises:
+            ValueError: the flags do not fit.
+        """
+
     def begin(self) -> None:
         """An episode begins."""
 
@@ -46,8 +53,11 @@ class DeployedPolicy(Protocol):
     def see(self, observation: Observation) -> None:
         """The next frame of the episode (no batch dimension), whoever moves the robot."""
 
-    def act(self, observation: Observation) -> Chunk:
-        """The next chunk for the frame that was seen last."""
+    def close(self) -> None:
+        """Stop planning."""
+
+    def act(self, observation: Observation) -> Chunk | None:
+        """The next chunk for the frame that was seen last; None: there is no plan yet."""
 
 
 def load_deployed(place: DeployedPolicyConfig, device: str) -> DeployedPolicy:
@@ -86,19 +96,27 @@ class DeployedEdits:
         self.inputs: Mapping[str, PolicyFeature] = dict(config.input_features or {})
         self.action_dim = self._agent.action_dim
         self.acts_as = ActedAs.ACT if self._agent.is_act else ActedAs.DEPLOYED
-        self._unused, self._seen = torch.Generator(), Seen(self._agent)
+        self._rollout = PolicyRollout(self._agent)
+
+    def plan_with(self, planning: Planning, fps: int, simulated: bool) -> None:
+        self._rollout.close()
+        agent = self._agent
+        self._rollout = PolicyRollout(agent, planning.maker(agent.execution, fps, simulated, self.inputs, agent.act.n_obs_steps))
 
     def begin(self) -> None:
-        self._seen = Seen(self._agent)
+        self._rollout.begin()
 
     def moved(self) -> None:
-        pass
+        self._rollout.moved()
 
     def see(self, observation: Observation) -> None:
-        self._seen.add(observation)
+        self._rollout.see(observation)
 
-    def act(self, observation: Observation) -> Chunk:
-        return next_chunk(self._agent, self._seen.observation(observation), self.acts_as, learning=False, generator=self._unused)
+    def act(self, observation: Observation) -> Chunk | None:
+        return self._rollout.decide(self._agent.propose, self.acts_as)
+
+    def close(self) -> None:
+        self._rollout.close()
 
 
 class DeployedAct:
@@ -119,6 +137,12 @@ class DeployedAct:
         self.inputs: Mapping[str, PolicyFeature] = self._owner.inputs
         self.action_dim = checkpoint.config.action_feature.shape[0]
 
+    def plan_with(self, planning: Planning, fps: int, simulated: bool) -> None:
+        if planning != Planning():
+            raise ValueError(
+                f"--{FLAG}={self.files.place}: --planning and --plan_delay_s are for serl_sac; ACT's owner plans in the control loop."
+            )
+
     def begin(self) -> None:
         self._owner.policy.reset()
 
@@ -126,6 +150,9 @@ class DeployedAct:
         self._owner.policy.reset()
 
     def see(self, observation: Observation) -> None:
+        pass
+
+    def close(self) -> None:
         pass
 
     def act(self, observation: Observation) -> Chunk:

@@ -14,7 +14,7 @@ from lerobot.envs import EnvConfig, preprocess_observation
 from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 
 from ..key_names import customary_kinds
-from ..replay.recording import Decider
+from ..replay.episode import Decider
 from .env_maker import make_one
 from .hand_keys import HandKeys, HandSettings
 from .pace import Pace

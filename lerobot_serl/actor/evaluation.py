@@ -38,11 +38,12 @@ def evaluate(settings: EvaluationSettings) -> tuple[int, int]:
     place = Workplace(settings)
     about = {"policy": str(settings.policy.path), "place": _place_in_words(settings), "wanted_episodes": settings.n_episodes}
     results = EvaluationFile(settings.results, about)
+    policy: DeployedPolicy | None = None
     try:
         place.display.start()
         policy = load_deployed(settings.policy, settings.robot.device)
         needs = _needs(settings, policy)
-        place.prepare(needs)
+        policy.plan_with(settings.planning, needs.fps, place.prepare(needs).simulated)
         logging.info(
             f"{settings.policy.path} acts {'as ACT' if policy.acts_as.value == 'ACT' else 'as deployed'}, {settings.n_episodes} times."
         )
@@ -52,7 +53,7 @@ def evaluate(settings: EvaluationSettings) -> tuple[int, int]:
             raise
         logging.info("Interrupted; the unfinished episode is dropped.")
     finally:
-        close_all(place.closers)
+        close_all([*place.closers, *([] if policy is None else [policy.close])])
     return results.counts
 
 
@@ -66,13 +67,13 @@ def _run(place: Workplace, policy: DeployedPolicy, fps: int, n_episodes: int, re
 
     session = attempts.session(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
     while attempts.done < n_episodes and attempts.goes_on:
-        recording = attempts.run(session)
-        if recording is None:
+        episode = attempts.run(session)
+        if episode is None:
             continue
         with uninterrupted():
-            results.add(recording)
+            results.add(episode)
         successes, trials = results.counts
-        logging.info(f"Episode {attempts.done} of {n_episodes}: {describe(recording)}; {successes} of {trials} succeed")
+        logging.info(f"Episode {attempts.done} of {n_episodes}: {describe(episode)}; {successes} of {trials} succeed")
 
 
 def _needs(settings: EvaluationSettings, policy: DeployedPolicy) -> PolicyNeeds:

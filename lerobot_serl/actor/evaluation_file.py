@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..replay.episode import Episode
 from ..replay.json_file import write_json
-from ..replay.recording import Recording
 
 
 class EvaluationFile:
@@ -37,22 +37,22 @@ class EvaluationFile:
         """Successes without help, and episodes."""
         return sum(episode["success"] for episode in self._episodes), len(self._episodes)
 
-    def add(self, recording: Recording) -> None:
+    def add(self, episode: Episode) -> None:
         """After an episode. A person's help makes it a failure: otherwise only those that go well by themselves would be counted.
 
         Raises:
             OSError: the disk is full or cannot be written; the file is what it was.
         """
-        rewards = recording.reward.tolist()
+        rewards = episode.reward.tolist()
         self._episodes.append(
             {
                 "episode_ix": len(self._episodes),
                 "sum_reward": sum(rewards),
                 "max_reward": max(rewards),
-                "success": recording.success_alone,
-                "steps": len(recording),
-                "steps_by_hand": int(recording.intervention.sum()),
-                **recording.info,
+                "success": episode.success_alone,
+                "steps": len(episode),
+                "steps_by_hand": int(episode.intervention.sum()),
+                **episode.info,
             }
         )
         write_json(self.path, {"per_episode": self._episodes, "aggregated": self._aggregated(), **self.about})

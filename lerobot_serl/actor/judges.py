@@ -19,7 +19,7 @@ from torch import Tensor
 from ..checkpoint.files import CONFIG, WEIGHTS, CheckpointError, CheckpointFiles
 from ..checkpoint.processor_files import require_harmless
 from ..lerobot_names import RewardModelConfig
-from ..replay.recording import Decider, policy_input
+from ..replay.episode import Decider, policy_input
 from .faults import Watched
 from .robot_io import Features, RobotIo
 from .said import place_of, quoted, said

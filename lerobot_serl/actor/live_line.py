@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from ..replay.recording import ActedAs
+from ..replay.episode import ActedAs
 
 PERIOD_S = 0.25
 MOVERS = {

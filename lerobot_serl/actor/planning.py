@@ -58,13 +58,16 @@ class Planning:
         """
         if self.place == BESIDE and not execution.is_open:
             raise ValueError(
-                f"--planning=beside: the policy plans anew at every decision (n_action_steps={execution.n_action_steps}, horizon={execution.horizon}), "
-                "so that there is no plan to carry out meanwhile. Leave it out, or train with a larger --policy.n_action_steps."
+                f"--planning=beside: the policy plans anew at every decision (n_action_steps={execution.n_action_steps}, "
+                f"horizon={execution.horizon}), so that there is no plan to carry out meanwhile. Leave it out, or train with a larger "
+                "--policy.n_action_steps."
             )
         if simulated:
             return lambda make: self._played(make, execution, fps)
         if self.delay_s:
-            raise ValueError(f"--plan_delay_s={self.delay_s}: expected 0 where time does not stand still between two steps: planning takes its time.")
+            raise ValueError(
+                f"--plan_delay_s={self.delay_s}: expected 0 where time does not stand still between two steps: planning takes its time."
+            )
         return lambda make: self._measured(make, execution, fps, _zeros(inputs, n_obs_steps))
 
     def _played(self, make: MakePlan, execution: Execution, fps: int) -> PlanMaker:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..finite import not_finite
 from ..transport import POLICY, WEIGHTS, MessageError, Phase, TensorClaim
 from ..words import printable
 
@@ -92,5 +93,5 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, TensorCl
                 f"the learner's weights do not fit the policy: '{name}' is {claim.dtype}{list(claim.shape)}, "
                 f"expected {expected[name].dtype}{list(expected[name].shape)}"
             )
-        if not bool(tensors[name].isfinite().all()):
-            raise MessageError(f"the learner's weights '{name}' contain NaN or infinite numbers")
+    if (bad := not_finite(tensors)) is not None:
+        raise MessageError(f"the learner's weights '{bad}' contain NaN or infinite numbers")

@@ -1,12 +1,17 @@
 """The policy in practice: explores, or acts as it would be deployed, as the schedule says."""
 
-import torch
+from collections.abc import Callable
 
-from ..base.history import History
+import torch
+from torch import Tensor
+
+from ..base.plan_maker import MakePlan, PlanMaker, PlayedDelay
 from ..policy.agent import Agent
-from ..replay.recording import ActedAs, Recording, policy_input
+from ..policy.proposal import Proposal
+from ..replay.episode import ActedAs, Episode
+from .chunk import Chunk
+from .rollout import PolicyRollout
 from .schedule import Schedule
-from .session import Chunk
 from .world import Observation
 
 
@@ -16,16 +21,30 @@ class PracticePolicy:
     Args:
         agent: with the weights as they are at the moment; may be exchanged between two episodes.
         generator: CPU generator of the exploration noise.
+        make_maker: where plans are made.
 
     Attributes:
         acts_as: what this episode is.
     """
 
-    def __init__(self, agent: Agent, generator: torch.Generator) -> None:
-        self.agent = agent
+    def __init__(self, agent: Agent, generator: torch.Generator, make_maker: Callable[[MakePlan], PlanMaker] = PlayedDelay) -> None:
+        self._rollout = PolicyRollout(agent, make_maker)
         self._generator, self._schedule = generator, Schedule(agent.config.actor.deployed_share)
         self._learning, self.acts_as = False, ActedAs.EXPLORING
-        self._seen = Seen(agent)
+
+    @property
+    def agent(self) -> Agent:
+        """As given."""
+        return self._rollout.agent
+
+    @agent.setter
+    def agent(self, agent: Agent) -> None:
+        self._rollout.agent = agent
+
+    def plan_with(self, make_maker: Callable[[MakePlan], PlanMaker]) -> None:
+        """Say where plans are made, before the first episode."""
+        self._rollout.close()
+        self._rollout = PolicyRollout(self.agent, make_maker)
 
     def begin_episode(self, learning: bool) -> None:
         """Decide what the next episode is.
@@ -34,7 +53,7 @@ class PracticePolicy:
             learning: the actor has begun to learn.
         """
         self._learning, self.acts_as = learning, self._schedule.next(learning)
-        self._seen = Seen(self.agent)
+        self._rollout.begin()
         if not self.agent.act.proposes:
             self.acts_as = _without_base(self.acts_as, learning)
         elif self.acts_as is ActedAs.DEPLOYED and self.agent.is_act:
@@ -42,50 +61,28 @@ class PracticePolicy:
 
     def see(self, observation: Observation) -> None:
         """The next frame of the episode, whoever moves the robot."""
-        self._seen.add(observation)
+        self._rollout.see(observation)
 
-    def act(self, observation: Observation) -> Chunk:
-        """The next chunk for the frame that was seen last."""
-        return next_chunk(self.agent, self._seen.observation(observation), self.acts_as, self._learning, self._generator)
+    def moved(self) -> None:
+        """A person has moved the robot."""
+        self._rollout.moved()
 
-    def finished(self, recording: Recording) -> None:
+    def act(self, observation: Observation) -> Chunk | None:
+        """The next chunk for the frame that was seen last; None: there is no plan yet."""
+        return self._rollout.decide(self._explore if self.acts_as is ActedAs.EXPLORING else self.agent.propose, self.acts_as)
+
+    def finished(self, episode: Episode) -> None:
         """An episode is over."""
-        self._schedule.finished(recording)
+        self._schedule.finished(episode)
 
+    def close(self) -> None:
+        """Stop planning."""
+        self._rollout.close()
 
-class Seen:
-    """The frames of an episode that the agent's base policy looks at."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._history = History(agent.act.n_obs_steps, agent.config.input_features or {}) if agent.act.n_obs_steps > 1 else None
-
-    def add(self, observation: Observation) -> None:
-        """The newest frame (no batch dimension)."""
-        if self._history is not None:
-            self._history.add({key: value.unsqueeze(0) for key, value in observation.items()})
-
-    def observation(self, newest: Observation) -> Observation:
-        """What the agent needs: the newest frame alone, or with those before it."""
-        if self._history is None:
-            return newest
-        return {key: value[0] for key, value in self._history.observation().items()}
+    def _explore(self, features: Tensor, base: Tensor) -> Proposal:
+        return self.agent.explore(features, base, self._learning, self._generator)
 
 
 def _without_base(acts_as: ActedAs, learning: bool) -> ActedAs:
     """There is nothing to compare with, and nothing to deploy before the actor learns."""
     return ActedAs.EXPLORING if not learning or acts_as is ActedAs.EXPLORING else ActedAs.DEPLOYED
-
-
-def next_chunk(agent: Agent, observation: Observation, acts_as: ActedAs, learning: bool, generator: torch.Generator) -> Chunk:
-    """The chunk that one observation (no batch dimension) calls for; see :meth:`Agent.explore` for ``learning`` and ``generator``.
-
-    If the base policy looks at several frames, the observation has them, ``(n_obs_steps, ...)``.
-    """
-    device = agent.box.middle.device
-    features, base = agent.observe(policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()}))
-    if acts_as is ActedAs.EXPLORING:
-        proposal = agent.explore(features, base, learning, generator)
-    else:
-        proposal = agent.propose(features, base) if acts_as is ActedAs.DEPLOYED else agent.act_alone(base)
-    edit_rms = (proposal.chunk - base).square().mean().sqrt().item()
-    return Chunk(agent.box.unnormalize(proposal.chunk)[0].cpu().numpy(), int(proposal.choice[0]), edit_rms, acts_as)

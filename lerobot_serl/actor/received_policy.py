@@ -17,6 +17,7 @@ from ..policy.configuration_serl_sac import SerlSacConfig
 from ..replay.facts import DemonstrationFacts, facts_from_json
 from ..transport import MessageError, Phase
 from ..words import printable
+from .planning import Planning
 from .policy_message import MOST_NAMED, WeightsHeader, check_tensors, claims_of, shown, whole_number
 from .practice_policy import PracticePolicy
 from .spool import OnlineDataset
@@ -69,6 +70,15 @@ class ReceivedPolicy:
                 require_plans(self._agent.act)
             except ValueError as error:
                 raise MessageError(f"the learner's base policy {_one_line(error)}") from error
+
+    def plan_with(self, planning: Planning, simulated: bool) -> None:
+        """Say where plans are made, before the first episode.
+
+        Raises:
+            ValueError: the flags do not fit.
+        """
+        agent = self._agent
+        self.practice.plan_with(planning.maker(agent.execution, self.fps, simulated, self.inputs, agent.act.n_obs_steps))
 
     @property
     def inputs(self) -> dict[str, PolicyFeature]:
@@ -170,7 +180,7 @@ def _rehearse(sketch: Agent) -> None:
         with torch.device("meta"):
             frames = () if sketch.act.n_obs_steps == 1 else (sketch.act.n_obs_steps,)
             observation = {key: torch.empty(1, *frames, *feature.shape) for key, feature in (sketch.config.input_features or {}).items()}
-            features, base = sketch.observe(observation)
+            features, base = sketch.encode(observation)
             sketch.critic(features, sketch.actor.along_chunk(sketch.actor(features, base)[0]))
     except Exception as error:  # as above
         raise MessageError(f"the learner's policy cannot act: {_one_line(error)}") from error
@@ -180,7 +190,7 @@ def _setup(config: SerlSacConfig, fps: int, facts: DemonstrationFacts | None) ->
     """What world, session and limits are built for."""
     return {
         "the control rate": fps,
-        "horizon": config.horizon,
+        "horizon, and steps of a plan": config.execution,
         "the observation's features": {key: tuple(feature.shape) for key, feature in (config.input_features or {}).items()},
         "the action's features": {key: tuple(feature.shape) for key, feature in (config.output_features or {}).items()},
         "ACT's architecture": config.act,

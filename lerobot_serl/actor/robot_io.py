@@ -9,6 +9,7 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 
+from ..finite import not_finite
 from .faults import CONTRACT, FRAME, MISSING, NUMBER, error_of
 from .world import Observation
 
@@ -76,8 +77,8 @@ class RobotIo:
             if key not in raw:
                 raise error_of(MISSING, f"{self._name}: get_observation() lacks '{key}', which observation_features promises")
             values[key] = number(raw[key])
-            if not np.isfinite(values[key]):
-                raise error_of(NUMBER, f"{self._name}: '{key}' reads {raw[key]!r}, expected a finite number")
+        if (bad := not_finite(values)) is not None:
+            raise error_of(NUMBER, f"{self._name}: '{bad}' reads {raw[bad]!r}, expected a finite number")
         return values
 
     def observation(self, raw: Mapping[str, Any], numbers: Mapping[str, float]) -> Observation:
@@ -116,10 +117,10 @@ class RobotIo:
             )
         if missing := [key for key in self.action_keys if key not in returned]:
             raise error_of(CONTRACT, f"{self._name}: send_action() returned {list(returned)} without {missing}")
-        values = np.array([number(returned[key]) for key in self.action_keys], dtype=np.float32)
-        if bad := [key for key, value in zip(self.action_keys, values, strict=True) if not np.isfinite(value)]:
-            raise error_of(NUMBER, f"{self._name}: send_action() returned {returned[bad[0]]!r} for '{bad[0]}', expected a finite number")
-        return values
+        values = {key: np.float32(number(returned[key])) for key in self.action_keys}
+        if (bad := not_finite(values)) is not None:
+            raise error_of(NUMBER, f"{self._name}: send_action() returned {returned[bad]!r} for '{bad}', expected a finite number")
+        return np.array(list(values.values()), dtype=np.float32)
 
     def _choose(self, what: str, offered: list[str], wanted: list[str], size: int) -> tuple[str, ...]:
         """The wanted names if they are known and there, else all offered ones if their number is right."""

@@ -11,7 +11,7 @@ import numpy as np
 from lerobot.robots import Robot
 
 from ..key_names import Kind
-from ..replay.recording import Decider
+from ..replay.episode import Decider
 from .clipping_hint import ClippingHint
 from .faults import STALE, Watched, error_of
 from .judges import Judge, Verdict

@@ -1,6 +1,6 @@
 """A policy through an episode: the frames that it has seen, the open plan, and what it decides about the plan's next steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -78,9 +78,9 @@ class PolicyRollout:
         if self._maker is not None:
             self._maker.close()
 
-    def _plan(self, observation: Observation) -> Plan:
+    def _plan(self, observation: Mapping[str, Tensor]) -> Plan:
         return self.agent.plan(self._input(observation), whole=self._maker is None or not self._maker.in_loop)
 
-    def _input(self, observation: Observation) -> dict[str, Tensor]:
+    def _input(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         device = self.agent.box.middle.device
         return policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()})

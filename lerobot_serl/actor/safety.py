@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..finite import not_finite
 from ..key_names import is_gripper
 from .world import WorldError
 
@@ -91,11 +92,10 @@ class Guard:
         Raises:
             WorldError: an entry is not finite.
         """
-        for key, value in action.items():
-            if not np.isfinite(value):
-                raise WorldError(
-                    f"The action's '{key}' is {value}, expected a finite number; it was not sent. The policy or the teleoperator is broken."
-                )
+        if (bad := not_finite(action)) is not None:
+            raise WorldError(
+                f"The action's '{bad}' is {action[bad]}, expected a finite number; it was not sent. The policy or the teleoperator is broken."
+            )
         if self.limits is None:
             return dict(action)
         safe = self._within_range(action, measured, self.limits.low, self.limits.high)

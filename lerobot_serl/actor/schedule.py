@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from ..replay.recording import ActedAs, Recording
+from ..replay.episode import ActedAs, Episode
 
 SHARE_BEFORE_LEARNING = 0.5
 ACT_EVERY = 4
@@ -36,10 +36,10 @@ class Schedule:
         self._deployed += 1
         return ActedAs.ACT if self._deployed % ACT_EVERY == 0 else ActedAs.DEPLOYED
 
-    def finished(self, recording: Recording) -> None:
+    def finished(self, episode: Episode) -> None:
         """An episode is over; one with help says nothing about the policy."""
-        if recording.acted_as is ActedAs.DEPLOYED and not bool(recording.intervention.any()):
-            self._recent.append(recording.success)
+        if episode.acted_as is ActedAs.DEPLOYED and not bool(episode.intervention.any()):
+            self._recent.append(episode.success)
 
     def _share_now(self, learning: bool) -> float:
         if not learning:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..replay.episode_message import parts_before
 from ..replay.image_parts import ImageParts
 from ..replay.journal import DamagedFileError, uuid_of
-from ..replay.recording_message import parts_before
 from .answers import EpisodeRefused, LearnerAway, LearnerFinished, LearnerRefused, NamePatience
 from .client import LearnerClient
 from .spool import OnlineDataset, Spool

@@ -4,14 +4,17 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..replay.recording import ACTED_AS, DECIDED_BY, SAID_SUCCESS, ActedAs, Decider, Recording
+from ..base.timeline import NO_PLAN
+from ..finite import not_finite
+from ..replay.episode import ACTED_AS, DECIDED_BY, SAID_SUCCESS, Decider, Episode
+from .chunk import Chunk, Step
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .film import Film
 from .world import EpisodeSpoilt, Observation, StepResult, World
@@ -19,24 +22,8 @@ from .world import EpisodeSpoilt, Observation, StepResult, World
 CHOICES = ("share_base", "share_mean", "share_sample")
 
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
-    """What to do next.
-
-    Attributes:
-        actions: ``(h, D)`` float32, raw.
-        choice: 0 ACT's own chunk, 1 the mean edit, 2 a sampled edit.
-        edit_rms: size of the edit, in action units.
-        acted_as: what the policy was; the same in all chunks of an episode.
-    """
-
-    actions: np.ndarray
-    choice: int
-    edit_rms: float
-    acted_as: ActedAs = ActedAs.EXPLORING
-
-
-Act = Callable[[Observation], Chunk]
+Act = Callable[[Observation], Chunk | None]
+"""None: there is no plan yet, and the robot holds for a step."""
 
 
 class Hand(Protocol):
@@ -87,7 +74,7 @@ class Session:
         self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
         self._not_held = ""
 
-    def run_episode(self) -> Recording | None:
+    def run_episode(self) -> Episode | None:
         """One episode, from reset to its end; None if the person discards it, or wants to stop before it begins.
 
         Raises:
@@ -104,24 +91,26 @@ class Session:
         if self._hand is not None:
             self._hand.begin()
         frames = _Frames(self._film())
-        queue: deque[np.ndarray] = deque()
+        queue: deque[Step] = deque()
         while True:
             self._see(observation)
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
             by_hand = wanted is not None and not (self._hand is not None and self._hand.waits)
+            step: Step | None = None
             if wanted is not None:
                 queue.clear()  # what the policy had planned is out of date
                 result = self._world.step_by_hand(wanted)
             else:
-                if not queue:
-                    chunk = self._act(observation)
+                if not queue and (chunk := self._act(observation)) is not None:
                     frames.chunks.append(chunk)
-                    queue.extend(chunk.actions)
-                result = self._world.step(queue.popleft())
+                    queue.extend(chunk.steps())
+                step = queue.popleft() if queue else None
+                result = self._world.stay() if step is None else self._world.step(step.action)
+                frames.held_steps += step is None
             self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
             try:
-                frames.add(observation, result, by_hand)
+                frames.add(observation, result, by_hand, step)
             except EpisodeSpoilt:
                 self._hold()
                 raise
@@ -135,7 +124,7 @@ class Session:
                 self._hold()
                 break
         takeovers = self._hand.count if self._hand is not None else 0
-        return frames.recording(self._confirmed(result), self._world, takeovers)
+        return frames.episode(self._confirmed(result), self._world, takeovers)
 
     def _hold(self) -> None:
         """After an episode that is complete: a fault now does not spoil it, and one that stays is met by the next reset."""
@@ -148,13 +137,10 @@ class Session:
 
     def _check_finite(self, observation: Observation, result: StepResult | None = None) -> None:
         """What is not finite is neither acted on nor learnt from, whatever world it comes from."""
-        bad = [key for key, value in observation.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-        if result is not None:
-            bad += ["action"] if not np.isfinite(result.executed).all() else []
-            bad += ["reward"] if not np.isfinite(result.reward) else []
-        if bad:
+        what = {} if result is None else {"action": result.executed, "reward": float(result.reward)}
+        if (bad := not_finite({**observation, **what})) is not None:
             self._world.hold()
-            raise EpisodeSpoilt(f"'{bad[0]}' has a number that is not finite. Check the sensor, or the simulation.")
+            raise EpisodeSpoilt(f"'{bad}' has a number that is not finite. Check the sensor, or the simulation.")
 
     def _with_verdict_of_person(self, result: StepResult) -> StepResult:
         request = self._controls.take(SUCCESS, FAILURE)
@@ -186,12 +172,15 @@ class _Frames:
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
         self._by_hand: list[bool] = []
+        self._planned: list[np.ndarray] = []
+        self._ages: list[int] = []
         self.chunks: list[Chunk] = []
+        self.held_steps = 0
 
     def __len__(self) -> int:
         return len(self._actions)
 
-    def add(self, observation: Observation, result: StepResult, by_hand: bool) -> None:
+    def add(self, observation: Observation, result: StepResult, by_hand: bool, step: Step | None) -> None:
         images = {}
         if self._film is not None:
             images = {key: value for key, value in observation.items() if value.dtype == torch.uint8}
@@ -200,12 +189,16 @@ class _Frames:
         self._actions.append(result.executed)
         self._rewards.append(result.reward)
         self._by_hand.append(by_hand)
+        self._planned.append(result.executed if step is None else step.planned)
+        self._ages.append(NO_PLAN if step is None else step.age)
 
-    def recording(self, end: StepResult, world: World, takeovers: int) -> Recording:
+    def episode(self, end: StepResult, world: World, takeovers: int) -> Episode:
         info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
+        if self.held_steps:
+            info["held_steps"] = self.held_steps
         if end.success is not None:
             info[SAID_SUCCESS] = int(end.success)
-        return Recording(
+        return Episode(
             observation={**_stack(self._observations), **(self._film.finish() if self._film is not None else {})},
             action=torch.from_numpy(np.stack(self._actions)),
             reward=torch.tensor([*self._rewards[:-1], end.reward], dtype=torch.float32),
@@ -214,6 +207,8 @@ class _Frames:
             truncated=end.truncated,
             task=world.task,
             info=info,
+            plan_action=torch.from_numpy(np.stack(self._planned)),
+            plan_age=torch.tensor(self._ages, dtype=torch.int64),
         )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
-import numpy as np
 from lerobot.teleoperators import Teleoperator
 
+from ..finite import not_finite
 from ..key_names import Kind, customary_kind
 from ..lerobot_names import teleop_supports_feedback
 from .controls import TAKEOVER, Controls
@@ -169,8 +169,8 @@ class Takeover:
         if missing := sorted(self._keys - action.keys()):
             raise error_of(MISSING, f"{self._teleop.name}: get_action() lacks '{missing[0]}', which it gave before")
         self._keys |= action.keys()
-        if bad := [key for key, value in action.items() if not np.isfinite(value)]:
-            raise error_of(NUMBER, f"{self._teleop.name}: '{bad[0]}' reads {action[bad[0]]}, expected a finite number")
+        if (bad := not_finite(action)) is not None:
+            raise error_of(NUMBER, f"{self._teleop.name}: '{bad}' reads {action[bad]}, expected a finite number")
 
     def _moves(self, action: Action, measured: Mapping[str, float]) -> bool:
         """Whether the device is moved: displacements above the threshold, or a leader away from where it rested.

@@ -13,6 +13,7 @@ from .devices import check_reading, connect, is_scripted, make_robot, make_teleo
 from .display import Display, DisplaySettings
 from .env_setup import environment_reward, expect_teleop, make_env_world
 from .leaving import has_motors, leave, torque_at_the_end
+from .planning import Planning
 from .robot_setup import PolicyNeeds, RobotSettings, check_fps, check_teleop, is_in_lockstep, make_robot_world, reward_source
 from .settings import TakeoverConfig
 from .takeover import Takeover
@@ -31,6 +32,7 @@ class WorkplaceSettings:
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     display: DisplaySettings = field(default_factory=DisplaySettings)
     play_sounds: bool = False
+    planning: Planning = field(default_factory=Planning)
 
 
 class Workplace:

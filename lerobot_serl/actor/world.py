@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from ..replay.recording import Decider
+from ..replay.episode import Decider
 
 Observation = dict[str, Tensor]
 # Of an observation as a robot or environment gave it, and the executed action, by name.

@@ -172,3 +172,9 @@ class _Ensemble:
             self._mean = ACTTemporalEnsembler(self._coeff, actions.shape[1])
         mean: Tensor = self._mean.update(actions)
         return mean.unsqueeze(1)
+
+
+def ensembled(plans: Tensor, coeff: float) -> Tensor:
+    """The actions ``(T, 1, D)`` that temporal ensembling makes of the plans ``(T, n, D)`` of successive frames."""
+    ensemble = _Ensemble(coeff)
+    return torch.cat([ensemble.update(plan.unsqueeze(0)) for plan in plans])

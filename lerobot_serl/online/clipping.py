@@ -2,8 +2,8 @@
 
 import logging
 
+from ..replay.episode import Episode
 from ..replay.memory import BASE
-from ..replay.transition import Episode
 
 
 class Clipping:
@@ -20,7 +20,7 @@ class Clipping:
 
     def add(self, episode: Episode) -> None:
         """Count an episode's."""
-        plans, actions = episode.columns[BASE][:][:, 0], episode.action
+        plans, actions = episode.kept[BASE][:][:, 0], episode.kept["action"][:]
         self._n_numbers += actions.numel()
         for what, values in zip(self._n_cut, (plans, actions), strict=True):
             self._n_cut[what] += int((values.abs() >= 1.0).sum())

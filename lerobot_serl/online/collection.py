@@ -13,12 +13,12 @@ from ..policy.agent import Agent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.progress import Phase, Progress
 from ..replay.completion import CompletionProcess, StoreSettings, complete
+from ..replay.episode import Episode
+from ..replay.episode_message import decode_episode, largest_message_bytes
 from ..replay.facts import DemonstrationFacts
 from ..replay.journal import journal_of
 from ..replay.part_message import MAX_FRAMES
 from ..replay.plausible import Plausible
-from ..replay.recording import Recording
-from ..replay.recording_message import decode_recording, largest_message_bytes
 from ..replay.store import EpisodeStore, dataset_root, decide_videos, most_frames, online_features
 from ..transport import WAITS_FOR_THE_ROBOT, MessageError, read_header
 from .access import Access
@@ -81,7 +81,7 @@ class Collection:
             "Stop that learner, or name another dataset for the online episodes.",
         )  # fmt: skip
         self._lock.acquire()
-        self._arrived: queue.Queue[Recording] = queue.Queue()
+        self._arrived: queue.Queue[Episode] = queue.Queue()
         self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
         if left := complete(settings, shows_progress=True, plausible=plausible):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
@@ -141,7 +141,7 @@ class Collection:
             "(or --env.type=...)"
         )
 
-    def arrived(self, wait_s: float) -> Recording | None:
+    def arrived(self, wait_s: float) -> Episode | None:
         """The next episode that came in, if there is one; waits up to ``wait_s`` for it."""
         try:
             return self._arrived.get(timeout=wait_s) if wait_s else self._arrived.get_nowait()
@@ -226,9 +226,9 @@ class Collection:
             raise
 
     def _receive_whole(self, data: bytes) -> EpisodeReceipt:
-        uuid, recording = decode_recording(data, self._config.input_features or {}, self._agent.action_dim, self._parts.find)
-        check_length(len(recording), self._most_frames)
-        if (flaw := self._plausible.flaw_of(recording)) is not None:
+        uuid, episode = decode_episode(data, self._config.input_features or {}, self._agent.action_dim, self._parts.find)
+        check_length(len(episode), self._most_frames)
+        if (flaw := self._plausible.flaw_of(episode)) is not None:
             raise MessageError(f"an episode makes no sense: {flaw} (--policy.online.reach={self._config.online.reach:g})")
         with self._receiving:
             is_new = uuid not in self._seen
@@ -237,6 +237,6 @@ class Collection:
                     raise Busy(f"{MAX_WAITING_EPISODES} episodes wait for the learner")
                 self._journal.write(uuid, data)
                 self._seen.add(uuid)
-                self._arrived.put(recording)
+                self._arrived.put(episode)
                 self._parts.finished(uuid)
-        return EpisodeReceipt(uuid=uuid, frames=len(recording), is_new=is_new)
+        return EpisodeReceipt(uuid=uuid, frames=len(episode), is_new=is_new)

@@ -4,8 +4,8 @@ from typing import Protocol
 
 from lerobot.datasets import LeRobotDataset
 
+from ..replay.episode import Episode
 from ..replay.facts import DemonstrationFacts
-from ..replay.recording import Recording
 
 
 class EpisodeSource(Protocol):
@@ -17,7 +17,7 @@ class EpisodeSource(Protocol):
     def start(self, frames: int, episodes: int, resumed: bool, facts: DemonstrationFacts) -> None:
         """Begin; from now on episodes may come. Arguments as :meth:`collection.Collection.start`."""
 
-    def arrived(self, wait_s: float) -> Recording | None:
+    def arrived(self, wait_s: float) -> Episode | None:
         """The next episode; with ``wait_s`` > 0 the learner can not go on without one."""
 
     def ingested(self) -> None:

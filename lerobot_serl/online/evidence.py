@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from ..policy.agent import Agent
 from ..policy.progress import Progress
-from ..replay.recording import ActedAs, Recording
+from ..replay.episode import ActedAs, Episode
 from ..report.interval import SuccessCount, chance_of_as_many, wilson_interval
 from .best_weights import Kept, keep
 
@@ -133,15 +133,15 @@ class Evidence:
         self.best: Candidate | None = None
         self.since_copy = 0
 
-    def episode(self, recording: Recording, learning: bool) -> None:
+    def episode(self, episode: Episode, learning: bool) -> None:
         """One more episode without help; ``learning``: it came while the actor learnt."""
-        if recording.acted_as is ActedAs.ACT:
-            self.act.add(recording.success)
-        if recording.acted_as is not ActedAs.DEPLOYED:
+        if episode.acted_as is ActedAs.ACT:
+            self.act.add(episode.success)
+        if episode.acted_as is not ActedAs.DEPLOYED:
             return
         for candidate in self.open:
-            candidate.after.add(recording.success)
-        self.recent.append(recording.success)
+            candidate.after.add(episode.success)
+        self.recent.append(episode.success)
         self.deployed += 1
         self.since_copy += 1
         for candidate in [candidate for candidate in self.open if candidate.after.trials >= self._half]:

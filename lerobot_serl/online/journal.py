@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.progress import Phase, Progress
-from ..replay.recording import ActedAs, Recording
+from ..replay.episode import ActedAs, Episode
 from ..report.csv_appender import CsvAppender
 from ..report.metrics_files import DEPLOYED, EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
 from ..report.style import WINDOW
@@ -101,21 +101,21 @@ class RunJournal:
         phase = list(Phase).index(self._progress.phase)
         return self._row | self._episodes_shown | {"env_steps": float(self._progress.env_steps), "phase": float(phase)}
 
-    def episode(self, recording: Recording, phase: Phase) -> None:
+    def episode(self, episode: Episode, phase: Phase) -> None:
         """One finished episode, collected while ``phase`` was on."""
-        if phase is Phase.COLLECT and not recording.intervention.any():  # one with help says nothing about the policy
-            self._startup[recording.acted_as].add(recording.success)
+        if phase is Phase.COLLECT and not episode.intervention.any():  # one with help says nothing about the policy
+            self._startup[episode.acted_as].add(episode.success)
         row = {
-            **{name: value for name, value in recording.info.items() if _fits(name, value)},
+            **{name: value for name, value in episode.info.items() if _fits(name, value)},
             "episode": self._progress.episodes,
             "env_steps": self._progress.env_steps,
             "wall_s": time.perf_counter() - self._started,
             "phase": phase.value,
-            "success": int(recording.success_alone),
-            "return": float(recording.reward.sum()),
-            "length": len(recording),
-            "interventions": int(recording.intervention.sum()),
-            "acted_as": recording.acted_as.value,
+            "success": int(episode.success_alone),
+            "return": float(episode.reward.sum()),
+            "length": len(episode),
+            "interventions": int(episode.intervention.sum()),
+            "acted_as": episode.acted_as.value,
         }
         self._remember([row])
         if self._episodes is not None:

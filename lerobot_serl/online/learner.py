@@ -17,22 +17,23 @@ from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, Agent
 from ..policy.checkpoint_files import MODEL
 from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from ..policy.progress import Phase, Progress
+from ..replay.batch import Batch
 from ..replay.demonstrations import EpisodeReader
+from ..replay.episode import Episode
 from ..replay.facts import DemonstrationFacts
 from ..replay.facts_file import RatedFacts
 from ..replay.journal import DamagedFileError
 from ..replay.memory import BASE, ReplayMemory
 from ..replay.memory_place import MemoryPlace
 from ..replay.opening import open_dataset
-from ..replay.recording import Recording
 from ..replay.sampler import Sampler, UniformSampler
-from ..replay.transition import Batch, Episode, intervened_segments, policy_segments
+from ..replay.segments import intervened_segments, policy_segments
 from .clipping import Clipping
 from .collection import Collection
 from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
 from .evidence import BestPolicy, Tally
-from .intake import SLICE_S, Intake, annotate
+from .feature_cache import SLICE_S, FeatureCacheWorker, cache_features
 from .journal import RunJournal
 from .stopping import Stopping
 from .success_watch import SuccessWatch
@@ -94,8 +95,8 @@ class Learner:
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         clipping = Clipping(config.clipped_share)
-        for recording in self._read_all(reader, "Demonstrations"):
-            episode = annotate(agent, recording, config.annotation_batch_size)
+        for recorded in self._read_all(reader, "Demonstrations"):
+            episode = cache_features(agent, recorded, config.annotation_batch_size)
             self.demonstrations.add(episode)
             clipping.add(episode)
         self.demonstrations.check_size(dataset_meta.fps)
@@ -105,7 +106,7 @@ class Learner:
         memories = {"the demonstrations": self.demonstrations, "the robot's episodes": self.online}
         self.guard = UpdateGuard(config.guard.max_bad_updates, self.learning, memories, self.stopping.ask)
         # Nobody waits for a source in this process.
-        self.intake = Intake(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)
+        self.feature_cache = FeatureCacheWorker(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
@@ -201,31 +202,30 @@ class Learner:
 
     def _take(self, collection: EpisodeSource, wait_s: float) -> None:
         """Do one slice of the work on an episode that came in; waits up to ``wait_s`` for one."""
-        if self.intake.is_idle:
+        if self.feature_cache.is_idle:
             arrived = collection.arrived(wait_s)
             if arrived is None:
                 return
             if (flaw := self._plausible.flaw_of(arrived)) is not None:  # from a source in this process; the server has refused such
                 self.stopping.ask(f"An episode makes no sense: {flaw}.")
                 return
-            self.intake.begin(arrived)
+            self.feature_cache.begin(arrived)
         try:
-            done = self.intake.advance()
+            episode = self.feature_cache.advance()
         except DamagedFileError as error:  # of its images; the process that completes the dataset finds it, too, and sets it aside
             logging.warning(f"An episode is left out of learning: {error}.")
-            self.intake.forget()
+            self.feature_cache.forget()
             return
-        if done is None:
+        if episode is None:
             return
-        recording, episode = done
         phase = self.progress.phase
         self.remember(episode)
-        self.progress.env_steps += len(recording)
+        self.progress.env_steps += len(episode)
         self.progress.episodes += 1
-        self.journal.episode(recording, phase)
+        self.journal.episode(episode, phase)
         if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
             self.journal.report_act(begins_as_act=self.agent.is_act)
-        if self.watch is not None and self.watch.episode(recording, phase):
+        if self.watch is not None and self.watch.episode(episode, phase):
             self.learning.optimizers.forget()
             collection.publish()
         collection.ingested()
@@ -238,7 +238,8 @@ class Learner:
                 "Lower --policy.online.reach to refuse the like of it."
             )
             return
-        self.corrections.add(episode.action, episode.columns[BASE][:], episode.intervention)
+        kept = episode.kept
+        self.corrections.add(kept["action"][:], kept[BASE][:], episode.intervention)
         by_person = intervened_segments(episode)
         pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
@@ -250,12 +251,12 @@ class Learner:
     def _start_collection(self, collection: EpisodeSource, keys: list[str], facts: DemonstrationFacts) -> None:
         dataset = collection.existing()
         if dataset is not None:
-            for recording in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
-                self.remember(annotate(self.agent, recording, self.config.annotation_batch_size))
+            for recorded in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
+                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size))
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, facts=facts)
 
-    def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Recording]:
+    def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Episode]:
         for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):
             self.stopping.end_if_asked()
             yield reader.open(index)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..policy.agent import Agent
 from ..policy.parts import GuardConfig
 from ..policy.progress import Phase, Progress
-from ..replay.recording import Recording
+from ..replay.episode import Episode
 from ..report.interval import wilson_interval
 from .best_weights import Kept, check, keep, restore
 from .evidence import BestPolicy, Candidate, Evidence, Tally, better
@@ -57,18 +57,18 @@ class SuccessWatch:
             self._start = keep(self._agent, self._progress.learnt_updates)
             self._evidence.copy()
 
-    def episode(self, recording: Recording, phase: Phase) -> bool:
+    def episode(self, episode: Episode, phase: Phase) -> bool:
         """One finished episode, collected while ``phase`` was on; returns whether the weights were set back."""
-        if bool(recording.intervention.any()):
+        if bool(episode.intervention.any()):
             return False
         if phase is Phase.COLLECT:
-            self._startup.add(recording.success)
+            self._startup.add(episode.success)
         if phase is not Phase.ACTOR:
-            self._evidence.episode(recording, learning=False)
+            self._evidence.episode(episode, learning=False)
             return False
         self.before_update()
-        self._evidence.episode(recording, learning=True)
-        self._recent.append(recording.success)
+        self._evidence.episode(episode, learning=True)
+        self._recent.append(episode.success)
         evidence, deployed = self._evidence, Tally.of(self._evidence.recent)
         if len(self._recent) == self._settings.window and self._is_far_below(recent := Tally.of(self._recent), self._startup):
             return self._alarm(f"the start-up episodes'. Last episodes without help: {recent}; start-up: {self._startup}")

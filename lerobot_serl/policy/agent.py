@@ -1,21 +1,19 @@
 """The agent: which networks there are, how they choose a chunk, and one update of them. The mathematics is in ``sac.py``."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .. import sac
-from ..base.base_policy import Plan
-from ..networks.action_space import ActionBox
 from ..networks.corrector import REACH
-from ..replay.transition import Batch
+from ..replay.batch import Batch
 from .configuration_serl_sac import SerlSacConfig
-from .construction import base_policy, corrector, critics, edit_actor, gripping, image_encoder, network_lines, observation_features
+from .construction import corrector, critics, edit_actor, gripping, network_lines
 from .learning import Learning
 from .network_table import NetworkTable
+from .perception import Perception
 from .progress import Progress
 from .proposal import BASE, MEAN, SAMPLE, Proposal
 
@@ -26,7 +24,7 @@ LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anc
 Metrics = dict[str, Tensor]
 
 
-class Agent(nn.Module):
+class Agent(Perception):
     """Frozen ACT, the actor that edits its chunk, the critics, and the temperature.
 
     Args:
@@ -43,15 +41,8 @@ class Agent(nn.Module):
     edit_reach: Tensor
 
     def __init__(self, config: SerlSacConfig) -> None:
-        super().__init__()
-        assert config.action_feature is not None
-        self.config = config
-        self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.execution = config.execution
-        self.box = ActionBox(self.action_dim)
-        self.act = base_policy(config, self.box)
-        self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
-        feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
+        super().__init__(config)
+        feature_size = self.feature_size
         self.actor = edit_actor(config, feature_size, self.action_dim)
         self.corrector = corrector(config, feature_size, self.action_dim)
         self.critic = critics(config, feature_size, self.action_dim)
@@ -70,72 +61,6 @@ class Agent(nn.Module):
         """Get ready for :meth:`update`; a robot never is."""
         self.learning = Learning(self.networks, progress, seed, self.raw_temperature.device)
         return self.learning
-
-    @property
-    def image_keys(self) -> list[str]:
-        """Cameras whose images the replay memory has to keep."""
-        return [] if self.encoder is None else self.encoder.keys
-
-    @torch.no_grad()
-    def plan(self, observation: Mapping[str, Tensor], whole: bool = False) -> Plan:
-        """The base policy's plan for observations ``(B, ...)``, images float in [0, 1]; in action units, inside the box.
-
-        Args:
-            whole: all of it, not only the steps that are carried out.
-        """
-        execution, longest = self.execution, self.act.longest_plan
-        whole |= execution.temporal_ensemble_coeff is not None
-        actions, features = self.act.plan(observation, longest if whole and longest else execution.n_action_steps)
-        return Plan(self.box.normalize(actions).clamp(-1.0, 1.0), features)
-
-    @torch.no_grad()
-    def annotate(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What learning needs of an observation and never changes, computed once per recorded frame.
-
-        Args:
-            observation: raw features ``(B, ...)``, images float in [0, 1].
-
-        Returns:
-            features ``(B, F')``, which :meth:`encode` and :meth:`observe` complete, and ACT's chunk ``(B, h, D)`` in action units, inside the box.
-        """
-        plan = self.plan(observation)
-        return self.frozen_features(observation, plan.features), plan.actions[:, : self.horizon]
-
-    @torch.no_grad()
-    def frozen_features(self, observation: Mapping[str, Tensor], of_plan: Tensor, age: Tensor | int = 0) -> Tensor:
-        """What is computed once per recorded frame: state, what the base policy offers of the newest frame, and the plan's age.
-
-        Args:
-            observation: as :meth:`plan`.
-            of_plan: features of the open plan, which are taken where no plan outlives a decision.
-            age: of the open plan, in steps.
-        """
-        newest = self.act.newest(observation)
-        if self.execution.is_open:
-            of_plan = self.act.pooled(newest) if self.features.pooled_sizes else of_plan
-        return self.features(newest, of_plan, age)
-
-    @torch.no_grad()
-    def look(self, observation: Mapping[str, Tensor], of_plan: Tensor, age: Tensor | int = 0) -> Tensor:
-        """All features ``(B, F)``; arguments as :meth:`frozen_features`."""
-        return self._completed(self.frozen_features(observation, of_plan, age), self.act.newest(observation))
-
-    @torch.no_grad()
-    def observe(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """What acting needs of an observation: all features ``(B, F)`` and ACT's chunk, as :meth:`annotate`."""
-        features, base = self.annotate(observation)
-        return self._completed(features, self.act.newest(observation)), base
-
-    def encode(self, batch: Batch) -> Batch:
-        """The batch with all features ``(B, F)``: without an encoder as it is; otherwise with gradient to the encoder at the window's start."""
-        if self.encoder is None:
-            return batch
-        with torch.no_grad():
-            following = self._completed(batch.next_features, batch.next_images)
-        return replace(batch, features=self._completed(batch.features, batch.images), next_features=following, images={}, next_images={})
-
-    def _completed(self, features: Tensor, images: Mapping[str, Tensor]) -> Tensor:
-        return features if self.encoder is None else torch.cat([features, self.encoder(images)], dim=-1)
 
     @torch.no_grad()
     def corrected(self, features: Tensor, base: Tensor) -> Tensor:
@@ -222,7 +147,7 @@ class Agent(nn.Module):
         assert self.learning is not None, "begin_learning comes first"
         progress, settings = self.learning.progress, self.config
         self.grow_edits(progress.scale_fraction)
-        batch = self.encode(batch)
+        batch = self.encode_batch(batch)
         loss, metrics = self.critic_loss(batch)
         scales, takes_part = dict.fromkeys(self.networks.learning, progress.lr_factor), {}
         if 0 < settings.corrector.least_takeovers <= self.learning.takeovers:
@@ -338,7 +263,7 @@ class Agent(nn.Module):
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:
         """How the mean edit compares with the reference in the critics' eyes."""
-        batch = self.encode(batch)
+        batch = self.encode_batch(batch)
         reference = self.reference(batch.features, batch.base)
         mean, _ = self.actor(batch.features, reference)
         chunks = torch.stack([reference, self._edited(reference, mean.tanh())], dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import grasp, sac
 from ..networks.grasp_critic import GraspCritic
-from ..replay.transition import Batch
+from ..replay.batch import Batch
 from .configuration_serl_sac import SerlSacConfig
 
 

@@ -147,7 +147,7 @@ class SerlSacPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def chunks(self, observation: Mapping[str, Tensor]) -> Tensor:
         """As :meth:`predict_action_chunk`, for observations with all frames that the base policy looks at."""
-        features, base = self.agent.observe(observation)
+        features, base = self.agent.encode(observation)
         return self.agent.box.unnormalize(self.agent.propose(features, base).chunk)
 
     @torch.no_grad()

@@ -15,17 +15,18 @@ from lerobot.utils.constants import ACTION, HF_LEROBOT_HOME
 from tqdm import tqdm
 
 from ..actor.attempts import Attempts, describe
+from ..actor.chunk import Chunk
 from ..actor.env_world import EnvWorld
 from ..actor.leaving import close_all
 from ..actor.robot_setup import PolicyNeeds, RobotSettings
-from ..actor.session import Chunk, Session
+from ..actor.session import Session
 from ..actor.settings import RewardConfig
 from ..actor.uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
 from ..actor.workplace import Workplace, WorkplaceSettings
 from ..actor.world import Observation, WorldError
+from ..replay.episode import Episode
 from ..replay.frames import frames_of
 from ..replay.labels import DONE, REWARD, SUCCESS, TERMINATED, TRUNCATED
-from ..replay.recording import Recording
 from .expert import Expert, NewExpert
 
 ATTEMPTS_PER_EPISODE = 10
@@ -157,19 +158,19 @@ class _Recorder:
             while dataset.num_episodes < settings.n_episodes and self._attempts.goes_on:
                 self._give_up_in_time()
                 self.n_attempts += 1
-                recording = self._attempts.run(self._session)
-                kept = recording is not None and (recording.success or settings.keep_failures)
+                episode = self._attempts.run(self._session)
+                kept = episode is not None and (episode.success or settings.keep_failures)
                 if kept:
-                    assert recording is not None
+                    assert episode is not None
                     with uninterrupted():
-                        self._save(recording)
+                        self._save(episode)
                     progress.update()
-                if recording is not None and settings.new_expert is None:
+                if episode is not None and settings.new_expert is None:
                     word = f"{dataset.num_episodes} of {settings.n_episodes} kept" if kept else "not kept"
-                    logging.info(f"Attempt {self.n_attempts}: {describe(recording)}; {word}")
+                    logging.info(f"Attempt {self.n_attempts}: {describe(episode)}; {word}")
 
-    def _save(self, recording: Recording) -> None:
-        for frame in frames_of(recording, self._dataset.features):
+    def _save(self, episode: Episode) -> None:
+        for frame in frames_of(episode, self._dataset.features):
             self._dataset.add_frame(frame)
         self._dataset.save_episode()
 

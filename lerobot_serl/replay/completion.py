@@ -23,8 +23,8 @@ from ..transport import MessageError
 from .journal import DamagedFileError, EpisodeJournal, journal_of, uuid_of
 
 if TYPE_CHECKING:
+    from .episode import Episode
     from .plausible import Plausible
-    from .recording import Recording
 
 # Appended with one opening of the dataset; bounds the memory of the process.
 EPISODES_PER_OPENING = 50
@@ -86,10 +86,10 @@ def complete(
     return added
 
 
-def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausible: "Plausible | None") -> "tuple[str, Recording] | None":
+def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausible: "Plausible | None") -> "tuple[str, Episode] | None":
     from ..lerobot_names import dataset_to_policy_features
+    from .episode_message import decode_episode
     from .image_parts import ImageParts
-    from .recording_message import decode_recording
 
     def find_parts(uuid: str, n_parts: int) -> ImageParts:
         parts = ImageParts(journal.images(uuid))
@@ -99,10 +99,10 @@ def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausibl
     features = dataset_to_policy_features(settings.features)
     action = features.pop("action")
     try:
-        recording = decode_recording(journal.read(path), features, action.shape[0], find_parts)[1]
-        if plausible is not None and (flaw := plausible.flaw_of(recording)) is not None:
+        episode = decode_episode(journal.read(path), features, action.shape[0], find_parts)[1]
+        if plausible is not None and (flaw := plausible.flaw_of(episode)) is not None:
             raise MessageError(f"it makes no sense: {flaw}")
-        return uuid_of(path), recording
+        return uuid_of(path), episode
     except (DamagedFileError, MessageError) as error:
         journal.set_aside(path, str(error))
         return None

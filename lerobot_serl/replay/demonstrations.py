@@ -1,9 +1,11 @@
 """Reading episodes out of a LeRobotDataset, checked and labelled."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +16,12 @@ from torch import Tensor
 from ..label_settings import AUTO, LabelSettings
 from ..lerobot_names import dataset_to_policy_features
 from .dataset_frames import DatasetFrames, LastRead
+from .episode import Episode
 from .facts import DemonstrationFacts, gather_facts
+from .frame_columns import FRAME_COLUMNS, FrameColumn
 from .label_rule import FLAG, decide_rule
 from .label_table import LabelTable
 from .labels import (
-    INTERVENTION,
     LABEL_COLUMNS,
     REWARD,
     LabelRule,
@@ -30,7 +33,6 @@ from .labels import (
 from .lazy_frames import Frames
 from .opening import delete_episodes_command, explained
 from .plausible import Plausible, refused_episode
-from .recording import Recording
 
 EPISODE_INDEX = "episode_index"
 
@@ -45,7 +47,7 @@ class _Span:
 
 
 class EpisodeReader:
-    """Episodes of a LeRobotDataset as :class:`Recording`; images are decoded when they are asked for.
+    """Episodes of a LeRobotDataset as :class:`Episode`; images are decoded when they are asked for.
 
     Args:
         dataset: opened without delta timestamps.
@@ -70,8 +72,9 @@ class EpisodeReader:
         self._images = [key for key in observation_keys if key in dataset.meta.camera_keys]
         self._vectors = [key for key in observation_keys if key not in self._images]
         labels = [key for key in LABEL_COLUMNS if key in dataset.features]
+        others = [column.key for column in FRAME_COLUMNS if column.key in dataset.features and column.key not in (ACTION, *labels)]
         with explained(dataset.root):
-            table = dataset.hf_dataset.select_columns([EPISODE_INDEX, ACTION, *self._vectors, *labels]).with_format("numpy")[:]
+            table = dataset.hf_dataset.select_columns([EPISODE_INDEX, ACTION, *self._vectors, *labels, *others]).with_format("numpy")[:]
         self._columns = {key: _stacked(value) for key, value in table.items()}
         for key in (ACTION, *self._vectors):  # LeRobot stores features of shape (1,) as plain numbers
             self._columns[key] = self._columns[key].reshape(-1, *dataset.features[key]["shape"])
@@ -126,33 +129,32 @@ class EpisodeReader:
         unread = unread_labels(self._dataset.features)
         return LabelTable.of(name, self.rule, self._labels, bounds, list(self._labelled.values()), unread, command)
 
-    def read(self, index: int) -> Recording:
+    def read(self, index: int) -> Episode:
         """Decode one episode.
 
         Raises:
             ValueError: a video, or a picture, is damaged; its file is named.
         """
-        recording = self.open(index)
-        return replace(recording, observation={key: value[:] for key, value in recording.observation.items()})
+        episode = self.open(index)
+        return replace(episode, observation={key: value[:] for key, value in episode.observation.items()})
 
-    def open(self, index: int) -> Recording:
+    def open(self, index: int) -> Episode:
         """One episode, whose images are decoded when they are asked for, which raises what :meth:`read` does."""
         span = self.spans[index]
         labels = self._labelled[span]
         stop = span.start + len(labels.reward)
         observation: dict[str, Frames] = {key: torch.from_numpy(self._columns[key][span.start : stop]).float() for key in self._vectors}
         observation |= self._cameras(span, stop)
-        flags = self._labels.get(INTERVENTION)
-        return Recording(
-            observation=observation,
-            action=torch.from_numpy(self._columns[ACTION][span.start : stop]).float(),
-            reward=torch.from_numpy(labels.reward),
-            intervention=torch.zeros(stop - span.start, dtype=torch.bool)
-            if flags is None
-            else torch.from_numpy(flags[span.start : stop].astype(bool)),
-            terminated=labels.terminated,
-            truncated=labels.truncated,
-        )
+        columns: dict[str, Any] = {column.name: self._recorded(column, span.start, stop) for column in FRAME_COLUMNS}
+        columns["reward"] = torch.from_numpy(labels.reward)
+        return Episode(observation=observation, **columns, terminated=labels.terminated, truncated=labels.truncated)
+
+    def _recorded(self, column: FrameColumn, start: int, stop: int) -> Tensor:
+        values = self._labels.get(column.key, self._columns.get(column.key))
+        frames, action_dim = stop - start, self._columns[ACTION].shape[1]
+        if values is None or (column.optional and values[0].size != math.prod(column.shape(1, action_dim))):
+            return column.absent(frames, action_dim)
+        return torch.from_numpy(values[start:stop]).to(column.dtype).reshape(column.shape(frames, action_dim))
 
     def _cameras(self, span: _Span, stop: int) -> dict[str, DatasetFrames]:
         if not self._images:

@@ -4,39 +4,37 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from lerobot.utils.constants import ACTION
 
-from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
-from .recording import Recording
+from .episode import Episode
+from .frame_columns import FRAME_COLUMNS
+from .labels import DECIDED_BY, DONE, SUCCESS, TERMINATED, TRUNCATED
 
 NO_TASK = "no task given"
 
 
-def frames_of(recording: Recording, features: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def frames_of(episode: Episode, features: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """What ``LeRobotDataset.add_frame`` takes, one frame after the other.
 
     Args:
         features: of the dataset; of the labels it gets those that are among them.
     """
-    for index in range(len(recording)):
-        last = index == len(recording) - 1
+    for index in range(len(episode)):
+        last = index == len(episode) - 1
         flags = {
-            SUCCESS: last and recording.success,
-            DONE: last and (recording.terminated or recording.truncated),
-            TERMINATED: last and recording.terminated,
-            TRUNCATED: last and recording.truncated,
-            INTERVENTION: bool(recording.intervention[index]),
+            SUCCESS: last and episode.success,
+            DONE: last and (episode.terminated or episode.truncated),
+            TERMINATED: last and episode.terminated,
+            TRUNCATED: last and episode.truncated,
         }
-        labels = {
-            REWARD: np.array([recording.reward[index].item()], dtype=np.float32),
-            DECIDED_BY: np.array([recording.decided_by.number if last else 0], dtype=np.int64),
+        columns = {
+            **{column.key: column.row(getattr(episode, column.name)[index]) for column in FRAME_COLUMNS},
+            DECIDED_BY: np.array([episode.decided_by.number if last else 0], dtype=np.int64),
             **{key: np.array([value]) for key, value in flags.items()},
         }
         yield {
-            **{key: _laid_out(value[index].numpy(), features[key]) for key, value in recording.observation.items()},
-            ACTION: recording.action[index].numpy(),
-            **{key: value for key, value in labels.items() if key in features},
-            "task": recording.task or NO_TASK,
+            **{key: _laid_out(value[index].numpy(), features[key]) for key, value in episode.observation.items()},
+            **{key: value for key, value in columns.items() if key in features},
+            "task": episode.task or NO_TASK,
         }
 
 

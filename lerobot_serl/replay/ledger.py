@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from .recording import Recording
+from .episode import Episode
 
 LEDGER = Path("meta") / "serl_episodes.jsonl"
 UUID = "uuid"
@@ -39,9 +39,9 @@ def known_uuids(dataset: Path | None) -> set[str]:
     return set() if dataset is None else set(ledger_uuids(dataset))
 
 
-def add_to_ledger(dataset: Path, episodes: Iterable[tuple[str, Recording]]) -> None:
+def add_to_ledger(dataset: Path, episodes: Iterable[tuple[str, Episode]]) -> None:
     """Append entries; the caller makes them durable together with the episodes."""
     with (dataset / LEDGER).open("a", encoding="utf-8") as lines:
-        for uuid, recording in episodes:
-            entry: Mapping[str, float | int | str] = {**recording.info, UUID: uuid}
+        for uuid, episode in episodes:
+            entry: Mapping[str, float | int | str] = {**episode.info, UUID: uuid}
             lines.write(json.dumps(entry) + "\n")

@@ -10,10 +10,11 @@ from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 
 from ..sac import window_return
+from .batch import Batch
+from .episode import Episode
 from .episode_table import EpisodeTable
 from .lazy_frames import Frames
 from .random_shift import shifted
-from .transition import Batch, Episode
 
 FEATURES, BASE, SPAN = "features", "base", "span"
 FRAMES_AT_ONCE = 64
@@ -86,15 +87,12 @@ class ReplayMemory:
         """Store an episode.
 
         Raises:
-            ValueError: longer than the capacity, or with other columns, shapes or dtypes than the first one, or so large that the machine
-                or the device refuses the memory for all of the capacity.
+            ValueError: without a transition, longer than the capacity, or with other columns, shapes or dtypes than the first one, or so large
+                that the machine or the device refuses the memory for all of the capacity.
         """
-        values: dict[str, Frames] = {
-            **episode.columns,
-            "action": episode.action,
-            "reward": episode.reward,
-            "intervention": episode.intervention,
-        }
+        if episode.steps < 1:
+            raise ValueError(f"An episode needs at least one transition, got {len(episode)} frames (terminated={episode.terminated}).")
+        values = episode.kept
         if len(episode) > self.capacity:
             raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
         if not self._columns:

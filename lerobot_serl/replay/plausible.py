@@ -11,8 +11,8 @@ import numpy as np
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
+from .episode import Episode
 from .labels import REWARD, pays_once_at_its_end
-from .recording import Recording
 
 if TYPE_CHECKING:
     from lerobot.datasets import LeRobotDataset
@@ -63,12 +63,12 @@ class Plausible:
             high[key] = np.minimum(largest + reach * width, LARGEST)
         return cls(low, high, pays_once)
 
-    def flaw_of(self, recording: Recording) -> str | None:
+    def flaw_of(self, episode: Episode) -> str | None:
         """What makes no sense in an episode, in words; None if there is nothing."""
         columns = {
-            key: value.numpy() for key, value in recording.observation.items() if isinstance(value, Tensor) and value.is_floating_point()
+            key: value.numpy() for key, value in episode.observation.items() if isinstance(value, Tensor) and value.is_floating_point()
         }
-        return self.flaw({**columns, ACTION: recording.action.numpy(), REWARD: recording.reward.numpy()}, recording.terminated)
+        return self.flaw({**columns, ACTION: episode.action.numpy(), REWARD: episode.reward.numpy()}, episode.terminated)
 
     def flaw(self, columns: Mapping[str, np.ndarray], terminated: bool) -> str | None:
         """The same, of columns ``(T, ...)``, the reward among them. What has no bounds may be as large as `LARGEST`."""

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import torch
 
+from .batch import Batch
 from .memory import ReplayMemory
-from .transition import Batch
 
 
 class Sampler(Protocol):

@@ -10,12 +10,13 @@ from lerobot.datasets import LeRobotDataset, LeRobotDatasetMetadata
 from lerobot.utils.constants import ACTION, DEFAULT_FEATURES, HF_LEROBOT_HOME
 
 from .committed import Committed
+from .episode import Episode
+from .frame_columns import FRAME_COLUMNS
 from .frames import frames_of
 from .json_file import UnreadableError, read_json
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
 from .ledger import add_to_ledger, known_uuids
 from .opening import explained, open_dataset, require_whole
-from .recording import Recording
 from .versions import DatasetVersions
 
 # Pixels of an episode that is stored as pictures: LeRobot puts them into one table in memory, and takes twice as much as they have as PNG.
@@ -42,6 +43,9 @@ def online_features(demonstrations: Mapping[str, dict[str, Any]], use_videos: bo
     features[DECIDED_BY] = {"dtype": "int64", "shape": (1,), "names": None}
     for flag in _FLAGS:
         features[flag] = {"dtype": "bool", "shape": (1,), "names": None}
+    for column in FRAME_COLUMNS:
+        shape = features[ACTION]["shape"] if column.per_entry else (1,)
+        features.setdefault(column.key, {"dtype": str(column.dtype).removeprefix("torch."), "shape": shape, "names": None})
     return features
 
 
@@ -123,7 +127,7 @@ class EpisodeStore:
         require_whole(self.root)
         return open_dataset(self.repo_id, self.root)
 
-    def append(self, episodes: Sequence[tuple[str, Recording]]) -> None:
+    def append(self, episodes: Sequence[tuple[str, Episode]]) -> None:
         """Write episodes with their UUIDs as the dataset's next version; they are readable and durable when this returns.
 
         Raises:
@@ -132,8 +136,8 @@ class EpisodeStore:
         path = self.versions.prepare()
         try:
             dataset = self._writer(path)
-            for _, recording in episodes:
-                for frame in frames_of(recording, self.features):
+            for _, episode in episodes:
+                for frame in frames_of(episode, self.features):
                     dataset.add_frame(frame)
                 dataset.save_episode(parallel_encoding=False)
             dataset.finalize()
@@ -163,6 +167,9 @@ class EpisodeStore:
             self._check_fit(dataset)
 
     def _check_fit(self, dataset: LeRobotDatasetMetadata) -> None:
+        # Of an earlier release: it goes on without these columns.
+        late = {column.key for column in FRAME_COLUMNS if column.optional} - dataset.features.keys()
+        self.features = {key: feature for key, feature in self.features.items() if key not in late}
         names = [*self.features, *(key for key in dataset.features if key not in self.features and key not in DEFAULT_FEATURES)]
         found = {key: (_brief(dataset.features.get(key)), _brief(self.features.get(key))) for key in names}
         differences = [f"'{key}' is {theirs}, expected {ours}" for key, (theirs, ours) in found.items() if theirs != ours]

@@ -26,6 +26,7 @@ from lerobot_serl.actor.collector import CollectorSettings, collect
 from lerobot_serl.actor.display import DisplaySettings
 from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.leaving import StillPowered
+from lerobot_serl.actor.planning import Planning
 from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import (
     DemonstrationsConfig,
@@ -89,6 +90,9 @@ class ActorProcessConfig:
         robot_keys: what the keys of a robot's actions mean.
         takeover: how a person takes over.
         device: to run the policy on.
+        planning: where the base policy plans: "in_loop", where the arm waits for each plan; "beside" the control loop, where it does not; "auto":
+            in the loop if that is quick.
+        plan_delay_s: that a simulation plays, so long a plan takes there.
         patience_s: how long to try to reach the learner at first before giving up, in seconds.
         max_disconnected_s: when the learner goes away, a robot collects for so long with the weights it has; a simulation waits.
         spool_dir: finished episodes stay there until the learner has them; empty: `serl_actor/<name>` in LeRobot's home.
@@ -119,6 +123,8 @@ class ActorProcessConfig:
     robot_keys: RobotKeysConfig = field(default_factory=RobotKeysConfig)
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     device: str = "cpu"
+    planning: str = "auto"
+    plan_delay_s: float = 0.0
     patience_s: float = 60.0
     max_disconnected_s: float = 600.0
     spool_dir: Path | None = None
@@ -141,6 +147,7 @@ class ActorProcessConfig:
         if self.fps is not None and self.fps < 1:
             raise ValueError(f"--fps={self.fps}: expected at least 1, or nothing: then the demonstrations' rate.")
         _require_device(self.device)
+        Planning(self.planning, self.plan_delay_s)
         if self.episode_time_s is not None and not 0 < self.episode_time_s <= 3600:
             raise ValueError(f"--episode_time_s={self.episode_time_s}: expected more than 0, at most 3600 seconds.")
         if not re.fullmatch(rf"[A-Za-z0-9_-][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", self.name):
@@ -271,6 +278,7 @@ def _workplace(config: ActorProcessConfig) -> dict[str, Any]:
         takeover=config.takeover,
         display=display,
         play_sounds=config.play_sounds,
+        planning=Planning(config.planning, config.plan_delay_s),
     )
     return vars(settings)
 

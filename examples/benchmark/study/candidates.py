@@ -6,18 +6,14 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from lerobot_serl.actor.practice_policy import next_chunk
-from lerobot_serl.actor.session import Act, Chunk
-from lerobot_serl.actor.world import Observation
+from lerobot_serl.actor.session import Act
 from lerobot_serl.online.best_weights import restore
 from lerobot_serl.online.evidence import BestPolicy
-from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.proposal import Proposal
-from lerobot_serl.replay.recording import ActedAs, policy_input
 
 from .base import Base, frozen_policy
-from .practice import CONTROL_SEED, deterministic, evaluate
+from .practice import CONTROL_SEED, Acting, deterministic, evaluate
 
 NOISE_SEED = 0
 
@@ -50,7 +46,7 @@ def fixed_noise(policy: SerlSacPolicy) -> Act:
             edits += [agent._edited(reference, (mean + std * one).tanh()) for one in noise]
         return agent._choose(features, reference, edits)
 
-    return _chunks(agent, propose)
+    return Acting(agent, propose)
 
 
 def mean_unasked(policy: SerlSacPolicy) -> Act:
@@ -62,22 +58,22 @@ def mean_unasked(policy: SerlSacPolicy) -> Act:
         chunk = agent._edited(reference, agent.actor(features, reference)[0].tanh())
         return Proposal(chunk, torch.ones(len(chunk)))
 
-    return _chunks(agent, propose)
+    return Acting(agent, propose)
 
 
 def collecting(policy: SerlSacPolicy, explore: float | None = None) -> Act:
     """The collecting policy with fresh noise of its own, perhaps with another share of edits that the critics are not asked about."""
     generator, actor = torch.Generator().manual_seed(CONTROL_SEED), policy.config.actor
 
-    def act(observation: Observation) -> Chunk:
+    def choose(features: Tensor, base: Tensor) -> Proposal:
         before = actor.explore
         try:
             actor.explore = before if explore is None else explore
-            return next_chunk(policy.agent, observation, ActedAs.EXPLORING, True, generator)
+            return policy.agent.explore(features, base, True, generator)
         finally:
             actor.explore = before
 
-    return act
+    return Acting(policy.agent, choose)
 
 
 def best(policy: SerlSacPolicy, best_policy: BestPolicy) -> Act:
@@ -85,8 +81,8 @@ def best(policy: SerlSacPolicy, best_policy: BestPolicy) -> Act:
     agent = deepcopy(policy.agent)
     if best_policy.edits_are_better and best_policy.candidate is not None:
         restore(agent, best_policy.candidate.kept)
-        return _chunks(agent, agent.propose)
-    return _chunks(agent, lambda features, base: agent.act_alone(base))
+        return Acting(agent, agent.propose)
+    return Acting(agent, lambda features, base: agent.act_alone(base))
 
 
 CANDIDATES: dict[str, Callable[[SerlSacPolicy], Act]] = {
@@ -95,12 +91,3 @@ CANDIDATES: dict[str, Callable[[SerlSacPolicy], Act]] = {
     "fixed noise": fixed_noise,
     "the mean edit, unasked": mean_unasked,
 }
-
-
-def _chunks(agent: Agent, propose: Callable[[Tensor, Tensor], Proposal]) -> Act:
-    @torch.no_grad()
-    def act(observation: Observation) -> Chunk:
-        features, base = agent.observe(policy_input({key: value.unsqueeze(0) for key, value in observation.items()}))
-        return Chunk(agent.box.unnormalize(propose(features, base).chunk)[0].numpy(), 0, 0.0)
-
-    return act

@@ -26,12 +26,15 @@ class Variant:
         method: key of `methods.METHODS`.
         policy: settings of the method, nested as in the method's configuration; empty: its defaults.
         seeds: instead of the plan's.
+        planning, plan_delay_s: where the base policy plans and how long that takes, as the flags of ``lerobot-serl-actor``.
     """
 
     name: str
     method: str
     policy: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
+    planning: str = "auto"
+    plan_delay_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -125,10 +128,11 @@ def load_plan(path: Path, quick: bool = False) -> Plan:
 
 
 def _variant(path: Path, name: str, entry: Any) -> Variant:
-    if not isinstance(entry, dict) or "method" not in entry or not set(entry) <= {"method", "policy", "seeds"}:
-        raise PlanError(f"{path}: variant {name!r} is {entry!r}, expected a method, and perhaps policy and seeds.")
+    if not isinstance(entry, dict) or "method" not in entry or not set(entry) <= {"method", "policy", "seeds", "planning", "plan_delay_s"}:
+        raise PlanError(f"{path}: variant {name!r} is {entry!r}, expected a method, and perhaps policy, seeds, planning and plan_delay_s.")
     seeds = entry.get("seeds")
-    return Variant(name, entry["method"], entry.get("policy") or {}, None if seeds is None else _numbers(path, seeds))
+    where = {key: entry[key] for key in ("planning", "plan_delay_s") if key in entry}
+    return Variant(name, entry["method"], entry.get("policy") or {}, None if seeds is None else _numbers(path, seeds), **where)
 
 
 def _numbers(path: Path, values: Any) -> tuple[int, ...]:

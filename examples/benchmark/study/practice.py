@@ -4,24 +4,31 @@ One process and one thread: a seed fixes a run, and as many runs as there are co
 """
 
 import time
+from collections.abc import Callable
 
 import torch
 from lerobot.envs import EnvConfig
 
+from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.actor.practice_policy import PracticePolicy, Seen
-from lerobot_serl.actor.session import Act, Chunk, Session
+from lerobot_serl.actor.practice_policy import PracticePolicy
+from lerobot_serl.actor.rollout import Choose, PolicyRollout
+from lerobot_serl.actor.session import Act, Session
 from lerobot_serl.actor.world import Observation
+from lerobot_serl.base.plan_maker import MakePlan, PlanMaker, PlayedDelay
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.progress import Phase, Progress
-from lerobot_serl.replay.recording import Recording, policy_input
+from lerobot_serl.replay.episode import ActedAs, Episode
 
 from .results import Row
 
 # Demonstrations, the choice of ACT's checkpoint, evaluations, what is measured beside a study, and training episodes use seeds of their own.
 DEMONSTRATION_SEED, SELECTION_SEED, EVALUATION_SEED, CONTROL_SEED, TRAINING_SEED = 1_000, 500_000, 600_000, 700_000, 1_000_000
 SEEDS_OF_A_RUN = 100_000
+
+
+MakeMaker = Callable[[MakePlan], PlanMaker]
 
 
 class Logbook:
@@ -35,7 +42,7 @@ class Logbook:
         self.seed, self.training, self.evaluations = seed, list[Row](), list[Row]()
         self._started = time.perf_counter()
 
-    def row(self, recording: Recording, step: int, episode: int) -> Row:
+    def row(self, recording: Episode, step: int, episode: int) -> Row:
         """The row of an episode."""
         wall_s = round(time.perf_counter() - self._started, 1)
         return Row(
@@ -58,12 +65,13 @@ class Practice:
         progress: of the learner.
         env: world to act in.
         logbook: gets a row for each episode.
+        make_maker: where plans are made.
     """
 
-    def __init__(self, agent: Agent, progress: Progress, env: EnvConfig, logbook: Logbook) -> None:
+    def __init__(self, agent: Agent, progress: Progress, env: EnvConfig, logbook: Logbook, make_maker: MakeMaker = PlayedDelay) -> None:
         seed = TRAINING_SEED + SEEDS_OF_A_RUN * logbook.seed
         self._logbook, self._progress = logbook, progress
-        self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed))
+        self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed), make_maker)
         world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
         self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
 
@@ -73,7 +81,7 @@ class Practice:
     def start(self, frames: int, episodes: int, resumed: bool, facts: object) -> None:
         """Nothing has to be started."""
 
-    def arrived(self, wait_s: float) -> Recording | None:
+    def arrived(self, wait_s: float) -> Episode | None:
         """Runs an episode, if the learner can not go on without one."""
         if not wait_s:
             return None
@@ -90,37 +98,33 @@ class Practice:
     after_update = publish = remind = ingested
 
 
-class Deterministic:
-    """What the policy does in evaluations, with the frames that its base policy looks at."""
+class Acting:
+    """A policy with the plan that it carries out.
 
-    def __init__(self, policy: SerlSacPolicy) -> None:
-        self._policy, self._seen = policy, Seen(policy.agent)
+    Args:
+        choose: what is decided about it.
+        make_maker: where plans are made.
+    """
 
-    def begin(self) -> None:
-        """An episode begins."""
-        self._seen = Seen(self._policy.agent)
+    def __init__(self, agent: Agent, choose: Choose, make_maker: MakeMaker = PlayedDelay) -> None:
+        self._rollout, self._choose = PolicyRollout(agent, make_maker), choose
+        self.begin, self.see = self._rollout.begin, self._rollout.see
 
-    def see(self, observation: Observation) -> None:
-        """The next frame."""
-        self._seen.add(observation)
-
-    def __call__(self, observation: Observation) -> Chunk:
-        seen = self._seen.observation(observation)
-        actions = self._policy.chunks(policy_input({key: value.unsqueeze(0) for key, value in seen.items()}))
-        return Chunk(actions[0].cpu().numpy(), choice=0, edit_rms=0.0)
+    def __call__(self, observation: Observation) -> Chunk | None:
+        return self._rollout.decide(self._choose, ActedAs.DEPLOYED)
 
 
-def deterministic(policy: SerlSacPolicy) -> Deterministic:
+def deterministic(policy: SerlSacPolicy, make_maker: MakeMaker = PlayedDelay) -> Acting:
     """What the policy does in evaluations."""
-    return Deterministic(policy)
+    return Acting(policy.agent, policy.agent.propose, make_maker)
 
 
 def session_of(world: EnvWorld, act: Act) -> Session:
     """For policies with and without a memory of an episode."""
-    return Session(world, act, act.begin, see=act.see) if isinstance(act, Deterministic) else Session(world, act)
+    return Session(world, act, act.begin, see=act.see) if isinstance(act, Acting) else Session(world, act)
 
 
-def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Recording]:
+def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Episode]:
     """Episodes without learning, in a world that is closed afterwards."""
     try:
         session = session_of(world, act)

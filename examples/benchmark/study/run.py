@@ -1,6 +1,6 @@
 """One run: a variant, a seed, and where its results go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,10 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
+from lerobot_serl.actor.planning import Planning
 from lerobot_serl.actor.session import Act
+from lerobot_serl.base.plan_maker import MakePlan, PlanMaker
+from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 
 from .base import Base
 from .plan import Plan, Variant
@@ -35,6 +38,11 @@ class Run:
     base: Base
     directory: Path
     logbook: Logbook
+
+    def maker(self, policy: SerlSacPolicy) -> Callable[[MakePlan], PlanMaker]:
+        """Where the policy's base policy plans, as the variant says."""
+        planning, execution = Planning(self.variant.planning, self.variant.plan_delay_s), policy.config.execution
+        return planning.maker(execution, self.base.task.env().fps, True, policy.config.input_features or {})
 
     @property
     def seed(self) -> int:

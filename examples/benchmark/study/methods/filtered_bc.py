@@ -13,7 +13,7 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.utils.constants import ACTION
 
 from lerobot_serl.replay.demonstrations import EpisodeReader
-from lerobot_serl.replay.recording import Recording
+from lerobot_serl.replay.episode import Episode
 
 from ..base import REPO_ID, frozen_policy, train_act
 from ..plan import QUICK_ACT_STEPS
@@ -53,7 +53,7 @@ def filtered_bc(run: Run) -> None:
     world.close()
 
 
-def write_dataset(root: Path, meta: LeRobotDatasetMetadata, recordings: Iterable[Recording]) -> None:
+def write_dataset(root: Path, meta: LeRobotDatasetMetadata, recordings: Iterable[Episode]) -> None:
     """The episodes' observations and actions as a LeRobotDataset."""
     features = {key: feature for key, feature in meta.features.items() if key.startswith("observation.") or key == ACTION}
     dataset = LeRobotDataset.create(REPO_ID, meta.fps, features, root=root, robot_type=meta.robot_type)

@@ -28,12 +28,13 @@ from lerobot.rl.data_sources.data_mixer import OnlineOfflineMixer
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from lerobot_serl.actor.session import Act, Chunk, Session
+from lerobot_serl.actor.chunk import Chunk
+from lerobot_serl.actor.session import Act, Session
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.networks.action_space import ActionBox
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.replay.demonstrations import EpisodeReader
-from lerobot_serl.replay.recording import Recording
+from lerobot_serl.replay.episode import Episode
 
 from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED
 from ..run import Run, policy_features
@@ -80,7 +81,7 @@ class LeRobotSac:
             self.add(recording, offline)
         self._batches = iter(lambda: OnlineOfflineMixer(self.online, offline, ONLINE_RATIO).sample(BATCH_SIZE), None)
 
-    def add(self, recording: Recording, buffer: ReplayBuffer | None = None) -> None:
+    def add(self, recording: Episode, buffer: ReplayBuffer | None = None) -> None:
         """Put an episode into the online buffer, or another."""
         states = [self._state({key: value[i] for key, value in recording.observation.items()}) for i in range(len(recording))]
         actions = self.box.normalize(recording.action).clamp(-1.0, 1.0)

@@ -21,7 +21,7 @@ from ..run import Run, policy_features
 def frozen_act(run: Run) -> None:
     """ACT, evaluated again."""
     policy = make_policy(run, run.base.start)
-    run.evaluate(deterministic(policy), policy.config.input_features or {}, policy.agent.action_dim, 0)
+    run.evaluate(deterministic(policy, run.maker(policy)), policy.config.input_features or {}, policy.agent.action_dim, 0)
 
 
 def fine_tune(run: Run) -> None:
@@ -54,12 +54,13 @@ def make_policy(run: Run, settings: Mapping[str, Any]) -> SerlSacPolicy:
 
 def learn(run: Run, policy: SerlSacPolicy) -> None:
     """What `lerobot-train` does, with the world in the same process, and evaluations on the way."""
-    config, act, progress = policy.config, deterministic(policy), policy.progress
+    maker = run.maker(policy)
+    config, act, progress = policy.config, deterministic(policy, maker), policy.progress
     inputs, action_dim = config.input_features or {}, policy.agent.action_dim
     run.evaluate(act, inputs, action_dim, 0)
     if run.plan.control_steps:
         run.control([measured("ACT", act_alone(policy, run.base), run.base, policy, run.plan.control_episodes)], 0)
-    practice = Practice(policy.agent, progress, run.base.task.env(), run.logbook)
+    practice = Practice(policy.agent, progress, run.base.task.env(), run.logbook, maker)
     learner, update = training_step(run, policy, practice)
     while progress.env_steps < run.plan.env_steps or progress.may_update:
         update()

@@ -1,4 +1,4 @@
-"""A :class:`Recording` as a message, and back with every claim checked against the policy's features before a tensor is decoded.
+"""An :class:`.Episode` as a message, and back with every claim checked against the policy's features before a tensor is decoded.
 
 Encoded images are not in it: they have travelled before it, in parts (part_message.py), and it says in how many. Earlier releases sent images
 as tensors, and are understood.
@@ -12,17 +12,19 @@ import torch
 from lerobot.configs import FeatureType, PolicyFeature
 from torch import Tensor
 
+from ..finite import not_finite
 from ..transport import MAX_MESSAGE_BYTES, Claims, MessageError, TensorClaim, decode, encode, read_header
 from ..words import printable
 from .encoded_frames import EncodedFrames
+from .episode import Episode
+from .frame_columns import FRAME_COLUMNS
 from .image_parts import ImageParts
 from .journal import UUID
 from .lazy_frames import Frames
 from .part_message import MAX_FRAMES, image_shapes
-from .recording import Recording
 
 KIND = "episode"
-_OBSERVATION, _ACTION, _REWARD, _INTERVENTION = "observation/", "action", "reward", "intervention"
+_OBSERVATION, _ACTION = "observation/", "action"
 PARTS = "parts"
 # Of the header, the gaps between parts, and whatever else is not frames.
 MARGIN_BYTES = 256 * 1024
@@ -32,20 +34,20 @@ MAX_INFO_ENTRIES = 64
 FindParts = Callable[[str, int], ImageParts]
 
 
-def encode_recording(recording: Recording, uuid: str) -> bytes:
+def encode_episode(episode: Episode, uuid: str) -> bytes:
     """Message of one episode; ``uuid`` (1 to 64 letters, digits and dashes) makes sending it twice harmless."""
     header: dict[str, Any] = {
         "kind": KIND,
         "uuid": uuid,
-        "terminated": recording.terminated,
-        "truncated": recording.truncated,
-        "task": recording.task,
-        "info": dict(recording.info),
+        "terminated": episode.terminated,
+        "truncated": episode.truncated,
+        "task": episode.task,
+        "info": dict(episode.info),
     }
-    tensors = {_OBSERVATION + key: value for key, value in recording.observation.items() if isinstance(value, Tensor)}
-    if encoded := [value for value in recording.observation.values() if isinstance(value, EncodedFrames)]:
+    tensors = {_OBSERVATION + key: value for key, value in episode.observation.items() if isinstance(value, Tensor)}
+    if encoded := [value for value in episode.observation.values() if isinstance(value, EncodedFrames)]:
         header[PARTS] = len(encoded[0].parts)
-    tensors |= {_ACTION: recording.action, _REWARD: recording.reward, _INTERVENTION: recording.intervention}
+    tensors |= {column.name: getattr(episode, column.name) for column in FRAME_COLUMNS}
     return encode(header, tensors)
 
 
@@ -61,9 +63,9 @@ def largest_message_bytes(inputs: Mapping[str, PolicyFeature], action_dim: int) 
     return min(MAX_MESSAGE_BYTES, MAX_FRAMES * frame_bytes + MARGIN_BYTES)
 
 
-def decode_recording(
+def decode_episode(
     data: bytes, inputs: Mapping[str, PolicyFeature], action_dim: int, find_parts: FindParts | None = None
-) -> tuple[str, Recording]:
+) -> tuple[str, Episode]:
     """The episode and its UUID.
 
     Control characters in its words become spaces, and long words are cut; entries of ``info`` that are neither numbers nor words are dropped.
@@ -79,19 +81,19 @@ def decode_recording(
     if len(data) > limit:
         raise MessageError(f"episode of {len(data)} bytes, expected at most {limit}")
     header, tensors = decode(data, lambda header, claims: _check(header, claims, inputs, action_dim))
+    if (bad := not_finite(tensors)) is not None:
+        raise MessageError(f"'{bad}' contains NaN or infinite numbers")
     for name, value in tensors.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise MessageError(f"'{name}' contains NaN or infinite numbers")
         if value.dtype == torch.bool and bool((value.view(torch.uint8) > 1).any()):
             raise MessageError(f"'{name}' contains bytes that are neither true nor false")
+    frames = len(tensors[_ACTION])
     observation: dict[str, Frames] = {key: tensors[_OBSERVATION + key] for key in inputs if _OBSERVATION + key in tensors}
     if n_parts := header.get(PARTS, 0):
-        observation |= _encoded(header["uuid"], n_parts, len(tensors[_ACTION]), inputs, find_parts)
-    return header["uuid"], Recording(
+        observation |= _encoded(header["uuid"], n_parts, frames, inputs, find_parts)
+    columns: dict[str, Any] = {column.name: tensors.get(column.name, column.absent(frames, action_dim)) for column in FRAME_COLUMNS}
+    return header["uuid"], Episode(
         observation=observation,
-        action=tensors[_ACTION],
-        reward=tensors[_REWARD],
-        intervention=tensors[_INTERVENTION],
+        **columns,
         terminated=header["terminated"],
         truncated=header["truncated"],
         task=_words(header["task"]),
@@ -129,7 +131,8 @@ def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, Polic
     if type(parts) is not int or not 0 <= parts <= (frames if image_shapes(inputs) else 0):
         raise MessageError(f"header field '{PARTS}' is {repr(parts)[:80]}, expected at most one for each of {frames} frames with images")
     expected = _expected(frames, inputs, action_dim, encoded=parts > 0)
-    for name in sorted(expected.keys() | claims.keys()):
+    may_lack = {column.name for column in FRAME_COLUMNS if column.optional} - claims.keys()
+    for name in sorted((expected.keys() | claims.keys()) - may_lack):
         if expected.get(name) != claims.get(name):
             raise MessageError(
                 f"'{name}' is {_described(claims.get(name), 'missing')}, expected {_described(expected.get(name), 'absent')}"
@@ -142,11 +145,7 @@ def _check(header: Mapping[str, Any], claims: Claims, inputs: Mapping[str, Polic
 
 
 def _expected(frames: int, inputs: Mapping[str, PolicyFeature], action_dim: int, encoded: bool) -> dict[str, TensorClaim]:
-    expected = {
-        _ACTION: TensorClaim((frames, action_dim), torch.float32),
-        _REWARD: TensorClaim((frames,), torch.float32),
-        _INTERVENTION: TensorClaim((frames,), torch.bool),
-    }
+    expected = {column.name: TensorClaim(column.shape(frames, action_dim), column.dtype) for column in FRAME_COLUMNS}
     for key, feature in inputs.items():
         is_image = feature.type is FeatureType.VISUAL
         if not (is_image and encoded):
