@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import sac
-from ..networks.action_space import ActionBox
+from ..networks.action_normalizer import ActionNormalizer
 from ..networks.corrector import REACH
 from ..replay.batch import Batch
 from .configuration_serl_sac import SerlSacConfig
@@ -46,7 +46,7 @@ class Agent(nn.Module):
         assert config.action_feature is not None
         self.config = config
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.box = ActionBox(self.action_dim)
+        self.box = ActionNormalizer(self.action_dim)
         self.act = base_policy(config, self.box)
         self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
         feature_size = self.features.size + (0 if self.encoder is None else self.encoder.size)
@@ -298,9 +298,9 @@ class Agent(nn.Module):
     def corrector_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss of the corrector on what people did, in corrections and in demonstrations; and whether a correction is in the batch, () bool."""
         inside = torch.arange(self.horizon, device=batch.length.device) < batch.length.unsqueeze(-1)
-        by_person = batch.by_person | (batch.is_demo.unsqueeze(-1) & inside)
+        intervention = batch.intervention | (batch.is_demo.unsqueeze(-1) & inside)
         change = self.corrector(batch.features.detach(), batch.base)
-        return sac.imitation_loss(change, (batch.chunk - batch.base) / REACH, by_person), batch.by_person.any()
+        return sac.imitation_loss(change, (batch.chunk - batch.base) / REACH, intervention), batch.intervention.any()
 
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:
