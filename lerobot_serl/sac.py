@@ -179,16 +179,16 @@ def actor_loss(q: Tensor, log_prob: Tensor, temperature: Tensor | float) -> Tens
     return (alpha * log_prob - q.mean(0)).mean()
 
 
-def imitation_loss(change: Tensor, wanted: Tensor, by_person: Tensor) -> Tensor:
+def imitation_loss(change: Tensor, wanted: Tensor, intervention: Tensor) -> Tensor:
     """Mean of ``|g(s, b) - (a - b) / reach|^2`` over a person's steps: behaviour cloning of corrections (HG-DAgger, arXiv 1810.02890).
 
     Args:
         change: ``(B, h, D)`` in [-1, 1].
         wanted: ``(B, h, D)`` the change of the reference policy's chunk that the person made, in the same units.
-        by_person: ``(B, h)`` bool; without any the loss is 0.
+        intervention: ``(B, h)`` bool; without any the loss is 0.
     """
     squared = (change - wanted).square().mean(-1)
-    return (squared * by_person).sum() / by_person.sum().clamp_min(1)
+    return (squared * intervention).sum() / intervention.sum().clamp_min(1)
 
 
 def temperature_loss(temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:

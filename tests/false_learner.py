@@ -6,7 +6,7 @@ from concurrent import futures
 import grpc
 from conftest import FPS, small_agent, small_config
 from lerobot.transport import services_pb2
-from restartable_learner import FACTS
+from restartable_learner import DEMO_STATS
 
 from lerobot_serl.message_header import HEADER_KEY, LENGTH_BYTES
 from lerobot_serl.online.server import SERVICE
@@ -15,18 +15,18 @@ from lerobot_serl.policy.agent import Agent
 from lerobot_serl.transport import RECEIPT_KEY, RUN_KEY, VERSION_KEY, decode, join, split
 
 
-def genuine(facts=None, agent=small_agent, updates=0, **changes):
+def genuine(demo_stats=None, agent=small_agent, updates=0, **changes):
     """Header and tensors of a policy that can act."""
     config = small_config(**changes)
     publisher = WeightPublisher(agent(config), config, fps=FPS, dataset=("test/one", "1" * 32))
-    publisher.facts = facts
+    publisher.demo_stats = demo_stats
     publisher.publish("actor", updates, 0)
     return decode(publisher.message(publisher.wait_for_newer(0, 5), whole_policy=True))
 
 
 def genuine_of_robot(**changes):
     """For the robot of small_robots.py."""
-    return genuine(FACTS, Agent, **changes)
+    return genuine(DEMO_STATS, Agent, **changes)
 
 
 def with_text(data, old, new):

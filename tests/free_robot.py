@@ -1,4 +1,4 @@
-"""A robot of any keys, the facts of demonstrations for it, and its world."""
+"""A robot of any keys, the statistics of demonstrations for it, and its world."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,7 +9,7 @@ from lerobot.robots import Robot, RobotConfig
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.robot_setup import PolicyNeeds, RobotSettings, make_robot_world
 from lerobot_serl.actor.settings import ResetConfig
-from lerobot_serl.replay.facts import DemonstrationFacts
+from lerobot_serl.replay.demonstration_stats import DemonstrationStats
 from lerobot_serl.robots.uncalibrated import Uncalibrated
 
 FPS = 200
@@ -61,15 +61,15 @@ class Free(Uncalibrated, Robot):
         return self.answer(dict(executed))
 
 
-def facts_of(keys, low, high, **changes):
+def stats_of(keys, low, high, **changes):
     """Of demonstrations of 20 steps that name their actions."""
     size = len(keys)
-    facts = DemonstrationFacts(tuple(keys), (), tuple(low), tuple(high), (None,) * size, (None,) * size, 20, 20)
-    return replace(facts, **changes)
+    demo_stats = DemonstrationStats(tuple(keys), (), tuple(low), tuple(high), (None,) * size, (None,) * size, 20, 20)
+    return replace(demo_stats, **changes)
 
 
-def make_free_world(robot, facts, hand=None, **settings):
+def make_free_world(robot, demo_stats, hand=None, **settings):
     """Without a reset, unless `settings` of the robot have one."""
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(robot.measured),))}
     settings = {"reset": ResetConfig(mode="none"), **settings}
-    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(inputs, len(robot.keys), FPS, facts), Controls(), hand, None)
+    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(inputs, len(robot.keys), FPS, demo_stats), Controls(), hand, None)

@@ -17,8 +17,8 @@ from lerobot_serl.online.limits import ServerLimits
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import Agent
+from lerobot_serl.replay.demonstration_stats import DemonstrationStats
 from lerobot_serl.replay.episode_message import decode_episode
-from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.journal import EpisodeJournal
 
 
@@ -33,16 +33,16 @@ def robot_policy(size: int) -> dict[str, Any]:
     }
 
 
-def facts(keys: tuple[str, ...]) -> DemonstrationFacts:
+def demo_stats(keys: tuple[str, ...]) -> DemonstrationStats:
     """What its demonstrations say."""
     size = len(keys)
-    return DemonstrationFacts(
+    return DemonstrationStats(
         action_names=keys, state_names=keys, action_low=(-1.0,) * size, action_high=(1.0,) * size, action_step=(None,) * size,
         start=(None,) * size, median_length=5, longest=6,
     )  # fmt: skip
 
 
-ROBOT, FACTS = robot_policy(len(KEYS)), facts(KEYS)
+ROBOT, DEMO_STATS = robot_policy(len(KEYS)), demo_stats(KEYS)
 # Keys of the robots of small_robots.py and so101_bus.py.
 ARMS = {"two_arms": KEYS, "so101": SO101_KEYS}
 
@@ -67,7 +67,7 @@ class RestartableLearner:
         self.agent.box.set_from_range(-ones, ones, 0.2, 0.02)
         self.publisher = WeightPublisher(self.agent, self.config, fps=FPS, dataset=(f"test/{dataset}", dataset))
         keys = next((keys for keys in ARMS.values() if len(keys) == self.agent.action_dim), None)
-        self.publisher.facts = facts(keys) if keys and changes.get("output_features") else None
+        self.publisher.demo_stats = demo_stats(keys) if keys and changes.get("output_features") else None
         self.publisher.publish("collect", 0, 0)
         self.server = LearnerServer("127.0.0.1", port, self.publisher, self._receive, lambda: None, limits=LIMITS)
         self.server.start()

@@ -235,7 +235,7 @@ def refusals(run, address):
 def run(tmp_path_factory):
     """One learner; actors one after the other."""
     root, run = tmp_path_factory.mktemp("actor_process"), Run()
-    ENVIRONMENT["HF_LEROBOT_HOME"] = str(root / "home")  # of the spools
+    ENVIRONMENT["HF_LEROBOT_HOME"] = str(root / "home")  # of the outboxes
     try:
         statistics = record(root / "demos")
     except RuntimeError as error:

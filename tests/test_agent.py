@@ -56,7 +56,7 @@ def make_batch(agent, terminal=False):
         next_features=next_features,
         next_base=next_base,
         length=torch.full((BATCH,), 5),
-        by_person=torch.zeros(BATCH, base.shape[1], dtype=torch.bool),
+        intervention=torch.zeros(BATCH, base.shape[1], dtype=torch.bool),
         is_demo=torch.arange(BATCH) < BATCH // 2,
     )
 
@@ -382,12 +382,12 @@ def test_the_corrector_learns_what_people_did_without_a_bound(act_directory):
     agent = make_agent(act_directory)
     batch = make_batch(agent)
     correction = torch.tensor([0.7, -0.9, 0.05, 0.0])
-    by_person = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
-    by_person[:, :3] = True
+    intervention = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
+    intervention[:, :3] = True
     batch = replace(
         batch,
         chunk=(batch.base + correction).clamp(-1, 1),
-        by_person=by_person,
+        intervention=intervention,
         is_demo=torch.zeros(BATCH, dtype=torch.bool),
     )
     optimizer = torch.optim.Adam(agent.corrector.parameters(), lr=3e-3)
@@ -407,9 +407,9 @@ def test_demonstrations_count_as_what_people_did_but_only_beside_corrections(act
     agent = make_agent(act_directory)
     batch = make_batch(agent)
     assert not agent.corrector_loss(batch)[1]  # half of it are demonstrations
-    by_person = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
-    by_person[-1, 0] = True
-    batch = replace(batch, by_person=by_person, length=torch.full((BATCH,), 2))
+    intervention = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
+    intervention[-1, 0] = True
+    batch = replace(batch, intervention=intervention, length=torch.full((BATCH,), 2))
     demonstrated = torch.zeros(BATCH, agent.horizon, dtype=torch.bool)
     demonstrated[: BATCH // 2, :2] = True
     with torch.no_grad():
@@ -417,7 +417,7 @@ def test_demonstrations_count_as_what_people_did_but_only_beside_corrections(act
     squares = ((batch.chunk - batch.base) / 2 - torch.tensor(0.3).tanh()).square().mean(-1)
     loss, takes_part = agent.corrector_loss(batch)
     assert takes_part
-    assert loss.item() == pytest.approx(squares[demonstrated | by_person].mean().item(), rel=1e-4)
+    assert loss.item() == pytest.approx(squares[demonstrated | intervention].mean().item(), rel=1e-4)
 
 
 def test_what_people_taught_is_what_is_edited(act_directory):

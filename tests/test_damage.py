@@ -9,7 +9,7 @@ from broken_datasets import DATA, damage, doctor, surroundings
 from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
 from test_completion import journalled
 
-from lerobot_serl.replay.completion import StoreSettings, complete
+from lerobot_serl.replay.dataset_writer import StoreSettings, write_pending
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.store import EpisodeStore, online_features
 from lerobot_serl.replay.versions import DatasetVersions
@@ -17,7 +17,7 @@ from lerobot_serl.replay.versions import DatasetVersions
 CAMERA, SIDE = "observation.images.front", 96
 VIDEO = f"videos/{CAMERA}/chunk-000/file-000.mp4"
 META = "meta/episodes/chunk-000/file-000.parquet"
-LEDGER, LATER = "meta/serl_episodes.jsonl", DATA.replace("file-000", "file-001")
+MANIFEST, LATER = "meta/serl_episodes.jsonl", DATA.replace("file-000", "file-001")
 HOWS = ("halved", "emptied", "garbage", "deleted")
 VERSION = "00000002"
 
@@ -40,7 +40,7 @@ def begin(root, kind=""):
     """What a learner does with the dataset at its start; its episodes."""
     settings = settings_for(root, kind)
     store = EpisodeStore(settings.repo_id, settings.root, settings.fps, settings.features, settings.use_videos)
-    complete(settings)
+    write_pending(settings)
     store.versions.identity()
     store.uuids()
     if not store.exists:
@@ -66,7 +66,7 @@ def whole(tmp_path_factory):
         made[kind] = tmp_path_factory.mktemp("whole") / "data" / "online"
         for first, last in ((0, 2), (2, 3)):
             journalled(made[kind], recordings_for(kind)[first:last], first)
-            complete(settings_for(made[kind], kind))
+            write_pending(settings_for(made[kind], kind))
         DatasetVersions(made[kind]).identity()
         assert made[kind].resolve().name == VERSION
     return made
@@ -132,7 +132,7 @@ FILES = {
     META.replace("file-000", "file-001"): (0, 1, 2),
     DATA: (2,),
     LATER: (0, 1),
-    LEDGER: (0, 1, 2),
+    MANIFEST: (0, 1, 2),
 }
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_named_and_repaired(copy, name, how, capsys):
     # A table of the episodes that is not there is told by the number of lines.
     assert_refused(root, "meta/episodes" if (name.startswith("meta/episodes"), how) == (True, "deleted") else name)
     before = assert_repairs(root, FILES[name], capsys)
-    if name != LEDGER or how not in ("emptied", "deleted"):
+    if name != MANIFEST or how not in ("emptied", "deleted"):
         assert_kept(root, before)
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_identity_says_what_deleting_it_means(copy):
     root = copy()
     damage(DatasetVersions(root).directory / "identity.json", "emptied")
     said = assert_refused(root, "identity.json is empty")
-    assert "episodes that are still in spools then wait there for the old one" in said
+    assert "episodes that are still in outboxes then wait there for the old one" in said
 
 
 @pytest.mark.parametrize("how", HOWS)
@@ -310,7 +310,7 @@ def test_to_begin_anew_on_purpose(copy):
 def test_a_lost_ledger_says_that_episodes_may_come_twice(copy, capsys):
     """They are acknowledged, and sent again only where the acknowledgement was lost."""
     root = copy()
-    (root / LEDGER).unlink()
+    (root / MANIFEST).unlink()
     assert "Episodes that are then sent again may be added twice" in assert_refused(root, "has 0 lines, and 3 were committed")
     status, said = doctor(root, "--repair", capsys=capsys)
     assert status == 0

@@ -10,10 +10,10 @@ from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from test_completion import assert_dataset_holds, journalled, settings_for
 
 from lerobot_serl.owned_lock import OwnedLock
-from lerobot_serl.replay.completion import complete
+from lerobot_serl.replay.dataset_writer import write_pending
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.journal import journal_of
-from lerobot_serl.replay.ledger import known_uuids
+from lerobot_serl.replay.manifest import known_uuids
 from lerobot_serl.replay.versions import DatasetVersions
 
 RECORDINGS = [make_recording(4, end, mark) for mark, end in enumerate(["terminated", "truncated", "terminated", "terminated"], 1)]
@@ -23,7 +23,7 @@ def online(root, recordings=RECORDINGS[:3]):
     """A learner's dataset, as the learner makes it; the second part came in a later run."""
     for start in (0, 2):
         journalled(root, recordings[start : start + 2], start)
-        complete(settings_for(root))
+        write_pending(settings_for(root))
     return root
 
 
@@ -48,7 +48,7 @@ def test_a_missing_link_is_put_back(tmp_path, capsys):
 
 
 def test_a_damaged_version_is_followed_by_a_repaired_one(tmp_path, capsys):
-    """What it held is kept beside it; the lost episodes leave the ledger, so that they are taken if they are sent again."""
+    """What it held is kept beside it; the lost episodes leave the manifest, so that they are taken if they are sent again."""
     root = online(tmp_path / "online")
     identity = DatasetVersions(root).identity()
     path = root / DATA
@@ -63,7 +63,7 @@ def test_a_damaged_version_is_followed_by_a_repaired_one(tmp_path, capsys):
     assert_same_recording(RECORDINGS[2], left, words=False)
     assert known_uuids(root) == {"episode-2"}
     journalled(root, RECORDINGS[:1])
-    assert complete(settings_for(root)) == 1
+    assert write_pending(settings_for(root)) == 1
     assert_dataset_holds(root, [RECORDINGS[2], RECORDINGS[0]])
 
 

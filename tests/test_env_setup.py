@@ -19,7 +19,7 @@ from lerobot_serl.actor.world import WorldError
 from lerobot_serl.replay.episode import Decider
 
 FPS = 50
-POLICY = SimpleNamespace(inputs=INPUTS, action_dim=4, fps=FPS, facts=None)
+POLICY = SimpleNamespace(inputs=INPUTS, action_dim=4, fps=FPS, demo_stats=None)
 ZERO = np.zeros(4, np.float32)
 
 
@@ -143,7 +143,7 @@ def test_the_task_of_a_flag_goes_before_the_environments():
 
 def test_observations_are_renamed():
     inputs = {"observation.state": INPUTS["observation.state"], "observation.images.top": INPUTS["observation.images.front"]}
-    policy = SimpleNamespace(inputs=inputs, action_dim=4, fps=FPS, facts=None)
+    policy = SimpleNamespace(inputs=inputs, action_dim=4, fps=FPS, demo_stats=None)
     settings = RobotSettings(rename_map={"observation.images.front": "observation.images.top"})
     made = make_env_world(SmallEnv(), settings, policy, 0, False, None)
     assert set(made.reset()) == set(inputs)

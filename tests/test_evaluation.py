@@ -16,7 +16,7 @@ from test_best_checkpoint import Run, actions
 from test_world import CounterEnv
 
 from lerobot_serl.actor.chunk import Chunk
-from lerobot_serl.actor.demonstrated import find_facts, nothing_known
+from lerobot_serl.actor.demonstrated import find_stats, nothing_known
 from lerobot_serl.actor.deployed_policy import load_deployed
 from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.evaluation_file import EvaluationFile
@@ -24,8 +24,8 @@ from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import DemonstrationsConfig, DeployedPolicyConfig, SafetyConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.policy.act_checkpoint import find_checkpoint
+from lerobot_serl.replay.demonstration_stats_file import FILE
 from lerobot_serl.replay.episode import ActedAs
-from lerobot_serl.replay.facts_file import FILE
 from lerobot_serl.report.comparison import compare
 from lerobot_serl.robots.config_franka_sim_robot import FrankaSimRobotConfig
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, _workplace
@@ -170,26 +170,26 @@ def test_every_checkpoint_of_a_learner_says_what_its_demonstrations_were_like(de
     best = run.save(1)
     run.policy.save_pretrained(tmp_path / "hub")
     for directory in (best.parent / "000001" / "pretrained_model", best / "pretrained_model", tmp_path / "hub"):
-        rated = find_facts(find_checkpoint(str(directory), "policy.path"), DemonstrationsConfig())
-        assert rated == run.learner.facts
-        assert (rated.fps, rated.facts.longest, rated.facts.action_names) == (10, 6, ("action_0", "action_1"))
+        rated = find_stats(find_checkpoint(str(directory), "policy.path"), DemonstrationsConfig())
+        assert rated == run.learner.demo_stats
+        assert (rated.fps, rated.stats.longest, rated.stats.action_names) == (10, 6, ("action_0", "action_1"))
 
 
 def test_the_demonstrations_are_those_that_are_named_or_that_the_training_names(act, demonstrations, tmp_path):
     files = find_checkpoint(str(act), "policy.path")
-    assert find_facts(files, DemonstrationsConfig()) is None
-    named = find_facts(files, DemonstrationsConfig("test/tiny", str(demonstrations.root)))
-    assert (named.fps, named.facts.longest) == (10, 6)
+    assert find_stats(files, DemonstrationsConfig()) is None
+    named = find_stats(files, DemonstrationsConfig("test/tiny", str(demonstrations.root)))
+    assert (named.fps, named.stats.longest) == (10, 6)
     save_act(tmp_path, small_act_config(0))
     trained = find_checkpoint(str(tmp_path), "policy.path")
     elsewhere = nothing_known(4, 30, 99)
     elsewhere.write(tmp_path)
-    assert find_facts(trained, DemonstrationsConfig()) == elsewhere
-    assert find_facts(trained, DemonstrationsConfig("test/tiny", str(demonstrations.root))) == named
+    assert find_stats(trained, DemonstrationsConfig()) == elsewhere
+    assert find_stats(trained, DemonstrationsConfig("test/tiny", str(demonstrations.root))) == named
     (tmp_path / FILE).unlink()
     for root, expected in ((demonstrations.root, named), (tmp_path / "gone", None)):
         (tmp_path / "train_config.json").write_text(json.dumps({"dataset": {"repo_id": "test/tiny", "root": str(root)}}))
-        assert find_facts(trained, DemonstrationsConfig()) == expected
+        assert find_stats(trained, DemonstrationsConfig()) == expected
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"fps": 10}', '{"fps": 0, "demonstrations": {}}', '{"fps": 10, "demonstrations": {}}'])
@@ -197,7 +197,7 @@ def test_a_damaged_file_of_the_demonstrations_is_named(tmp_path, content):
     save_act(tmp_path, small_act_config(0))
     (tmp_path / FILE).write_text(content)
     with pytest.raises(ValueError, match=rf"policy.path='{tmp_path}': {FILE}: "):
-        find_facts(find_checkpoint(str(tmp_path), "policy.path"), DemonstrationsConfig())
+        find_stats(find_checkpoint(str(tmp_path), "policy.path"), DemonstrationsConfig())
 
 
 ARM = FrankaSimRobotConfig(id="evaluated", control_mode="ee_delta", cameras=True, image_height_px=32, image_width_px=32)
@@ -209,7 +209,7 @@ def test_a_robot_is_not_moved_without_limits_unless_that_is_asked_for(act, tmp_p
     off = RobotSettings(safety=SafetyConfig(enabled=False))
     with pytest.raises(ValueError, match=r"Then give --fps, .* and --episode_time_s"):
         evaluate(settings_of(act, tmp_path / "b", ARM, robot=off))
-    assert nothing_known(4, 10, 30).facts.longest == 30
+    assert nothing_known(4, 10, 30).stats.longest == 30
 
 
 def test_demonstrations_of_another_robot_are_refused(act, demonstrations, tmp_path):

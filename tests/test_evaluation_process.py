@@ -12,7 +12,7 @@ import torch
 from act_checkpoints import save_act, small_act_config
 from test_actor_process import ACTOR, ENVIRONMENT, PATIENCE_S, REAL_TIME, ROBOT, Terminal, record
 
-from lerobot_serl.replay.facts_file import FILE
+from lerobot_serl.replay.demonstration_stats_file import FILE
 
 pytestmark = pytest.mark.slow
 DEMOS = ("--dataset.repo_id=local/demos", "--dataset.root={root}/demos")

@@ -9,10 +9,10 @@ from conftest import frames_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lerobot_serl.replay.demonstration_stats import DemonstrationStats, gather_stats, stats_from_json
 from lerobot_serl.replay.demonstrations import EpisodeReader
-from lerobot_serl.replay.facts import DemonstrationFacts, facts_from_json, gather_facts
 
-FACTS = DemonstrationFacts(
+DEMO_STATS = DemonstrationStats(
     action_names=("a.pos", "b.pos"), state_names=("a.pos", "a.vel"), action_low=(-1.0, 0.0), action_high=(1.0, 0.0),
     action_step=(0.25, None), start=(0.5, None), median_length=40, longest=60,
     state_low=(-1.0, -2.0), state_high=(1.0, 2.0), start_low=(0.25, None), start_high=(0.75, None),
@@ -29,11 +29,11 @@ def features(action=("a.pos", "b.pos"), state=("b.pos", "a.pos")):
     return {"action": {"names": action, "shape": (2,)}, "observation.state": {"names": state, "shape": (2,)}}
 
 
-def test_facts_of_a_small_dataset():
+def test_demo_stats_of_a_small_dataset():
     actions = np.array([[0.0, 5.0], [1.0, 6.0], [2.0, 7.0], [-3.0, 5.0]], np.float32)
     states = np.array([[4.5, 0.5], [6.0, 1.0], [6.0, 1.0], [5.0, -1.0]], np.float32)
-    facts = gather_facts(features(), actions, states, starts=[0, 2], lengths=[2, 2])
-    assert facts == DemonstrationFacts(
+    demo_stats = gather_stats(features(), actions, states, starts=[0, 2], lengths=[2, 2])
+    assert demo_stats == DemonstrationStats(
         action_names=("a.pos", "b.pos"), state_names=("b.pos", "a.pos"), action_low=(-3.0, 5.0), action_high=(2.0, 7.0),
         action_step=(2.0, 1.0), start=(0.75, 5.25), median_length=2, longest=2,
         state_low=(4.5, -1.0), state_high=(6.0, 1.0), start_low=(0.5, 4.5), start_high=(1.0, 6.0),
@@ -46,26 +46,26 @@ def test_a_glitch_does_not_widen_the_limits(value, counts):
     actions = np.stack([60 * np.sin(np.arange(300)), np.zeros(300)], axis=1).astype(np.float32)
     states = 0.9 * actions
     actions[123, 0], actions[200, 1] = value, 1.0
-    facts = gather_facts(features(state=("a.pos", "b.pos")), actions, states, [0], [300])
+    demo_stats = gather_stats(features(state=("a.pos", "b.pos")), actions, states, [0], [300])
     edges = (min(value, -60.0), max(value, 60.0)) if counts else (-60.0, 60.0)
-    assert (facts.action_low[0], facts.action_high[0]) == pytest.approx(edges, abs=0.1)
-    assert facts.action_step[0] == pytest.approx(6.0, abs=0.1) or counts
-    assert facts.action_high[1] == 1.0, "where all others are alike, one frame may be meant"
+    assert (demo_stats.action_low[0], demo_stats.action_high[0]) == pytest.approx(edges, abs=0.1)
+    assert demo_stats.action_step[0] == pytest.approx(6.0, abs=0.1) or counts
+    assert demo_stats.action_high[1] == 1.0, "where all others are alike, one frame may be meant"
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 49])
 def test_of_few_actions_all_count(n_frames):
     actions = np.zeros((n_frames, 2), np.float32)
     actions[0], actions[-1] = 0.1, 900.0
-    assert gather_facts(features(), actions, None, [0], [n_frames]).action_high == (900.0, 900.0)
+    assert gather_stats(features(), actions, None, [0], [n_frames]).action_high == (900.0, 900.0)
 
 
 def test_what_is_not_measured_has_no_step_and_no_start():
     actions, states = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
-    facts = gather_facts(features(state=("b.pos", "c.pos")), actions, states, [0], [3])
-    assert (facts.action_step, facts.start) == ((None, 1.0), (None, 1.0))
-    assert facts.starts == (None, (1.0, 1.0))
-    without = gather_facts(features(), actions, None, [0], [3])
+    demo_stats = gather_stats(features(state=("b.pos", "c.pos")), actions, states, [0], [3])
+    assert (demo_stats.action_step, demo_stats.start) == ((None, 1.0), (None, 1.0))
+    assert demo_stats.starts == (None, (1.0, 1.0))
+    without = gather_stats(features(), actions, None, [0], [3])
     assert (without.action_step, without.start, without.state_names) == ((None, None), (None, None), ())
 
 
@@ -81,20 +81,20 @@ def test_what_is_not_measured_has_no_step_and_no_start():
     ],
 )
 def test_names_as_datasets_of_different_age_have_them(names, expected):
-    facts = gather_facts(features(action=names), np.zeros((2, 2), np.float32), None, [0], [2])
-    assert facts.action_names == expected
+    demo_stats = gather_stats(features(action=names), np.zeros((2, 2), np.float32), None, [0], [2])
+    assert demo_stats.action_names == expected
 
 
-def test_facts_of_a_real_dataset(make_dataset):
+def test_demo_stats_of_a_real_dataset(make_dataset):
     dataset = make_dataset([frames_of(5, 1), frames_of(3, 2)])
-    facts = EpisodeReader(dataset, ["observation.state"]).facts
-    assert facts.action_names == ("action_0", "action_1")
-    assert facts.state_names == ("state_0", "state_1", "state_2", "state_3")
-    assert facts.action_low == pytest.approx((100.2, 100.2), abs=0.5)
-    assert facts.action_high == pytest.approx((202.2, 202.2), abs=0.5)
-    assert facts.action_step == (None, None)
-    assert (facts.median_length, facts.longest) == (4, 5)
-    assert facts_from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    demo_stats = EpisodeReader(dataset, ["observation.state"]).demo_stats
+    assert demo_stats.action_names == ("action_0", "action_1")
+    assert demo_stats.state_names == ("state_0", "state_1", "state_2", "state_3")
+    assert demo_stats.action_low == pytest.approx((100.2, 100.2), abs=0.5)
+    assert demo_stats.action_high == pytest.approx((202.2, 202.2), abs=0.5)
+    assert demo_stats.action_step == (None, None)
+    assert (demo_stats.median_length, demo_stats.longest) == (4, 5)
+    assert stats_from_json(json.loads(json.dumps(demo_stats.to_json()))) == demo_stats
 
 
 @settings(max_examples=200, deadline=None)
@@ -106,40 +106,44 @@ def test_facts_of_a_real_dataset(make_dataset):
 def test_there_and_back(rows, names, lengths):
     low, high, step, start = (tuple(column) for column in zip(*rows, strict=True))
     low, high = tuple(map(min, low, high)), tuple(map(max, low, high))
-    facts = DemonstrationFacts(tuple(names), (), low, high, step, start, *lengths)
-    assert facts_from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    demo_stats = DemonstrationStats(tuple(names), (), low, high, step, start, *lengths)
+    assert stats_from_json(json.loads(json.dumps(demo_stats.to_json()))) == demo_stats
 
 
 @settings(max_examples=500, deadline=None)
-@given(key=st.sampled_from(sorted(FACTS.to_json())), value=json_values)
+@given(key=st.sampled_from(sorted(DEMO_STATS.to_json())), value=json_values)
 def test_hostile_values_are_refused_or_harmless(key, value):
     try:
-        facts = facts_from_json({**FACTS.to_json(), key: value})
+        demo_stats = stats_from_json({**DEMO_STATS.to_json(), key: value})
     except ValueError:
         return
-    assert len(facts.action_low) == len(facts.action_high) == len(facts.action_step) == len(facts.start)
-    assert all(type(name) is str for name in (*facts.action_names, *facts.state_names))
-    given_numbers = (*facts.action_low, *facts.action_high, *(v for v in (*facts.action_step, *facts.start) if v is not None))
+    assert len(demo_stats.action_low) == len(demo_stats.action_high) == len(demo_stats.action_step) == len(demo_stats.start)
+    assert all(type(name) is str for name in (*demo_stats.action_names, *demo_stats.state_names))
+    given_numbers = (
+        *demo_stats.action_low,
+        *demo_stats.action_high,
+        *(v for v in (*demo_stats.action_step, *demo_stats.start) if v is not None),
+    )
     assert all(math.isfinite(np.float32(number)) for number in given_numbers)
-    assert all(low <= high for low, high in zip(facts.action_low, facts.action_high, strict=True))
-    assert len(facts.state_low) == len(facts.state_high)
-    assert len(facts.state_low) in (0, len(facts.state_names) or len(facts.state_low))
-    assert len(facts.starts) == len(facts.action_low)
-    assert facts.longest >= 1
+    assert all(low <= high for low, high in zip(demo_stats.action_low, demo_stats.action_high, strict=True))
+    assert len(demo_stats.state_low) == len(demo_stats.state_high)
+    assert len(demo_stats.state_low) in (0, len(demo_stats.state_names) or len(demo_stats.state_low))
+    assert len(demo_stats.starts) == len(demo_stats.action_low)
+    assert demo_stats.longest >= 1
 
 
 def test_an_older_learner_does_not_say_between_which_values_the_state_was():
     later = ("state_low", "state_high", "start_low", "start_high")
-    facts = facts_from_json({key: value for key, value in FACTS.to_json().items() if key not in later})
-    assert (facts.state_low, facts.state_high) == ((), ())
-    assert facts.starts == ((0.5, 0.5), None)
+    demo_stats = stats_from_json({key: value for key, value in DEMO_STATS.to_json().items() if key not in later})
+    assert (demo_stats.state_low, demo_stats.state_high) == ((), ())
+    assert demo_stats.starts == ((0.5, 0.5), None)
 
 
 @settings(max_examples=200, deadline=None)
 @given(document=json_values)
 def test_hostile_documents_are_refused(document):
     with pytest.raises(ValueError, match="other entries than expected"):
-        facts_from_json(document)
+        stats_from_json(document)
 
 
 @pytest.mark.parametrize(
@@ -165,4 +169,4 @@ def test_hostile_documents_are_refused(document):
 )
 def test_messages_name_the_entry(changes, said):
     with pytest.raises(ValueError, match=said):
-        facts_from_json({**FACTS.to_json(), **changes})
+        stats_from_json({**DEMO_STATS.to_json(), **changes})

@@ -15,15 +15,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
 from processes import Processes
-from restartable_learner import FACTS, ROBOT
+from restartable_learner import DEMO_STATS, ROBOT
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor import received_policy
 from lerobot_serl.actor.client import LearnerClient
+from lerobot_serl.actor.outbox import OnlineDataset, Outbox
 from lerobot_serl.actor.received_policy import ReceivedPolicy
-from lerobot_serl.actor.spool import OnlineDataset, Spool
 from lerobot_serl.online.arriving_parts import ArrivingParts
 from lerobot_serl.rejection_log import LINES_PER_PERIOD
 from lerobot_serl.replay.episode_message import decode_episode, encode_episode
@@ -108,8 +108,8 @@ FALSE = [
     *(field("run", value) for value in ("", 3, "a b", "x" * 65, "x\n", ESCAPE, "\u00e9", None, ...)),
     *(field("kind", value) for value in ("weights", "episode", ESCAPE, 3, [], ...)),
     *(field("dataset", value) for value in ("x", [], {"id": 3, "repo_id": "x"}, {"id": "x" * 300, "repo_id": ""}, {"id": ESCAPE})),
-    *(field("demonstrations", value) for value in ("x", [], {}, 3, {**FACTS.to_json(), "longest": 0}, {**FACTS.to_json(), ESCAPE: 1})),
-    field("demonstrations", json.loads(json.dumps(FACTS.to_json()))),  # of a robot with four joints
+    *(field("demonstrations", value) for value in ("x", [], {}, 3, {**DEMO_STATS.to_json(), "longest": 0}, {**DEMO_STATS.to_json(), ESCAPE: 1})),
+    field("demonstrations", json.loads(json.dumps(DEMO_STATS.to_json()))),  # of a robot with four joints
     *(field("config", value) for value in (None, [], "serl_sac", 3, {}, [["type", "serl_sac"]], ...)),
     *(config("type", value) for value in ("act", ESCAPE, ["serl_sac"], None, ...)),
     config("unknown", 1), config(ESCAPE, 1), config("x" * 900, "y" * 9000), config("act", 3), config("act", None), config("actor", ESCAPE),
@@ -253,7 +253,7 @@ def test_names_of_joints_are_made_printable_and_may_not_be_the_same():
     header, tensors = genuine_of_robot(**ROBOT)
     header["demonstrations"] = json.loads(json.dumps(header["demonstrations"]))
     header["demonstrations"]["action_names"][0] = f"a{ESCAPE}"
-    assert ReceivedPolicy(header, tensors, "cpu", 0).facts.action_names[0].isprintable()
+    assert ReceivedPolicy(header, tensors, "cpu", 0).demo_stats.action_names[0].isprintable()
     header["demonstrations"]["action_names"] = ["a"] * 4
     with pytest.raises(MessageError, match="two entries alike"):
         ReceivedPolicy(header, tensors, "cpu", 0)
@@ -417,15 +417,15 @@ NOT_OURS = ["lock", "damaged", "refused", "unnamed", ".", "..", "dataset.json", 
 
 
 @pytest.mark.parametrize("name", NOT_OURS)
-def test_no_id_of_a_dataset_meets_another_name_in_the_spool(tmp_path, name):
+def test_no_id_of_a_dataset_meets_another_name_in_the_outbox(tmp_path, name):
     dataset = OnlineDataset.of({"dataset": {"id": name, "repo_id": f"me/{ESCAPE}"}})
     assert dataset.repo_id.isprintable()
     assert dataset.directory not in NOT_OURS
-    spool = Spool(tmp_path / "spool", 10**9)
-    spool.write(dataset, "a", b"1")
-    assert [spool.read(path) for path in spool.pending(dataset)] == [b"1"]
-    assert all(other.isprintable() for other in spool.others(OnlineDataset()))
-    spool.close()
+    outbox = Outbox(tmp_path / "spool", 10**9)
+    outbox.write(dataset, "a", b"1")
+    assert [outbox.read(path) for path in outbox.pending(dataset)] == [b"1"]
+    assert all(other.isprintable() for other in outbox.others(OnlineDataset()))
+    outbox.close()
 
 
 # The real process

@@ -20,8 +20,8 @@ from lerobot_serl import transport
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor.answers import CONNECTIONS_BELIEVED, LearnerRefused, LearnerSilent
 from lerobot_serl.actor.client import LearnerClient
+from lerobot_serl.actor.outbox import Outbox
 from lerobot_serl.actor.sender import Sender
-from lerobot_serl.actor.spool import Spool
 from lerobot_serl.replay.episode_message import encode_episode
 
 SCRIPT = Path(__file__).parents[1] / "examples" / "benchmark" / "faulty_network.py"
@@ -129,7 +129,7 @@ def test_episodes_arrive_where_weights_do_not(script, tmp_path):
     learner, harm = RestartableLearner(tmp_path / "learner"), NothingLong()
     network = script.FaultyNetwork(learner.port, harm)
     client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
-    sender = Sender(Spool(tmp_path / "spool", 10**9), client, throttled=False)
+    sender = Sender(Outbox(tmp_path / "spool", 10**9), client, throttled=False)
     try:
         client.connect()
         sender.start()

@@ -63,7 +63,7 @@ def make_batch(agent, **changes):
     batch = Batch(
         features=features, base=base, chunk=base, reward=torch.rand(BATCH, generator=generator),
         discount=torch.full((BATCH,), 0.7), next_features=next_features, next_base=next_base,
-        length=torch.full((BATCH,), HORIZON), by_person=torch.zeros(BATCH, HORIZON, dtype=torch.bool),
+        length=torch.full((BATCH,), HORIZON), intervention=torch.zeros(BATCH, HORIZON, dtype=torch.bool),
         is_demo=torch.arange(BATCH) % 2 == 0, previous=base[:, 0],
     )  # fmt: skip
     return replace(batch, **changes)

@@ -489,7 +489,7 @@ class TwoEpisodes:
     def existing(self):
         return None
 
-    def start(self, frames, episodes, resumed, facts):
+    def start(self, frames, episodes, resumed, demo_stats):
         self.started_with = (frames, episodes, resumed)
 
     def arrived(self, wait_s):

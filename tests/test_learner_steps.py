@@ -26,7 +26,7 @@ class Episodes:
     def existing(self):
         return None
 
-    def start(self, frames, episodes, resumed, facts):
+    def start(self, frames, episodes, resumed, demo_stats):
         pass
 
     def arrived(self, wait_s):

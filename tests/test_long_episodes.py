@@ -1,4 +1,4 @@
-"""Episodes with camera images from the robot's spool to the learner's dataset: real server, files and threads, many parts."""
+"""Episodes with camera images from the robot's outbox to the learner's dataset: real server, files and threads, many parts."""
 
 import threading
 import time
@@ -15,14 +15,14 @@ from test_jpeg import SHAPE, scene
 from lerobot_serl.actor import film as film_module
 from lerobot_serl.actor.client import LearnerClient
 from lerobot_serl.actor.film import Film
+from lerobot_serl.actor.outbox import Outbox
 from lerobot_serl.actor.sender import Sender
-from lerobot_serl.actor.spool import Spool
 from lerobot_serl.online import arriving_parts, server
 from lerobot_serl.online.collection import Collection
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
-from lerobot_serl.replay.completion import StoreSettings, complete
+from lerobot_serl.replay.dataset_writer import StoreSettings, write_pending
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.episode_message import encode_episode, parts_before
 from lerobot_serl.replay.journal import journal_of
@@ -75,16 +75,16 @@ class Side:
     """A robot's side; ``film`` makes an episode as a session does."""
 
     def __init__(self, tmp_path, address):
-        self.spool = Spool(tmp_path / "spool", 10**9)
+        self.outbox = Outbox(tmp_path / "spool", 10**9)
         self.client = LearnerClient(address, patience_s=PATIENCE_S, name="arm")
-        self.sender = Sender(self.spool, self.client, throttled=False)
+        self.sender = Sender(self.outbox, self.client, throttled=False)
         self.client.connect()
         self.sent = []
         send = self.client.send
         self.client.send = lambda uuid, data, wait_for_learner: (self.sent.append(uuid), send(uuid, data, wait_for_learner))[1]
 
     def film(self, uuid, frames=FRAMES, shape=SHAPE, seen=image, **changes):
-        film = Film(uuid, self.spool.new_parts(self.client.dataset, uuid), {FRONT: shape}, may_wait=True)
+        film = Film(uuid, self.outbox.new_parts(self.client.dataset, uuid), {FRONT: shape}, may_wait=True)
         for t in range(frames):
             film.add({FRONT: seen(t)})
         recording = make_recording(frames, intervention=torch.zeros(frames, dtype=torch.bool), **changes)
@@ -96,11 +96,11 @@ class Side:
         self.sender.finish(0.0, 0.0)
         self.client.close()
         self.sender.join(10)
-        self.spool.close()
+        self.outbox.close()
 
 
 def stop(collection):
-    collection._completion.finish = lambda: None
+    collection._writer.finish = lambda: None
     collection._server.stop()
 
 
@@ -112,7 +112,7 @@ def completed(collection):
     """The online dataset with what the journal held."""
     store = collection.store
     settings = StoreSettings(store.repo_id, str(store.root), store.fps, store.features, False)
-    complete(settings)
+    write_pending(settings)
     return EpisodeReader(store.open(), [*INPUTS, FRONT])
 
 
@@ -145,7 +145,7 @@ def test_an_episode_in_parts_is_learnt_from_and_stored(tmp_path, seen, features)
 def collection(tmp_path, seen):
     config = configured(tmp_path)
     opened = Collection(small_agent(config), config, Progress(config), seen.meta, Plausible())
-    opened.start(0, 0, resumed=False, facts=None)
+    opened.start(0, 0, resumed=False, demo_stats=None)
     yield opened
     stop(opened)
 
@@ -170,14 +170,14 @@ def test_a_message_of_an_earlier_release_is_understood(collection, side):
 
 def test_sending_twice_is_harmless_and_brings_no_part_twice(collection, side):
     side.film("one")
-    (path,) = side.spool.pending(side.client.dataset)
+    (path,) = side.outbox.pending(side.client.dataset)
     side.sender._send_file(path)
     first, side.sent = side.sent, []
     assert len(first) > 3
     recording = collection.arrived(0.0)
     assert torch.equal(recording.observation[FRONT][:], decoded(FRAMES))
-    side.film("one")  # as a restored spool would
-    (path,) = side.spool.pending(side.client.dataset)
+    side.film("one")  # as a restored outbox would
+    (path,) = side.outbox.pending(side.client.dataset)
     side.sender._send_file(path)
     assert side.sent == ["one", "one"]  # the first part, whose receipt says that all is here, and the end
     assert collection.arrived(0.0) is None
@@ -185,9 +185,9 @@ def test_sending_twice_is_harmless_and_brings_no_part_twice(collection, side):
 
 def test_an_interrupted_transfer_goes_on_where_it_was(collection, side):
     side.film("one")
-    (path,) = side.spool.pending(side.client.dataset)
-    data = side.spool.read(path)
-    with side.spool.parts(path, parts_before(data)) as parts:
+    (path,) = side.outbox.pending(side.client.dataset)
+    data = side.outbox.read(path)
+    with side.outbox.parts(path, parts_before(data)) as parts:
         n_parts = len(parts)
         for index in range(2):
             assert side.client.send("one", parts.read(index), False) == index + 1
@@ -204,8 +204,8 @@ def test_an_interrupted_transfer_goes_on_where_it_was(collection, side):
 
 def test_a_learner_that_was_started_again_gets_every_part_again(tmp_path, seen, side, collection):
     side.film("one")
-    (path,) = side.spool.pending(side.client.dataset)
-    with side.spool.parts(path, parts_before(side.spool.read(path))) as parts:
+    (path,) = side.outbox.pending(side.client.dataset)
+    with side.outbox.parts(path, parts_before(side.outbox.read(path))) as parts:
         for index in range(2):
             side.client.send("one", parts.read(index), False)
     journal = journal_of(tmp_path / "online")
@@ -256,7 +256,7 @@ def test_an_episode_too_long_is_refused_at_the_part_that_makes_it_so(collection,
     side.film("long")
     side.sender.start()
     assert side.sender.wait_for("long", lambda: True)
-    (refused,) = list(side.spool.directory.rglob("refused/*-long.episode"))
+    (refused,) = list(side.outbox.directory.rglob("refused/*-long.episode"))
     assert (refused.parent / "long.images").exists()
 
 
@@ -272,8 +272,8 @@ def test_so_many_episodes_come_in_at_once_and_one_more_costs_the_oldest_its_part
     every = {}
     for uuid in ("a", "b", "c"):
         side.film(uuid)
-        path = next(path for path in side.spool.pending(side.client.dataset) if f"-{uuid}." in path.name)
-        every[uuid] = side.spool.parts(path, parts_before(side.spool.read(path)))
+        path = next(path for path in side.outbox.pending(side.client.dataset) if f"-{uuid}." in path.name)
+        every[uuid] = side.outbox.parts(path, parts_before(side.outbox.read(path)))
         assert side.client.send(uuid, every[uuid].read(0), False) == 1
     assert sorted(path.name for path in journal_of(tmp_path / "online").directory.iterdir()) == ["b.images", "c.images"]
     assert side.client.send("a", every["a"].read(1), False) == 0
@@ -285,8 +285,8 @@ def test_so_many_episodes_come_in_at_once_and_one_more_costs_the_oldest_its_part
 
 def test_another_number_of_images_than_frames_is_refused(collection, side):
     recording = side.film("one")
-    (path,) = side.spool.pending(side.client.dataset)
-    with side.spool.parts(path, parts_before(side.spool.read(path))) as parts:
+    (path,) = side.outbox.pending(side.client.dataset)
+    with side.outbox.parts(path, parts_before(side.outbox.read(path))) as parts:
         for index in range(len(parts)):
             side.client.send("one", parts.read(index), False)
     fewer = make_recording(FRAMES - 2)
@@ -328,7 +328,7 @@ def test_neither_side_holds_the_images_of_a_long_episode(tmp_path, make_dataset,
     dataset = make_dataset([few], {FRONT: feature})
     config = configured(tmp_path, shape)
     collection = Collection(small_agent(config), config, Progress(config), dataset.meta, Plausible())
-    collection.start(0, 0, resumed=False, facts=None)
+    collection.start(0, 0, resumed=False, demo_stats=None)
     side = Side(tmp_path, collection.address)
     side.film("warm", 20, shape, lambda t: pictures[t % 3].clone())
     side.sender.start()

@@ -38,14 +38,14 @@ def expected_window(episode, t, horizon, n_step):
     discount = 0.0 if terminal else GAMMA**length
     executed = min(length, horizon)
     actions = episode.action[t : t + executed].flatten().tolist()
-    by_person = [index < executed and bool(episode.intervention[t + index]) for index in range(horizon)]
+    intervention = [index < executed and bool(episode.intervention[t + index]) for index in range(horizon)]
     padding = episode.cached["base"][t, executed:].flatten().tolist()
     return (
         reward,
         discount,
         length,
         actions + padding,
-        by_person,
+        intervention,
         None if terminal else episode.cached["features"][t + length].item(),
     )
 
@@ -68,14 +68,14 @@ def test_windows_equal_a_naive_reference(data):
         identity, t = divmod(int(batch.features[i].item()), 1000)
         episode = stored[identity - 1]
         seen.add((identity, t))
-        reward, discount, length, chunk, by_person, after = expected_window(episode, t, horizon, n_step or horizon)
+        reward, discount, length, chunk, intervention, after = expected_window(episode, t, horizon, n_step or horizon)
         assert t < episode.steps
         assert batch.index[i].item() == sum(e.steps for e in stored[: identity - 1]) + t
         assert batch.length[i].item() == length
         assert batch.reward[i].item() == pytest.approx(reward, abs=1e-4)
         assert batch.discount[i].item() == pytest.approx(discount, abs=1e-5)
         assert batch.chunk[i].flatten().tolist() == pytest.approx(chunk)
-        assert batch.by_person[i].tolist() == by_person
+        assert batch.intervention[i].tolist() == intervention
         assert batch.previous[i].item() == episode.action[max(t - 1, 0)].item()
         if after is not None:
             assert batch.next_features[i].item() == after

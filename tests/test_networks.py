@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lerobot_serl.networks.action_space import ActionBox
+from lerobot_serl.networks.action_normalizer import ActionNormalizer
 from lerobot_serl.networks.actor import EditActor, interpolation
 from lerobot_serl.networks.critic import CriticEnsemble
 from lerobot_serl.networks.fast_cpu import LEAST_ROWS
@@ -74,7 +74,7 @@ def test_frozen_keeps_the_parameters_out_but_not_the_chunk(critic, rows):
 def test_the_box_contains_the_demonstrations_and_maps_there_and_back(dimensions, margin):
     low = torch.tensor([a for a, _ in dimensions])
     high = torch.tensor([a + width for a, width in dimensions])
-    box = ActionBox(len(dimensions))
+    box = ActionNormalizer(len(dimensions))
     box.set_from_range(low, high, margin, floor=0.02)
     assert box.normalize(low).min() >= -1 - 1e-4
     assert box.normalize(high).max() <= 1 + 1e-4
@@ -85,7 +85,7 @@ def test_the_box_contains_the_demonstrations_and_maps_there_and_back(dimensions,
 
 
 def test_margin_and_floor_of_the_box():
-    box = ActionBox(2)
+    box = ActionNormalizer(2)
     box.set_from_range(torch.tensor([-1.0, 3.0]), torch.tensor([1.0, 3.0]), margin=0.2, floor=0.1)
     torch.testing.assert_close(box.half_width, torch.tensor([1.2, 0.12]))
     assert box.normalize(torch.tensor([1.0, 3.0]))[0].item() == pytest.approx(1 / 1.2)

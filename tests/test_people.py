@@ -62,7 +62,7 @@ def test_a_refusal_is_a_sentence_and_comes_before_any_episode(lab, why):
     assert said in actor.output
     assert "Traceback" not in actor.output
     assert "Episode 1:" not in actor.output
-    assert lab.received() == lab.spooled() == []
+    assert lab.received() == lab.waiting_in_outbox() == []
 
 
 def seconds(output):

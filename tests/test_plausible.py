@@ -54,7 +54,7 @@ def learner_for(config, demonstrations):
 
 
 def end(learner):
-    learner.collection._completion.finish = lambda: None
+    learner.collection._writer.finish = lambda: None
     learner.collection._server.stop()
 
 

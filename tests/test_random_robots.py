@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from free_robot import Free, FreeConfig, facts_of
+from free_robot import Free, FreeConfig, stats_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
@@ -130,13 +130,13 @@ robots = st.fixed_dictionaries(
 
 
 def watched(robot):
-    """One of these robots, the facts of its demonstrations, and the settings; everything but keys and faults from `numbers`."""
+    """One of these robots, the statistics of its demonstrations, and the settings; everything but keys and faults from `numbers`."""
     random = Random(robot["numbers"])
     keys, mode = robot["keys"], robot["reset"]
     measured = [key for key in keys if random.random() < 0.6] + ["battery"] * (random.random() < 0.3)
     kind = WatchedWithReset if mode in ("auto", "robot") else Watched
     ends = [sorted((random.uniform(-2, 2), random.uniform(-2, 2))) for _ in keys]
-    facts = facts_of(
+    demo_stats = stats_of(
         keys, [low for low, _ in ends], [high for _, high in ends],
         action_step=tuple(random.choice((None, 0.0, random.random())) if key in measured else None for key in keys),
         start=tuple(random.choice((None, random.uniform(-1, 1))) for _ in keys),
@@ -148,13 +148,13 @@ def watched(robot):
     )  # fmt: skip
     return (
         kind(random, keys, measured, robot["faults"]),
-        facts,
+        demo_stats,
         safety,
         ResetConfig(mode=mode, speed=0.4 * FPS, pause_s=random.choice((0.0, 5 / FPS))),
     )
 
 
-def begin(robot, facts, safety, reset):
+def begin(robot, demo_stats, safety, reset):
     """World, session and leader of a robot that watches what it is told from now on; None if it is refused at the start."""
     random, controls = robot.random, Controls()
     leader = LeaderWithEvents(**{key: random.uniform(-2, 2) for key in robot.keys})
@@ -162,7 +162,7 @@ def begin(robot, facts, safety, reset):
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(robot.measured),))} if robot.measured else {}
     settings = RobotSettings(safety=safety, reset=reset, episode_time_s=4 / FPS)
     try:
-        world = make_robot_world(robot, settings, PolicyNeeds(inputs, len(robot.keys), FPS, facts), controls, hand, None)
+        world = make_robot_world(robot, settings, PolicyNeeds(inputs, len(robot.keys), FPS, demo_stats), controls, hand, None)
     except (ValueError, WorldError, ConnectionError, KeyboardInterrupt):
         return None
     robot.limits, hold = world.guard.limits, world.hold
@@ -185,8 +185,8 @@ def begin(robot, facts, safety, reset):
 
 def live(description):
     """A process's life: three episodes, whatever happens in them, and the end. Nothing is sent before the start's checks."""
-    robot, facts, safety, reset = watched(description)
-    begun = begin(robot, facts, safety, reset)
+    robot, demo_stats, safety, reset = watched(description)
+    begun = begin(robot, demo_stats, safety, reset)
     if begun is None:
         assert robot.sent == []
         return

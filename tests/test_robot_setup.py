@@ -21,12 +21,13 @@ from lerobot_serl.actor.robot_setup import (
 )
 from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
-from lerobot_serl.replay.facts import DemonstrationFacts
+from lerobot_serl.replay.demonstration_stats import DemonstrationStats
 
-FACTS = DemonstrationFacts(
+DEMO_STATS = DemonstrationStats(
     action_names=KEYS, state_names=KEYS, action_low=(-0.5, 0.0, -0.5, 0.0), action_high=(0.5, 1.0, 0.5, 1.0),
     action_step=(0.1, None, 0.2, None), start=(0.25, 0.0, -0.25, 1.0), median_length=40, longest=60,
 )  # fmt: skip
+NO_START = replace(DEMO_STATS, start=(None,) * 4)
 INPUTS = {"observation.state": PolicyFeature(FeatureType.STATE, (4,))}
 FPS = 50
 
@@ -67,10 +68,10 @@ def tool(numbers):
     return numbers["left_elbow.pos"], 0.0, 0.0
 
 
-def setup(robot=None, facts=FACTS, hand=None, controls=None, inputs=INPUTS, **settings):
+def setup(robot=None, demo_stats=DEMO_STATS, hand=None, controls=None, inputs=INPUTS, **settings):
     robot = robot or TwoArms()
     robot.connect()
-    needs = PolicyNeeds(inputs, 4, FPS, facts)
+    needs = PolicyNeeds(inputs, 4, FPS, demo_stats)
     return make_robot_world(robot, RobotSettings(**settings), needs, controls or Controls(), hand, None)
 
 
@@ -140,7 +141,7 @@ def test_auto_resets(said, robot, reset, expected):
 
 
 def test_without_a_known_pose_auto_resets_nothing(said):
-    assert "reset: none." in said(facts=replace(FACTS, start=(0.0, None, 0.0, 0.0)))
+    assert "reset: none." in said(demo_stats=replace(DEMO_STATS, start=(0.0, None, 0.0, 0.0)))
 
 
 def test_the_reset_pose_is_where_demonstrations_begin_or_what_the_flag_says(said):
@@ -217,7 +218,7 @@ def test_a_simulation_in_lockstep_must_have_the_rate_of_the_demonstrations():
         (dict(reset=ResetConfig(mode="robot")), r"--reset.mode=robot: two_arms has no reset of its own. Use --reset.mode=pose"),
         (dict(reset=ResetConfig(mode="teleop", pause_s=5)), r"--reset.mode=teleop needs a teleoperator: --teleop.type="),
         (dict(reset=ResetConfig(mode="pose", pose={"knee.pos": 1.0})), r"--reset.pose names \['knee.pos'\], expected some of"),
-        (dict(facts=replace(FACTS, start=(None,) * 4), reset=ResetConfig(mode="pose")), r"--reset.mode=pose: no position known for \['left_elb"),
+        (dict(demo_stats=NO_START, reset=ResetConfig(mode="pose")), r"--reset.mode=pose: no position known for \['left_elb"),
         (dict(safety=SafetyConfig(low={"knee.pos": 0.0})), r"--safety.low names \['knee.pos'\], expected some of"),
         (dict(safety=SafetyConfig(high={"knee.pos": 0.0})), r"--safety.high names \['knee.pos'\]"),
         (dict(safety=SafetyConfig(low={KEYS[0]: 0.7})), rf"nothing is left for \['{KEYS[0]}'\]; give both limits"),
@@ -241,10 +242,10 @@ class Displacements(TwoArms):
 
 
 def setup_displacements(**settings):
-    facts = DemonstrationFacts(("delta.pos", KEYS[1]), KEYS, (-1.0, 0.0), (1.0, 1.0), (None, 1.0), (None, 0.0), 40, 60)
+    demo_stats = DemonstrationStats(("delta.pos", KEYS[1]), KEYS, (-1.0, 0.0), (1.0, 1.0), (None, 1.0), (None, 0.0), 40, 60)
     robot = Displacements()
     robot.connect()
-    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(INPUTS, 2, FPS, facts), Controls(), None, None)
+    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(INPUTS, 2, FPS, demo_stats), Controls(), None, None)
 
 
 def test_a_pose_can_not_be_reached_with_displacements():

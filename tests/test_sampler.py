@@ -67,7 +67,7 @@ def test_the_default_draws_what_it_always_drew():
         6020, 5012, 5003, 5014, 5019, 5006, 6007, 6008, 9011, 9026, 9020, 9007, 9011, 9021, 9003, 9017,
     ]  # fmt: skip
     assert batch.length.tolist() == [3, 3, 3, 3, 2, *[3] * 11]
-    sums = [column.double().sum().item() for column in (batch.reward, batch.discount, batch.chunk, batch.by_person)]
+    sums = [column.double().sum().item() for column in (batch.reward, batch.discount, batch.chunk, batch.intervention)]
     assert sums == [30.806122958660126, 11.015998721122742, 335518.5, 15.0]
     assert [checksum(image) for image in batch.images.values()] == [300552012, 322939271]
     assert [checksum(image) for image in batch.next_images.values()] == [318361606, 321647233]

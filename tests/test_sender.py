@@ -1,4 +1,4 @@
-"""The thread that sends spooled episodes, against a real server on loopback."""
+"""The thread that sends outbox's episodes, against a real server on loopback."""
 
 import resource
 import threading
@@ -14,9 +14,9 @@ from lerobot_serl.actor import answers
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor.answers import LearnerAway, LearnerFinished, LearnerRefused, NameTaken, answer
 from lerobot_serl.actor.client import LearnerClient
+from lerobot_serl.actor.outbox import OnlineDataset, Outbox
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.actor.sender import Sender, UnsavedError
-from lerobot_serl.actor.spool import OnlineDataset, Spool
 from lerobot_serl.online import server as server_module
 from lerobot_serl.replay.episode_message import encode_episode
 from lerobot_serl.transport import FINISHED, MessageError
@@ -44,12 +44,12 @@ def message(uuid, frames=5, **changes):
 
 
 class Side:
-    """A robot's side: spool, client, sender."""
+    """A robot's side: outbox, client, sender."""
 
     def __init__(self, directory, port):
-        self.spool = Spool(directory, 10**9)
+        self.outbox = Outbox(directory, 10**9)
         self.client = LearnerClient(f"127.0.0.1:{port}", patience_s=PATIENCE_S, name=directory.name)
-        self.sender = Sender(self.spool, self.client, throttled=False)
+        self.sender = Sender(self.outbox, self.client, throttled=False)
 
     def connect(self):
         self.client.connect()
@@ -63,7 +63,7 @@ class Side:
         self.sender.finish(0.0, 0.0)
         self.client.close()
         self.sender.join(10)
-        self.spool.close()
+        self.outbox.close()
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def crash(learner):
 
 
 def test_what_an_earlier_process_left_is_sent_first_and_in_order(tmp_path, learners, received):
-    earlier = Spool(tmp_path / "spool", 10**9)
+    earlier = Outbox(tmp_path / "spool", 10**9)
     names = [f"old-{number:02d}" for number in range(12)]
     for name in names:
         earlier.write(ONE, name, message(name))
@@ -108,14 +108,14 @@ def test_what_an_earlier_process_left_is_sent_first_and_in_order(tmp_path, learn
     side.connect()
     assert side.sender.wait_for("new", lambda: True)
     assert received() == [*names, "new"]
-    assert (side.spool.pending(ONE), side.sender.waiting, side.sender.problem) == ([], 0, None)
+    assert (side.outbox.pending(ONE), side.sender.waiting, side.sender.problem) == ([], 0, None)
     side.close()
 
 
 def test_a_bad_episode_and_a_damaged_one_hold_up_no_other(side, received, tmp_path):
     side.sender.keep(ONE, "bad", message("bad", action=torch.zeros(5, 3)))
     side.keep("damaged", "good")
-    damaged = side.spool.pending(ONE)[1]
+    damaged = side.outbox.pending(ONE)[1]
     damaged.write_bytes(damaged.read_bytes()[:-1])
     side.connect()
     for name in ("bad", "damaged", "good"):
@@ -159,7 +159,7 @@ def test_three_refused_in_a_row_end_collection(side, received):
     """Whoever collects what will never be taken should know; those that an earlier process left say nothing about now."""
     bad = torch.zeros(5, 3)
     for name in ("old-1", "old-2", "old-3"):
-        side.spool.write(ONE, name, message(name, action=bad))
+        side.outbox.write(ONE, name, message(name, action=bad))
     for names, action in ((("bad-1", "bad-2"), bad), (("good",), None), (("bad-3", "bad-4"), bad)):
         for name in names:
             side.sender.keep(ONE, name, message(name) if action is None else message(name, action=action))
@@ -179,7 +179,7 @@ def test_episodes_for_another_dataset_stay(side, received):
     side.connect()
     assert side.sender.wait_for("ours", lambda: True)
     assert received() == ["ours"]
-    assert len(side.spool.pending(TWO)) == 1
+    assert len(side.outbox.pending(TWO)) == 1
 
 
 def test_a_learner_that_is_killed_and_started_again_gets_everything_once(tmp_path, learners, received):
@@ -220,7 +220,7 @@ def test_another_learner_at_the_same_place_does_not_get_what_was_collected_for_t
     side.keep("second", dataset=TWO)
     assert side.sender.wait_for("second", lambda: True)
     assert received() == ["second"]
-    assert side.spool.others(TWO) == {"test/one": 1}
+    assert side.outbox.others(TWO) == {"test/one": 1}
     side.close()
 
 
@@ -333,15 +333,15 @@ def keep_on_full_disk(side, full_disk):
     data = message("large", 1000)
     full_disk(True)
     try:
-        with pytest.raises(UnsavedError, match=r"could not be written to the spool .*File too large.*The episode is in memory"):
+        with pytest.raises(UnsavedError, match=r"could not be written to the outbox .*File too large.*The episode is in memory"):
             side.sender.keep(ONE, "large", data)
-        assert (side.sender.unsaved, side.sender.waiting, side.spool.pending(ONE)) == (1, 1, [])
+        assert (side.sender.unsaved, side.sender.waiting, side.outbox.pending(ONE)) == (1, 1, [])
     finally:
         full_disk(False)
 
 
 def test_an_episode_that_can_not_be_written_is_sent_from_memory(side, received, full_disk, monkeypatch, tmp_path):
-    monkeypatch.setattr(Spool, "write", failing_from(2, Spool.write))  # once by the disk, then for good
+    monkeypatch.setattr(Outbox, "write", failing_from(2, Outbox.write))  # once by the disk, then for good
     keep_on_full_disk(side, full_disk)
     side.connect()
     side.sender.finish(PATIENCE_S, PATIENCE_S)
@@ -368,7 +368,7 @@ def test_or_written_when_there_is_room_again(tmp_path, full_disk):
     nobody.sender.start()  # never connected
     nobody.sender.finish(0.0, PATIENCE_S)
     assert (nobody.sender.unsaved, nobody.sender.waiting) == (0, 1)
-    assert nobody.spool.read(nobody.spool.pending(ONE)[0]) == message("large", 1000)
+    assert nobody.outbox.read(nobody.outbox.pending(ONE)[0]) == message("large", 1000)
     nobody.close()
 
 

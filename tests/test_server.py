@@ -26,18 +26,19 @@ from lerobot_serl.online.server import Busy, EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Progress
+from lerobot_serl.replay.demonstration_stats import DemonstrationStats
 from lerobot_serl.replay.episode import policy_input
 from lerobot_serl.replay.episode_message import decode_episode, encode_episode
-from lerobot_serl.replay.facts import DemonstrationFacts
 from lerobot_serl.replay.journal import journal_of
 from lerobot_serl.replay.plausible import Plausible
 from lerobot_serl.replay.store import EpisodeStore, online_features
 from lerobot_serl.transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY, MessageError, decode, split
 
-FACTS = DemonstrationFacts(
+DEMO_STATS = DemonstrationStats(
     action_names=("a", "b"), state_names=("a", "x", "y", "z"), action_low=(-2.0, 0.0), action_high=(2.0, 1.0),
     action_step=(0.5, None), start=(0.25, None), median_length=5, longest=6,
 )  # fmt: skip
+ONE_ENTRY = {"action_low": [0.0], "action_high": [1.0], "action_step": [None], "start": [None]}
 
 
 NUMBERS = itertools.count()
@@ -473,7 +474,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     assert collection.existing() is None
     with caplog.at_level(logging.INFO):
-        collection.start(0, 0, resumed=False, facts=FACTS)
+        collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
     assert f"lerobot-serl-actor --learner={collection.address}" in caplog.text
     channel = grpc.insecure_channel(collection.address)
     stub = services_pb2_grpc.LearnerServiceStub(channel)
@@ -489,7 +490,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     assert collection.arrived(0.0) is None
     channel.close()
     # The process is not started here: a later run moves what the journal holds into the dataset, and knows what it has.
-    collection._completion.finish = lambda: None
+    collection._writer.finish = lambda: None
     collection._server.stop()
     later = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     assert later.existing().num_episodes == 2
@@ -507,7 +508,7 @@ def test_an_episode_that_no_memory_can_hold_is_refused_before_it_is_acknowledged
     with pytest.raises(MessageError, match=r"episode of 21 steps, expected at most 20: that is --policy.buffer_capacity"):
         collection._receive(encode_episode(make_recording(21), "does-not"))
     assert journal_of(tmp_path / "online").uuids() == {"fits"}
-    collection._completion.finish = lambda: None
+    collection._writer.finish = lambda: None
     collection._server.stop()
 
 
@@ -523,7 +524,7 @@ def test_so_many_episodes_may_wait_and_the_next_is_left_with_its_sender(tmp_path
     collection._receive(encode_episode(make_recording(3), "00"))  # one that is here is acknowledged all the same
     collection.arrived(0.0)
     assert collection._receive(late).is_new
-    collection._completion.finish = lambda: None
+    collection._writer.finish = lambda: None
     collection._server.stop()
 
 
@@ -568,8 +569,8 @@ def test_a_journal_that_cannot_be_written_for_a_while_costs_no_episode(tmp_path,
     is_root = os.geteuid() == 0
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
-    collection.start(0, 0, resumed=False, facts=FACTS)
-    collection._completion.finish = lambda: None
+    collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
+    collection._writer.finish = lambda: None
     client = LearnerClient(collection.address, patience_s=5, name="arm")
     client.connect()
     directory, away = journal_of(tmp_path / "online").directory, tmp_path / "away"
@@ -616,9 +617,9 @@ def test_counting_on_after_resume(tmp_path, demonstrations):
     progress = Progress(config)
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
-    collection.start(100, 10, resumed=False, facts=FACTS)  # episodes of an earlier run are not this run's
+    collection.start(100, 10, resumed=False, demo_stats=DEMO_STATS)  # episodes of an earlier run are not this run's
     assert (progress.env_steps, progress.episodes) == (0, 0)
-    collection.start(130, 13, resumed=True, facts=FACTS)
+    collection.start(130, 13, resumed=True, demo_stats=DEMO_STATS)
     assert (progress.env_steps, progress.episodes) == (30, 3)
 
 
@@ -640,10 +641,10 @@ def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, c
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     assert "The run goes on without them" in caplog.text
     collection._server.start = lambda: None
-    collection.start(3, 1, resumed=True, facts=FACTS)
+    collection.start(3, 1, resumed=True, demo_stats=DEMO_STATS)
     assert (progress.env_steps, progress.episodes) == (20, 4)  # pacing and phases go on where they were
     assert not config.online.accept_lost_episodes
-    collection.start(8, 2, resumed=True, facts=FACTS)  # a later start, from the next checkpoint
+    collection.start(8, 2, resumed=True, demo_stats=DEMO_STATS)  # a later start, from the next checkpoint
     assert (progress.env_steps, progress.episodes) == (25, 5)
 
 
@@ -653,7 +654,7 @@ def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, de
     progress = Progress(config)
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
-    collection.start(0, 0, resumed=False, facts=FACTS)
+    collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
     published = []
     collection._publisher.publish = published_spy(collection._publisher.publish, published)
     progress.env_steps = 10
@@ -669,32 +670,32 @@ def whole_policy(publisher):
     return publisher.message(publisher.wait_for_newer(0, 5), whole_policy=True)
 
 
-def test_the_facts_of_the_demonstrations_reach_the_actor(tmp_path, demonstrations):
+def test_the_demo_stats_of_the_demonstrations_reach_the_actor(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
     collection._server.start = lambda: None
-    collection.start(0, 0, resumed=False, facts=FACTS)
+    collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
     header, tensors = decode(whole_policy(collection._publisher))
-    assert ReceivedPolicy(header, tensors, "cpu", seed=0).facts == FACTS
+    assert ReceivedPolicy(header, tensors, "cpu", seed=0).demo_stats == DEMO_STATS
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("demo_stats", "said"),
     [
-        ({**FACTS.to_json(), "longest": 0}, "'longest' is 0"),
-        ({**FACTS.to_json(), "start": [10**400, None]}, "'start' is"),
-        ({**FACTS.to_json(), "action_low": [0.0], "action_high": [1.0], "action_step": [None], "start": [None]}, "1 action entries, its policy 2"),
+        ({**DEMO_STATS.to_json(), "longest": 0}, "'longest' is 0"),
+        ({**DEMO_STATS.to_json(), "start": [10**400, None]}, "'start' is"),
+        ({**DEMO_STATS.to_json(), **ONE_ENTRY}, "1 action entries, its policy 2"),
         ("nonsense", "other entries"),
     ],
 )  # fmt: skip
-def test_facts_that_do_not_fit_are_refused(facts, said):
+def test_demo_stats_that_do_not_fit_are_refused(demo_stats, said):
     learner = Learner()
     learner.publisher.publish("collect", 0, 0)
     header, tensors = decode(whole_policy(learner.publisher))
     assert header["demonstrations"] is None  # an actor for an environment needs none
-    assert ReceivedPolicy(header, tensors, "cpu", seed=0).facts is None
+    assert ReceivedPolicy(header, tensors, "cpu", seed=0).demo_stats is None
     with pytest.raises(MessageError, match=said):
-        ReceivedPolicy({**header, "demonstrations": facts}, tensors, "cpu", seed=0)
+        ReceivedPolicy({**header, "demonstrations": demo_stats}, tensors, "cpu", seed=0)
 
 
 def published_spy(publish, published):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from conftest import record_syncs
 
-from lerobot_serl.actor.spool import FLOOR_BYTES, OnlineDataset, Spool, SpoolFullError
+from lerobot_serl.actor.outbox import FLOOR_BYTES, OnlineDataset, Outbox, OutboxFullError
 from lerobot_serl.owned_lock import LockedError
 from lerobot_serl.transport import MessageError
 
@@ -20,11 +20,11 @@ LIMIT_BYTES = 10**9
 
 @contextmanager
 def opened(directory, limit_bytes=LIMIT_BYTES):
-    spool = Spool(directory, limit_bytes)
+    outbox = Outbox(directory, limit_bytes)
     try:
-        yield spool
+        yield outbox
     finally:
-        spool.close()
+        outbox.close()
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def directory(tmp_path):
 
 
 @pytest.fixture
-def spool(directory):
+def outbox(directory):
     with opened(directory) as found:
         yield found
 
@@ -49,8 +49,8 @@ def test_the_names_of_new_directories_are_durable(directory, monkeypatch):
     assert json.loads((own / "dataset.json").read_text()) == {"id": FIRST, "repo_id": "me/one"}
 
 
-def contents(spool, dataset):
-    return [spool.read(path) for path in spool.pending(dataset)]
+def contents(outbox, dataset):
+    return [outbox.read(path) for path in outbox.pending(dataset)]
 
 
 def test_episodes_keep_their_order_over_processes_until_they_are_acknowledged(directory):
@@ -67,22 +67,22 @@ def test_episodes_keep_their_order_over_processes_until_they_are_acknowledged(di
         assert list((directory / FIRST).iterdir()) == [directory / FIRST / "dataset.json"]
 
 
-def test_a_dataset_sees_its_own_episodes_only_and_hears_of_others(spool):
-    spool.write(ONE, "a", b"1")
-    spool.write(TWO, "b", b"2")
-    spool.write(OnlineDataset(), "c", b"3")
-    assert (contents(spool, ONE), contents(spool, TWO), contents(spool, OnlineDataset())) == ([b"1"], [b"2"], [b"3"])
-    assert spool.others(ONE) == {"me/two": 1, "unnamed": 1}
-    assert contents(spool, OnlineDataset(FIRST, "renamed/one")) == [b"1"]
+def test_a_dataset_sees_its_own_episodes_only_and_hears_of_others(outbox):
+    outbox.write(ONE, "a", b"1")
+    outbox.write(TWO, "b", b"2")
+    outbox.write(OnlineDataset(), "c", b"3")
+    assert (contents(outbox, ONE), contents(outbox, TWO), contents(outbox, OnlineDataset())) == ([b"1"], [b"2"], [b"3"])
+    assert outbox.others(ONE) == {"me/two": 1, "unnamed": 1}
+    assert contents(outbox, OnlineDataset(FIRST, "renamed/one")) == [b"1"]
 
 
 @pytest.mark.parametrize("name", ["../../etc", "/etc", "..", ".", "a/b", "x" * 200, "a\0b", "é"])
-def test_ids_from_the_network_lead_nowhere_else(spool, directory, name):
-    spool.write(OnlineDataset(name), "a", b"1")
-    (path,) = spool.pending(OnlineDataset(name))
+def test_ids_from_the_network_lead_nowhere_else(outbox, directory, name):
+    outbox.write(OnlineDataset(name), "a", b"1")
+    (path,) = outbox.pending(OnlineDataset(name))
     assert path.parent.parent == directory
     assert len(path.parent.name) <= 64
-    assert spool.pending(OnlineDataset(name + "x")) == []
+    assert outbox.pending(OnlineDataset(name + "x")) == []
 
 
 @pytest.mark.parametrize("said", ["one", {"id": "one"}, {"id": 1, "repo_id": "me/one"}, {"id": "x" * 300, "repo_id": ""}, []])
@@ -96,14 +96,14 @@ def test_a_learner_need_not_name_its_dataset():
     assert OnlineDataset.of({"dataset": {"id": FIRST, "repo_id": "me/one"}}) == ONE
 
 
-def test_a_second_process_learns_who_the_first_is(spool, directory):
+def test_a_second_process_learns_who_the_first_is(outbox, directory):
     with pytest.raises(
-        LockedError, match=rf"spool {directory} \(--spool_dir\) is in use by process {os.getpid()} on .*give each its own --name"
+        LockedError, match=rf"outbox {directory} \(--spool_dir\) is in use by process {os.getpid()} on .*give each its own --name"
     ):
-        Spool(directory, LIMIT_BYTES)
-    spool.close()
-    spool.close()  # may be called twice
-    Spool(directory, LIMIT_BYTES).close()
+        Outbox(directory, LIMIT_BYTES)
+    outbox.close()
+    outbox.close()  # may be called twice
+    Outbox(directory, LIMIT_BYTES).close()
 
 
 def damage(path, how):
@@ -120,13 +120,13 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "empty", "bit flipped", "checksum flipped"])
-def test_a_damaged_file_is_set_aside_and_said(spool, directory, caplog, how):
+def test_a_damaged_file_is_set_aside_and_said(outbox, directory, caplog, how):
     for uuid in ("a", "b"):
-        spool.write(ONE, uuid, b"episode " + uuid.encode())
-    path = spool.pending(ONE)[0]
+        outbox.write(ONE, uuid, b"episode " + uuid.encode())
+    path = outbox.pending(ONE)[0]
     damage(path, how)
-    assert contents(spool, ONE) == [None, b"episode b"]
-    assert [other.name for other in spool.pending(ONE)] == ["00000002-b.episode"]
+    assert contents(outbox, ONE) == [None, b"episode b"]
+    assert [other.name for other in outbox.pending(ONE)] == ["00000002-b.episode"]
     assert (directory / FIRST / "damaged" / path.name).exists()
     assert "set aside" in caplog.text
 
@@ -145,26 +145,26 @@ def test_a_write_that_was_killed_is_finished_if_it_can_be_and_else_set_aside(dir
     assert "was stopped before the episode was complete" in caplog.text
 
 
-def test_a_refused_episode_is_kept_elsewhere(spool, directory, caplog):
-    spool.write(ONE, "a", b"1")
-    spool.refuse(spool.pending(ONE)[0], "the action has other entries")
-    assert spool.pending(ONE) == []
+def test_a_refused_episode_is_kept_elsewhere(outbox, directory, caplog):
+    outbox.write(ONE, "a", b"1")
+    outbox.refuse(outbox.pending(ONE)[0], "the action has other entries")
+    assert outbox.pending(ONE) == []
     assert (directory / FIRST / "refused" / "00000001-a.episode").exists()
     assert "the action has other entries" in caplog.text
 
 
-def test_a_file_that_can_not_be_read_holds_nobody_up(spool, caplog):
+def test_a_file_that_can_not_be_read_holds_nobody_up(outbox, caplog):
     for uuid in ("a", "b"):
-        spool.write(ONE, uuid, uuid.encode())
-    unreadable = spool.pending(ONE)[0]
+        outbox.write(ONE, uuid, uuid.encode())
+    unreadable = outbox.pending(ONE)[0]
     unreadable.unlink()
     unreadable.mkdir()
-    assert contents(spool, ONE) == [None, b"b"]
-    assert contents(spool, ONE) == [b"b"]
+    assert contents(outbox, ONE) == [None, b"b"]
+    assert contents(outbox, ONE) == [b"b"]
     assert "can not be read" in caplog.text
 
 
-def test_room_for_the_next_episode_is_twice_the_largest_or_the_floor(spool, monkeypatch):
+def test_room_for_the_next_episode_is_twice_the_largest_or_the_floor(outbox, monkeypatch):
     real = os.statvfs
     free = [FLOOR_BYTES, 1000]
 
@@ -173,60 +173,60 @@ def test_room_for_the_next_episode_is_twice_the_largest_or_the_floor(spool, monk
         return SimpleNamespace(f_bavail=free[0], f_frsize=1, f_files=10, f_favail=free[1])
 
     monkeypatch.setattr(os, "statvfs", statvfs)
-    spool.check_room()
+    outbox.check_room()
     free[0] -= 1
     with pytest.raises(
-        SpoolFullError, match=r"has 67 MB and 1000 files left.*may take 67 MB. Free some space, or choose another --spool_dir"
+        OutboxFullError, match=r"has 67 MB and 1000 files left.*may take 67 MB. Free some space, or choose another --spool_dir"
     ):
-        spool.check_room()
+        outbox.check_room()
     free[:] = FLOOR_BYTES, 0
-    with pytest.raises(SpoolFullError, match="0 files left"):
-        spool.check_room()
-    monkeypatch.setattr("lerobot_serl.actor.spool.FLOOR_BYTES", 100)
-    spool.write(ONE, "a", bytes(500))
+    with pytest.raises(OutboxFullError, match="0 files left"):
+        outbox.check_room()
+    monkeypatch.setattr("lerobot_serl.actor.outbox.FLOOR_BYTES", 100)
+    outbox.write(ONE, "a", bytes(500))
     free[:] = 999, 10
-    with pytest.raises(SpoolFullError):
-        spool.check_room()
+    with pytest.raises(OutboxFullError):
+        outbox.check_room()
     free[0] = 1000
-    spool.check_room()
+    outbox.check_room()
 
 
 def test_the_largest_episode_of_an_earlier_process_counts(directory, monkeypatch):
-    monkeypatch.setattr("lerobot_serl.actor.spool.FLOOR_BYTES", 100)
+    monkeypatch.setattr("lerobot_serl.actor.outbox.FLOOR_BYTES", 100)
     with opened(directory) as first:
         first.write(ONE, "a", bytes(4000))
-    with opened(directory, 12_000) as second, pytest.raises(SpoolFullError, match=r"--spool_limit_gb=1.2e-05 allows no more"):
+    with opened(directory, 12_000) as second, pytest.raises(OutboxFullError, match=r"--spool_limit_gb=1.2e-05 allows no more"):
         second.check_room()
     with opened(directory, 13_000) as second:
         second.check_room()
 
 
-def test_everything_in_the_spool_counts_against_its_limit(directory):
-    with opened(directory, 2 * FLOOR_BYTES) as spool:
-        spool.check_room()
+def test_everything_in_the_outbox_counts_against_its_limit(directory):
+    with opened(directory, 2 * FLOOR_BYTES) as outbox:
+        outbox.check_room()
         for part in (FIRST, f"{FIRST}/refused", f"{FIRST}/damaged"):
             (directory / part).mkdir(exist_ok=True)
             with (directory / part / "x").open("wb") as handle:
                 handle.truncate(FLOOR_BYTES // 2)
-        with pytest.raises(SpoolFullError, match="Nothing is lost"):
-            spool.check_room()
+        with pytest.raises(OutboxFullError, match="Nothing is lost"):
+            outbox.check_room()
 
 
 def test_what_is_sent_while_the_room_is_counted_takes_none(directory, monkeypatch):
     """The sender deletes what the learner has, in a thread of its own; the actor process ended with "No such file"."""
-    with opened(directory) as spool:
-        spool.write(ONE, "a", bytes(4000))
-        [sent] = spool.pending(ONE)
+    with opened(directory) as outbox:
+        outbox.write(ONE, "a", bytes(4000))
+        [sent] = outbox.pending(ONE)
         listed = Path.rglob
 
         def while_it_is_sent(self, pattern):
             found = list(listed(self, pattern))
             assert sent in found
-            spool.acknowledge(sent)
+            outbox.acknowledge(sent)
             return found
 
         monkeypatch.setattr(Path, "rglob", while_it_is_sent)
-        spool.check_room()
+        outbox.check_room()
         assert not sent.exists()
 
 
@@ -237,7 +237,9 @@ def test_where_nothing_can_be_written_it_says_so_at_once(tmp_path):
     if user == 0:
         os.seteuid(65534)
     try:
-        with pytest.raises(PermissionError, match=r"^The spool .*closed/spool \(--spool_dir\) cannot be written: .*: Permission denied\.$"):
-            Spool(closed / "spool", LIMIT_BYTES)
+        with pytest.raises(
+            PermissionError, match=r"^The outbox .*closed/spool \(--spool_dir\) cannot be written: .*: Permission denied\.$"
+        ):
+            Outbox(closed / "spool", LIMIT_BYTES)
     finally:
         os.seteuid(user)

@@ -133,7 +133,7 @@ def test_the_box_contains_what_act_does(tmp_path, roots, gain):
 def test_a_box_that_clips_act_is_refused(tmp_path, roots, monkeypatch):
     own_act(tmp_path / "act", roots / "plain", gain=20.0)
     monkeypatch.setattr("lerobot_serl.policy.adoption._range_of", lambda action: None)
-    monkeypatch.setattr("lerobot_serl.networks.action_space.ActionBox.set_from_range", half_the_box)
+    monkeypatch.setattr("lerobot_serl.networks.action_normalizer.ActionNormalizer.set_from_range", half_the_box)
     with pytest.raises(ValueError, match=r"differs from ACT as its owner runs it by [\d.]+ of the range of action entry \d \('\w+.pos'\)"):
         adopted(tmp_path / "act", roots / "plain")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from free_robot import FPS, facts_of
+from free_robot import FPS, stats_of
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.robots.lekiwi import lekiwi
 from lerobot.robots.lekiwi.config_lekiwi import LeKiwiConfig
@@ -22,10 +22,12 @@ def world_of(robot, start, pause_s=0.02, hand=None):
     robot.connect()
     keys = tuple(robot.action_features)
     low, high = dict.fromkeys(keys, -60.0), dict.fromkeys(keys, 60.0)
-    facts = facts_of(keys, low.values(), high.values(), start=tuple(start.get(key, 0.0) for key in keys), action_step=(20.0,) * len(keys))
+    demo_stats = stats_of(
+        keys, low.values(), high.values(), start=tuple(start.get(key, 0.0) for key in keys), action_step=(20.0,) * len(keys)
+    )
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(keys),))}
     settings = RobotSettings(reset=ResetConfig(mode="pose", speed=20.0 * FPS, pause_s=pause_s))
-    return make_robot_world(robot, settings, PolicyNeeds(inputs, len(keys), FPS, facts), Controls(), hand, None)
+    return make_robot_world(robot, settings, PolicyNeeds(inputs, len(keys), FPS, demo_stats), Controls(), hand, None)
 
 
 @pytest.fixture

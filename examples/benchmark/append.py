@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lerobot_serl.replay.completion import StoreSettings, complete
+from lerobot_serl.replay.dataset_writer import StoreSettings, write_pending
 from lerobot_serl.replay.episode import Episode
 from lerobot_serl.replay.episode_message import encode_episode
 from lerobot_serl.replay.journal import journal_of
@@ -80,7 +80,7 @@ class OnlineDataset:
             self.journal.write(f"{self.steps}-{index}", data)
             journal_s.append(time.perf_counter() - started)
         started = time.perf_counter()
-        complete(self.settings)
+        write_pending(self.settings)
         self.steps += STEPS * APPENDED
         return journal_s, time.perf_counter() - started
 

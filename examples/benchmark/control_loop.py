@@ -1,7 +1,7 @@
 """What our own code costs in each tick of the control loop: everything but the robot's calls, the policy and the sleep.
 
 Two 640x480 cameras at 30 Hz, with limits, a teleoperator that is asked at every tick, and a running episode that is recorded: its images are
-encoded beside the loop and written to a spool. Prints a table and writes it to docs/results/control_loop/control_loop.csv.
+encoded beside the loop and written to an outbox. Prints a table and writes it to docs/results/control_loop/control_loop.csv.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from lerobot.teleoperators import Teleoperator, TeleoperatorConfig
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.film import Film
+from lerobot_serl.actor.outbox import OnlineDataset, Outbox
 from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.safety import Guard, limits_from_demonstrations
 from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import TakeoverConfig
-from lerobot_serl.actor.spool import OnlineDataset, Spool
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.replay.part_message import image_shapes
 
@@ -138,10 +138,10 @@ def measure(steps: int, directory: Path) -> tuple[np.ndarray, int]:
         return poll(measured)
 
     hand.poll = marked  # type: ignore[method-assign]
-    spool = Spool(directory, 10**11)
-    film = Film("benchmark", spool.new_parts(OnlineDataset(), "benchmark"), image_shapes(inputs), may_wait=False)
+    outbox = Outbox(directory, 10**11)
+    film = Film("benchmark", outbox.new_parts(OnlineDataset(), "benchmark"), image_shapes(inputs), may_wait=False)
     Session(world, watch.around(act), hand=hand, film=lambda: film).run_episode()
-    spool.close()
+    outbox.close()
     moments, others = np.array(ticks).T
     return 1000 * (np.diff(moments) - np.diff(others)), film.parts.n_bytes
 

@@ -1,6 +1,6 @@
 """An hour of robot time through a network that drops, delays, cuts, reorders, repeats and changes bytes.
 
-A learner in `lerobot-train`, a robot side that spools and sends episodes of six seconds as fast as they are taken, and between the two a proxy
+A learner in `lerobot-train`, a robot side that stores and sends episodes of six seconds as fast as they are taken, and between the two a proxy
 that harms what passes in both directions, the weights included. In the end the network is good again, everything is delivered, and the dataset
 is compared with what was sent. Writes how many episodes came, how many were lost, doubled or changed, and how often each fault happened.
 

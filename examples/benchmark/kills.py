@@ -1,4 +1,4 @@
-"""SIGKILL at random instants: a learner in `lerobot-train`, a robot side that spools and sends, and the process that completes the dataset.
+"""SIGKILL at random instants: a learner in `lerobot-train`, a robot side that stores and sends, and the process that completes the dataset.
 
 Each round starts what is not running, waits a random time, and kills one of them, or two at once. After every kill stock LeRobot opens the
 online dataset. In the end everything is started once more and stopped cleanly. Writes one row for each kind of kill: how many, how often the
@@ -37,16 +37,16 @@ PAUSE_S = 0.2
 
 
 def act_as_robot(root: Path, address: str, frames: int, name: str, first: int) -> None:
-    """Spool and send episodes without end, numbered from ``first``; `begun` and `acknowledged` get a line for each, before and after."""
+    """Store and send episodes without end, numbered from ``first``; `begun` and `acknowledged` get a line for each, before and after."""
     from lerobot_serl.actor.client import LearnerClient
+    from lerobot_serl.actor.outbox import Outbox
     from lerobot_serl.actor.sender import Sender
-    from lerobot_serl.actor.spool import Spool
     from lerobot_serl.replay.episode import Episode
     from lerobot_serl.replay.episode_message import encode_episode
 
     client = LearnerClient(address, patience_s=READY_S, name=name)
     client.connect()
-    sender = Sender(Spool(root / name / SPOOL, 1_000_000_000), client, throttled=False)
+    sender = Sender(Outbox(root / name / SPOOL, 1_000_000_000), client, throttled=False)
     sender.start()
     number = first + len(lines(root / name / "begun"))
     while not client.finished.is_set():
@@ -143,7 +143,7 @@ class Ground:
             self.wait_for_episodes(1)
         time.sleep(self.random.random() * LONGEST_WAIT_S)
         if kind == "completion":
-            for process in self.processes("lerobot_serl.replay.completion"):
+            for process in self.processes("lerobot_serl.replay.dataset_writer"):
                 _signal(process, signal.SIGKILL)
         if kind == "checkpoint":
             self._wait_for_a_checkpoint_in_progress()
@@ -159,7 +159,7 @@ class Ground:
         for process in (self._learner, self._actor):
             if process is not None:
                 _kill(process)
-        for number in self.processes("lerobot_serl.replay.completion"):
+        for number in self.processes("lerobot_serl.replay.dataset_writer"):
             _signal(number, signal.SIGKILL)
 
     def opens(self) -> bool:

@@ -24,7 +24,7 @@ HORIZON, DEMONSTRATION_FRAMES, DEMONSTRATIONS = 10, 8, 2
 REPO_ID = "local/long"
 COLUMNS = ("process", "seconds", "peak_memory_mb", "images_mb")
 READY_S = 3600.0
-NAMES = {"lerobot_train": "learner", "replay.completion": "completion of the dataset"}
+NAMES = {"lerobot_train": "learner", "replay.dataset_writer": "completion of the dataset"}
 
 
 def record(root: Path) -> None:
@@ -52,6 +52,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     from lerobot_serl.actor.chunk import Chunk
     from lerobot_serl.actor.client import LearnerClient
     from lerobot_serl.actor.film import Film
+    from lerobot_serl.actor.outbox import Outbox
     from lerobot_serl.actor.pace import Pace
     from lerobot_serl.actor.received_policy import ReceivedPolicy
     from lerobot_serl.actor.robot_io import RobotIo
@@ -59,20 +60,19 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     from lerobot_serl.actor.safety import Guard
     from lerobot_serl.actor.sender import Sender
     from lerobot_serl.actor.session import Session
-    from lerobot_serl.actor.spool import Spool
     from lerobot_serl.replay.episode_message import encode_episode
     from lerobot_serl.replay.part_message import image_shapes
 
     torch.set_num_threads(1)
     client = LearnerClient(address, patience_s=READY_S, name="arm")
     policy = ReceivedPolicy(*client.connect(), "cpu", 0)
-    spool = Spool(root / "spool", 10**10)
+    outbox = Outbox(root / "spool", 10**10)
     arm, rng = Arm(Stopwatch()), np.random.default_rng(1)
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(KEYS),))}
     inputs |= {f"observation.images.{name}": PolicyFeature(FeatureType.VISUAL, (3, HEIGHT, WIDTH)) for name in CAMERAS}
     io = RobotIo("arm", arm.observation_features, arm.action_features, inputs, len(KEYS))
     world = RobotWorld(arm, io, Guard(None), [], Pace(FPS), round(seconds * FPS), 5.0, "wave")
-    film = Film("long", spool.new_parts(client.dataset, "long"), image_shapes(inputs), may_wait=False)
+    film = Film("long", outbox.new_parts(client.dataset, "long"), image_shapes(inputs), may_wait=False)
 
     def act(observation):  # type: ignore[no-untyped-def]
         policy.practice.act(observation)  # its cost; where it would go is of no interest
@@ -80,7 +80,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
 
     recording = Session(world, act, film=lambda: film).run_episode()
     assert recording is not None
-    sender = Sender(spool, client, throttled=False)
+    sender = Sender(outbox, client, throttled=False)
     sender.start()
     started_s = time.monotonic()
     sender.keep(client.dataset, "long", encode_episode(recording, "long"), film.parts)
@@ -88,7 +88,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     (root / "acknowledged").write_text(f"{time.monotonic() - started_s} {film.parts.n_bytes}")
     client.close()
     sender.finish(0.0, 0.0)
-    spool.close()
+    outbox.close()
 
 
 class Peaks(threading.Thread):

@@ -1,6 +1,6 @@
 """A day with four robots in compressed time: does anything grow that should not?
 
-A learner in `lerobot-train`, three robot sides that spool and send an episode every quarter of a second, which stands for 15 seconds with its
+A learner in `lerobot-train`, three robot sides that store and send an episode every quarter of a second, which stands for 15 seconds with its
 reset, and one `lerobot-serl-actor` in the simulation. Every few seconds the resident memory, threads and open files of each process are written
 down, and the files that wait on disk. In the end everything is killed, dataset and journal are compared with what was acknowledged, and the curves
 are drawn.
@@ -75,7 +75,7 @@ class Day:
     def look(self) -> Iterator[tuple[str, float, int, int]]:
         """Process, resident memory in MB, threads, open files; "completion" is the process beside the learner, "disk" the files that wait."""
         numbers = {name: process.pid for name, process in self.processes.items()}
-        numbers["completion"] = next(iter(self.ground.processes("lerobot_serl.replay.completion")), 0)
+        numbers["completion"] = next(iter(self.ground.processes("lerobot_serl.replay.dataset_writer")), 0)
         for name, number in numbers.items():
             directory = Path(f"/proc/{number}")
             try:
@@ -98,7 +98,7 @@ class Day:
         for process in self.processes.values():
             process.kill()
             process.wait()
-        for number in self.ground.processes("lerobot_serl.replay.completion"):
+        for number in self.ground.processes("lerobot_serl.replay.dataset_writer"):
             os.kill(number, signal.SIGKILL)
         ledger = (self.ground.online / "meta" / "serl_episodes.jsonl").read_text().splitlines()
         counts = Counter(json.loads(line)["uuid"] for line in ledger)

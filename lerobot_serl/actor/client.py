@@ -46,9 +46,9 @@ from .answers import (
     answer,
     parts_acknowledged,
 )
+from .outbox import OnlineDataset
 from .policy_message import WeightsHeader, check_tensors, claims_of
 from .silence import SilenceWatch
-from .spool import OnlineDataset
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
 RETRY_S = 0.25

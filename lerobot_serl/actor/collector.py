@@ -20,11 +20,11 @@ from .client import LearnerClient
 from .episode_size import EpisodeSize
 from .film import Film
 from .leaving import close_all
+from .outbox import Outbox
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
 from .robot_setup import PolicyNeeds
 from .sender import Sender
-from .spool import Spool
 from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
 from .workplace import Workplace, WorkplaceSettings
 
@@ -57,7 +57,7 @@ def collect(settings: CollectorSettings) -> int:
         ConnectionError: no learner, for too long, or no robot.
         RuntimeError: the learner refused, the robot can not go on, or there may be no room for another episode.
         StillPowered: motors may still be under torque; what else went wrong is its context.
-        OSError: an episode could not be written to the spool; unless a last warning says otherwise it has been saved or sent meanwhile.
+        OSError: an episode could not be written to the outbox; unless a last warning says otherwise it has been saved or sent meanwhile.
         ValueError: robot or environment do not fit the policy.
     """
     torch.set_num_threads(1)  # acting on one observation at a time gains nothing from more, and the learner needs the cores
@@ -84,7 +84,7 @@ class _Collector:
         token = read_token(settings.token_file, TOKEN_VARIABLE)
         self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
         self._stop_planning: Callable[[], None] = lambda: None
-        self._spool: Spool | None = None
+        self._outbox: Outbox | None = None
         self._sender: Sender | None = None
         self._film: Film | None = None
 
@@ -92,29 +92,29 @@ class _Collector:
         """Learner first, then devices, then checks: a wrong flag costs seconds, and nothing has moved."""
         settings = self._settings
         self._place.display.start()
-        self._spool = Spool(settings.spool_dir, settings.spool_limit_bytes)
+        self._outbox = Outbox(settings.spool_dir, settings.spool_limit_bytes)
         header, tensors = self._client.connect()
         self._policy = policy = ReceivedPolicy(header, tensors, settings.robot.device, settings.seed)
         logging.info(f"Connected to the learner at {settings.learner}: {WeightsHeader.of(header)}, {policy.config.horizon} steps a chunk.")
         self._tell_what_waits()
-        sender = Sender(self._spool, self._client, throttled=settings.env is not None)
+        sender = Sender(self._outbox, self._client, throttled=settings.env is not None)
         self._follow_learner(sender)
-        if settings.robot_config is not None and policy.facts is None:
+        if settings.robot_config is not None and policy.demo_stats is None:
             raise ValueError(
                 "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
             )
-        world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.facts))
+        world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.demo_stats))
         sender.throttled = world.simulated
         policy.plan_with(settings.planning, world.simulated)
         self._stop_planning = policy.practice.close
         size = EpisodeSize(image_shapes(policy.inputs), policy.fps, world.longest_steps, not world.simulated)
-        size.check(policy.most_frames, self._spool)
+        size.check(policy.most_frames, self._outbox)
 
     def run(self) -> None:
         """Episode after episode."""
-        settings, place, spool = self._settings, self._place, self._spool
+        settings, place, outbox = self._settings, self._place, self._outbox
         assert place.world is not None
-        assert spool is not None
+        assert outbox is not None
         attempts, practice = Attempts(place, self._policy.fps), self._policy.practice
 
         def tick(steps: int, by_hand: bool) -> None:
@@ -124,7 +124,7 @@ class _Collector:
 
         session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
-            spool.check_room()
+            outbox.check_room()
             episode = attempts.run(session)
             if episode is None:
                 continue
@@ -136,7 +136,9 @@ class _Collector:
 
     def close(self) -> None:
         """The arm first."""
-        close_all([*self._place.closers, self._stop_planning, self._drop_film, self._finish_sending, self._client.close, self._leave_spool])
+        close_all(
+            [*self._place.closers, self._stop_planning, self._drop_film, self._finish_sending, self._client.close, self._leave_outbox]
+        )
 
     def _finish_sending(self) -> None:
         if self._sender is None:
@@ -145,26 +147,26 @@ class _Collector:
             logging.info(f"Sending {waiting} episodes; Ctrl-C leaves them for the next start.")
         self._sender.finish(self.patience_s, UNSAVED_PATIENCE_S)
 
-    def _leave_spool(self) -> None:
+    def _leave_outbox(self) -> None:
         """Say what is left, when nothing is sent any more."""
-        if self._spool is None:
+        if self._outbox is None:
             return
         if self._sender is not None:
             self._sender.join(THREAD_PATIENCE_S)
             if lost := self._sender.unsaved:
-                logging.error(f"{lost} finished episodes are lost: they could be neither written to {self._spool.directory} nor sent.")
+                logging.error(f"{lost} finished episodes are lost: they could be neither written to {self._outbox.directory} nor sent.")
             if waiting := self._sender.waiting - lost:
                 logging.warning(
-                    f"{waiting} episodes wait in {self._spool.directory}; the next start with --name={self._settings.name} sends them."
+                    f"{waiting} episodes wait in {self._outbox.directory}; the next start with --name={self._settings.name} sends them."
                 )
-        self._spool.close()
+        self._outbox.close()
 
     def _new_film(self) -> Film | None:
         """For the images of the next episode; those of one that was not kept go."""
         self._drop_film()
-        if self._spool is not None and (shapes := image_shapes(self._policy.inputs)):
+        if self._outbox is not None and (shapes := image_shapes(self._policy.inputs)):
             uuid, waits = str(uuid_module.uuid4()), self._place.world is not None and self._place.world.simulated
-            self._film = Film(uuid, self._spool.new_parts(self._policy.dataset, uuid), shapes, may_wait=waits)
+            self._film = Film(uuid, self._outbox.new_parts(self._policy.dataset, uuid), shapes, may_wait=waits)
         return self._film
 
     def _drop_film(self) -> None:
@@ -240,12 +242,12 @@ class _Collector:
         sender.start()
 
     def _tell_what_waits(self) -> None:
-        assert self._spool is not None
+        assert self._outbox is not None
         dataset = self._policy.dataset
-        if waiting := len(self._spool.pending(dataset)):
-            logging.info(f"{waiting} episodes of an earlier start wait in {self._spool.directory}; they are sent first.")
-        for name, number in self._spool.others(dataset).items():
+        if waiting := len(self._outbox.pending(dataset)):
+            logging.info(f"{waiting} episodes of an earlier start wait in {self._outbox.directory}; they are sent first.")
+        for name, number in self._outbox.others(dataset).items():
             logging.warning(
-                f"{number} episodes for another dataset, {name}, wait in {self._spool.directory}; this learner collects for "
+                f"{number} episodes for another dataset, {name}, wait in {self._outbox.directory}; this learner collects for "
                 f"{dataset.repo_id or 'a dataset without a name'} and does not get them."
             )

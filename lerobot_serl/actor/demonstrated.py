@@ -9,9 +9,9 @@ from lerobot.utils.constants import HF_LEROBOT_HOME, OBS_STATE
 
 from ..checkpoint.files import CheckpointFiles
 from ..label_settings import LabelSettings
+from ..replay.demonstration_stats import DemonstrationStats
+from ..replay.demonstration_stats_file import FILE, RatedStats
 from ..replay.demonstrations import EpisodeReader
-from ..replay.facts import DemonstrationFacts
-from ..replay.facts_file import FILE, RatedFacts
 from ..replay.opening import open_dataset
 from ..transport import MessageError
 from .settings import DemonstrationsConfig
@@ -19,7 +19,7 @@ from .settings import DemonstrationsConfig
 TRAIN_CONFIG = "train_config.json"  # of lerobot-train, beside every checkpoint of its
 
 
-def find_facts(files: CheckpointFiles, asked: DemonstrationsConfig) -> RatedFacts | None:
+def find_stats(files: CheckpointFiles, asked: DemonstrationsConfig) -> RatedStats | None:
     """What is known of the demonstrations; None where nothing is. Nothing is downloaded that was not named.
 
     Args:
@@ -32,7 +32,7 @@ def find_facts(files: CheckpointFiles, asked: DemonstrationsConfig) -> RatedFact
         return _of_dataset(asked.repo_id, _root_of(asked.repo_id, asked.root), asked.labels)
     if files.find(FILE) is not None:
         try:
-            return RatedFacts.of(files.json(FILE))
+            return RatedStats.of(files.json(FILE))
         except MessageError as error:
             raise files.error(FILE, str(error)) from error
     if files.find(TRAIN_CONFIG) is None:
@@ -48,11 +48,11 @@ def find_facts(files: CheckpointFiles, asked: DemonstrationsConfig) -> RatedFact
     return _of_dataset(repo_id, place, asked.labels)
 
 
-def nothing_known(action_dim: int, fps: int, longest: int) -> RatedFacts:
-    """In the place of facts, where the person has switched the limits off."""
+def nothing_known(action_dim: int, fps: int, longest: int) -> RatedStats:
+    """In the place of statistics, where the person has switched the limits off."""
     nothing: dict[str, Any] = {name: (None,) * action_dim for name in ("action_step", "start")}
     zeros = (0.0,) * action_dim
-    return RatedFacts(fps, DemonstrationFacts((), (), zeros, zeros, **nothing, median_length=longest, longest=longest))
+    return RatedStats(fps, DemonstrationStats((), (), zeros, zeros, **nothing, median_length=longest, longest=longest))
 
 
 def _root_of(repo_id: str, root: str | None) -> Path:
@@ -69,7 +69,7 @@ def _root_of(repo_id: str, root: str | None) -> Path:
         ) from error
 
 
-def _of_dataset(repo_id: str, root: Path, labels: LabelSettings) -> RatedFacts:
+def _of_dataset(repo_id: str, root: Path, labels: LabelSettings) -> RatedStats:
     dataset = open_dataset(repo_id, root)
     keys = [key for key in (OBS_STATE,) if key in dataset.features]
-    return RatedFacts(dataset.fps, EpisodeReader(dataset, keys, settings=labels).facts)
+    return RatedStats(dataset.fps, EpisodeReader(dataset, keys, settings=labels).demo_stats)

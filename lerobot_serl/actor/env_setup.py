@@ -42,7 +42,7 @@ def make_env_world(
         task=settings.task,
         rename_map=settings.rename_map,
         time_limit_steps=None if seconds is None else max(1, round(seconds * needs.fps)),
-        action_names=() if needs.facts is None else needs.facts.action_names,
+        action_names=() if needs.demo_stats is None else needs.demo_stats.action_names,
         pace=Pace(needs.fps) if for_person else None,
         show=show,
     )

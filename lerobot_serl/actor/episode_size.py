@@ -10,7 +10,7 @@ import torch
 
 from ..replay.jpeg import QUALITY, encode_jpeg
 from ..replay.part_message import MAX_FRAMES
-from .spool import Spool
+from .outbox import Outbox
 
 # Of an image's pixels, what is left of them as JPEG: a sixth for a usual camera, a fifth for a noisy one.
 EXPECTED_SHARE = 0.2
@@ -40,8 +40,8 @@ class EpisodeSize:
         """Of the images of one frame, encoded."""
         return round(EXPECTED_SHARE * sum(math.prod(shape) for shape in self.shapes.values()))
 
-    def check(self, most_frames: int, spool: Spool) -> None:
-        """Say what an episode takes, and tell the spool.
+    def check(self, most_frames: int, outbox: Outbox) -> None:
+        """Say what an episode takes, and tell the outbox.
 
         Raises:
             ValueError: the learner would refuse it, there is no room for it, or this machine cannot encode the images; with what to set.
@@ -61,23 +61,23 @@ class EpisodeSize:
             logging.info(f"Images of {cameras}: about {_in_words(60 * self.fps * self.frame_bytes)} a minute as JPEG (quality {QUALITY}).")
             return
         needed = self.frames * self.frame_bytes
-        spool.expected_bytes = needed
-        wanted = spool.needed_bytes
+        outbox.expected_bytes = needed
+        wanted = outbox.needed_bytes
         text = (
             f"An episode of at most {self._seconds(self.frames)} with {cameras} takes up to {_in_words(needed)} as JPEG (quality {QUALITY})"
         )
-        if wanted > spool.limit_bytes:
-            seconds = math.floor(self.frames / self.fps * max(0.0, spool.limit_bytes / wanted))
+        if wanted > outbox.limit_bytes:
+            seconds = math.floor(self.frames / self.fps * max(0.0, outbox.limit_bytes / wanted))
             raise ValueError(
-                f"{text}; --spool_limit_gb={spool.limit_bytes / 1e9:g} allows less. Set --spool_limit_gb={math.ceil(wanted / 1e9)} "
-                f"(the disk has {spool.free_bytes / 1e9:.0f} GB left), or --episode_time_s={seconds}."
+                f"{text}; --spool_limit_gb={outbox.limit_bytes / 1e9:g} allows less. Set --spool_limit_gb={math.ceil(wanted / 1e9)} "
+                f"(the disk has {outbox.free_bytes / 1e9:.0f} GB left), or --episode_time_s={seconds}."
             )
-        if wanted > spool.free_bytes:
+        if wanted > outbox.free_bytes:
             raise ValueError(
-                f"{text}; the disk of {spool.directory} has {spool.free_bytes / 1e9:.1f} GB left. Free some, choose another --spool_dir, or a "
+                f"{text}; the disk of {outbox.directory} has {outbox.free_bytes / 1e9:.1f} GB left. Free some, choose another --spool_dir, or a "
                 "shorter --episode_time_s."
             )
-        logging.info(f"{text}; --spool_limit_gb={spool.limit_bytes / 1e9:g} holds {spool.limit_bytes // max(1, wanted)} of them.")
+        logging.info(f"{text}; --spool_limit_gb={outbox.limit_bytes / 1e9:g} holds {outbox.limit_bytes // max(1, wanted)} of them.")
 
     def _seconds(self, frames: int) -> str:
         seconds = frames / self.fps

@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..replay.facts_file import RatedFacts
+from ..replay.demonstration_stats_file import RatedStats
 from .attempts import Attempts, describe
-from .demonstrated import find_facts, nothing_known
+from .demonstrated import find_stats, nothing_known
 from .deployed_policy import DeployedPolicy, load_deployed
 from .evaluation_file import EvaluationFile
 from .leaving import close_all
@@ -82,19 +82,19 @@ def _needs(settings: EvaluationSettings, policy: DeployedPolicy) -> PolicyNeeds:
     Raises:
         ValueError: nothing says what the demonstrations were like, or they are of another robot.
     """
-    rated = find_facts(policy.files, settings.dataset)
-    if rated is not None and len(rated.facts.action_low) != policy.action_dim:
+    rated = find_stats(policy.files, settings.dataset)
+    if rated is not None and len(rated.stats.action_low) != policy.action_dim:
         raise ValueError(
             f"--policy.path={settings.policy.path}: its actions have {policy.action_dim} numbers, those of the demonstrations "
-            f"{len(rated.facts.action_low)}. Name the dataset that it was trained on, with --dataset.repo_id."
+            f"{len(rated.stats.action_low)}. Name the dataset that it was trained on, with --dataset.repo_id."
         )
     if settings.env is not None:
-        return PolicyNeeds(policy.inputs, policy.action_dim, settings.env.fps, None if rated is None else rated.facts)
+        return PolicyNeeds(policy.inputs, policy.action_dim, settings.env.fps, None if rated is None else rated.stats)
     rated = rated or _without_demonstrations(settings, policy.action_dim)
-    return PolicyNeeds(policy.inputs, policy.action_dim, rated.fps, rated.facts)
+    return PolicyNeeds(policy.inputs, policy.action_dim, rated.fps, rated.stats)
 
 
-def _without_demonstrations(settings: EvaluationSettings, action_dim: int) -> RatedFacts:
+def _without_demonstrations(settings: EvaluationSettings, action_dim: int) -> RatedStats:
     robot, words = (
         settings.robot,
         f"--policy.path={settings.policy.path}: neither the checkpoint nor a flag says what its demonstrations were like",

@@ -14,13 +14,13 @@ from ..base.rehearsal import require_plans
 from ..policy.agent import Agent
 from ..policy.base_settings import ACT
 from ..policy.configuration_serl_sac import SerlSacConfig
-from ..replay.facts import DemonstrationFacts, facts_from_json
+from ..replay.demonstration_stats import DemonstrationStats, stats_from_json
 from ..transport import MessageError, Phase
 from ..words import printable
+from .outbox import OnlineDataset
 from .planning import Planning
 from .policy_message import MOST_NAMED, WeightsHeader, check_tensors, claims_of, shown, whole_number
 from .practice_policy import PracticePolicy
-from .spool import OnlineDataset
 
 MOST_CHARACTERS = 600
 FASTEST_FPS = 1000
@@ -54,7 +54,7 @@ class ReceivedPolicy:
     def __init__(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str, seed: int) -> None:
         said = WeightsHeader.of(header)
         self.version, self.phase, self.dataset = said.version, said.phase, OnlineDataset.of(header)
-        self.config, self.fps, self.facts = _settings(header, device)
+        self.config, self.fps, self.demo_stats = _settings(header, device)
         # Learners of earlier releases do not say.
         self.most_frames = whole_number(header, "most_frames", 1) if "most_frames" in header else self.config.buffer_capacity
         sketch = _sketch(self.config, sum(tensor.nbytes for tensor in tensors.values()))
@@ -96,7 +96,7 @@ class ReceivedPolicy:
         Raises:
             MessageError: it acts on other observations, at another rate, or otherwise in a way that this process was not set up for.
         """
-        here, there = _setup(self.config, self.fps, self.facts), _setup(*_settings(header, self._device))
+        here, there = _setup(self.config, self.fps, self.demo_stats), _setup(*_settings(header, self._device))
         if differences := [f"{name} was {here[name]}, is {there[name]}" for name in here if here[name] != there[name]]:
             raise MessageError(
                 f"The learner was started again with another policy: {_shorten('; '.join(differences))}. Start this actor process again too."
@@ -126,14 +126,16 @@ class ReceivedPolicy:
         self.practice.begin_episode(learning=self.phase is Phase.ACTOR)
 
 
-def _settings(header: Mapping[str, Any], device: str) -> tuple[SerlSacConfig, int, DemonstrationFacts | None]:
-    """The policy's configuration, control rate, and facts of the demonstrations, as far as they can be told without its tensors."""
+def _settings(header: Mapping[str, Any], device: str) -> tuple[SerlSacConfig, int, DemonstrationStats | None]:
+    """The policy's configuration, control rate, and statistics of the demonstrations, as far as they can be told without its tensors."""
     config = _config(header.get("config"), device)
-    facts = None if header.get("demonstrations") is None else _facts(header["demonstrations"])
+    demo_stats = None if header.get("demonstrations") is None else _demo_stats(header["demonstrations"])
     actions = config.action_feature.shape[0] if config.action_feature is not None else 0
-    if facts is not None and len(facts.action_low) != actions:
-        raise MessageError(f"the learner's facts have {len(facts.action_low)} action entries, its policy {actions}")
-    return config, whole_number(header, "fps", 1, FASTEST_FPS), facts
+    if demo_stats is not None and len(demo_stats.action_low) != actions:
+        raise MessageError(
+            f"the learner's statistics of the demonstrations have {len(demo_stats.action_low)} action entries, its policy {actions}"
+        )
+    return config, whole_number(header, "fps", 1, FASTEST_FPS), demo_stats
 
 
 def _config(said: Any, device: str) -> SerlSacConfig:
@@ -186,7 +188,7 @@ def _rehearse(sketch: Agent) -> None:
         raise MessageError(f"the learner's policy cannot act: {_one_line(error)}") from error
 
 
-def _setup(config: SerlSacConfig, fps: int, facts: DemonstrationFacts | None) -> dict[str, Any]:
+def _setup(config: SerlSacConfig, fps: int, demo_stats: DemonstrationStats | None) -> dict[str, Any]:
     """What world, session and limits are built for."""
     return {
         "the control rate": fps,
@@ -195,7 +197,7 @@ def _setup(config: SerlSacConfig, fps: int, facts: DemonstrationFacts | None) ->
         "the action's features": {key: tuple(feature.shape) for key, feature in (config.output_features or {}).items()},
         "ACT's architecture": config.act,
         "the base policy": (config.base, config.lerobot),
-        "what the demonstrations say about the robot": facts,
+        "what the demonstrations say about the robot": demo_stats,
     }
 
 
@@ -207,12 +209,12 @@ def _one_line(error: Exception) -> str:
     return _shorten(f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _facts(document: Any) -> DemonstrationFacts:
+def _demo_stats(document: Any) -> DemonstrationStats:
     try:
-        facts = facts_from_json(document)
+        demo_stats = stats_from_json(document)
     except (ValueError, TypeError) as error:
         raise MessageError(f"the learner's message: {error}") from error
-    names = [tuple(map(printable, given)) for given in (facts.action_names, facts.state_names)]
+    names = [tuple(map(printable, given)) for given in (demo_stats.action_names, demo_stats.state_names)]
     if any(len(set(given)) != len(given) for given in names):
-        raise MessageError(f"the learner's facts name two entries alike: {shown(names)}")
-    return replace(facts, action_names=names[0], state_names=names[1])
+        raise MessageError(f"the learner's statistics of the demonstrations name two entries alike: {shown(names)}")
+    return replace(demo_stats, action_names=names[0], state_names=names[1])

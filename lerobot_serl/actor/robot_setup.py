@@ -12,7 +12,7 @@ from lerobot.robots import Robot
 from lerobot.teleoperators import Teleoperator
 
 from ..key_names import Kind
-from ..replay.facts import DemonstrationFacts
+from ..replay.demonstration_stats import DemonstrationStats
 from .controls import Controls
 from .devices import action_keys
 from .judges import FunctionJudge, Judge, RewardModelJudge, RobotJudge, load_function
@@ -55,13 +55,13 @@ class PolicyNeeds:
         inputs: features; None, without a policy: whatever an environment gives.
         action_dim: ``D``; None, without a policy: what an environment takes.
         fps: control rate.
-        facts: what the demonstrations say about the robot; environments need none.
+        demo_stats: what the demonstrations say about the robot; environments need none.
     """
 
     inputs: Mapping[str, PolicyFeature] | None
     action_dim: int | None
     fps: int
-    facts: DemonstrationFacts | None = None
+    demo_stats: DemonstrationStats | None = None
 
 
 def make_robot_world(
@@ -78,31 +78,31 @@ def make_robot_world(
         ValueError: robot and policy, or flags, do not fit each other.
         WorldError: the robot's first observation is incomplete.
     """
-    facts = needs.facts
-    assert facts is not None
+    demo_stats = needs.demo_stats
+    assert demo_stats is not None
     assert needs.inputs is not None
     assert needs.action_dim is not None
     io = RobotIo(
         robot.name, robot.observation_features, robot.action_features, needs.inputs, needs.action_dim,
-        facts.state_names, facts.action_names, settings.rename_map,
+        demo_stats.state_names, demo_stats.action_names, settings.rename_map,
     )  # fmt: skip
     kinds = KeyKinds(robot, io.action_keys, io.positions, settings.robot_keys)
-    limits = _limits(io, kinds, facts, settings.safety)
-    seconds = settings.episode_time_s or AUTO_TIME_LIMIT * facts.longest / needs.fps
+    limits = _limits(io, kinds, demo_stats, settings.safety)
+    seconds = settings.episode_time_s or AUTO_TIME_LIMIT * demo_stats.longest / needs.fps
     pace = None if is_in_lockstep(robot) else Pace(needs.fps)
     _check_own_rate(robot, needs.fps)
     judges, source = _judges(robot, settings)
-    reset = _decide_reset(robot, io, kinds, facts, settings.reset, hand is not None)
+    reset = _decide_reset(robot, io, kinds, demo_stats, settings.reset, hand is not None)
     guard = Guard(limits, lambda key: kinds[key] is Kind.GRIPPER)
     world = RobotWorld(
         robot, io, guard, judges, pace, max(1, round(seconds * needs.fps)),
         settings.safety.max_observation_age_s, settings.task, show, kinds,
     )  # fmt: skip
-    pose, ranges = reset.pose if reset.mode == "pose" else {}, _ranges(facts, io.action_keys)
+    pose, ranges = reset.pose if reset.mode == "pose" else {}, _ranges(demo_stats, io.action_keys)
     if hand is not None:
         hand.ranges, hand.kind, hand.told = ranges, kinds.__getitem__, lambda: world.told
     automatic = settings.reset.mode == "auto" and pace is not None
-    home = HomeCheck(robot.name, dict(zip(io.action_keys, facts.starts, strict=True)), ranges, kinds, fatal=automatic)
+    home = HomeCheck(robot.name, dict(zip(io.action_keys, demo_stats.starts, strict=True)), ranges, kinds, fatal=automatic)
 
     def go_home() -> None:
         world.go_home()
@@ -119,7 +119,7 @@ def make_robot_world(
         + (f"Limits of every target:\n{limits}\n" if limits else "Limits are off (--safety.enabled=false).\n")
         + _how_it_holds(kinds, io)
     )
-    check_start(robot.name, world.measured, io.state, facts, kinds, settings.safety.far_start, pace is None)
+    check_start(robot.name, world.measured, io.state, demo_stats, kinds, settings.safety.far_start, pace is None)
     return world
 
 
@@ -186,11 +186,11 @@ def _check_own_rate(robot: Robot, policy_fps: int) -> None:
         )
 
 
-def _limits(io: RobotIo, kinds: KeyKinds, facts: DemonstrationFacts, safety: SafetyConfig) -> Limits | None:
+def _limits(io: RobotIo, kinds: KeyKinds, demo_stats: DemonstrationStats, safety: SafetyConfig) -> Limits | None:
     if not safety.enabled:
         return None
     limits = limits_from_demonstrations(
-        io.action_keys, facts.action_low, facts.action_high, facts.action_step, safety.range_margin, safety.step_margin
+        io.action_keys, demo_stats.action_low, demo_stats.action_high, demo_stats.action_step, safety.range_margin, safety.step_margin
     ).with_zero(kinds.zeros)
     for flag, given in (("safety.low", safety.low), ("safety.high", safety.high)):
         if unknown := sorted(set(given) - set(io.action_keys)):
@@ -255,10 +255,12 @@ def _judges(robot: Robot, settings: RobotSettings) -> tuple[list[Judge], str]:
     return [], "the person (keys: s success, f failure)"
 
 
-def _decide_reset(robot: Robot, io: RobotIo, kinds: KeyKinds, facts: DemonstrationFacts, reset: ResetConfig, has_hand: bool) -> ResetConfig:
+def _decide_reset(
+    robot: Robot, io: RobotIo, kinds: KeyKinds, demo_stats: DemonstrationStats, reset: ResetConfig, has_hand: bool
+) -> ResetConfig:
     """The reset with "auto" decided and the pose filled in: of positions, since velocities are 0 in a reset."""
     measured = set(io.positions)
-    starts = {key: value for key, value in zip(io.action_keys, facts.start, strict=True) if value is not None and key in measured}
+    starts = {key: value for key, value in zip(io.action_keys, demo_stats.start, strict=True) if value is not None and key in measured}
     own = callable(getattr(robot, "reset", None))
     posed = [key for key in io.action_keys if kinds[key] is not Kind.VELOCITY]
     missing = [key for key in posed if key not in measured or kinds[key].stops_at_zero or (key not in reset.pose and key not in starts)]
@@ -280,8 +282,8 @@ def _decide_reset(robot: Robot, io: RobotIo, kinds: KeyKinds, facts: Demonstrati
     return replace(reset, mode=mode, pose={key: float(reset.pose.get(key, starts.get(key, 0.0))) for key in posed})
 
 
-def _ranges(facts: DemonstrationFacts, keys: Sequence[str]) -> dict[str, float]:
+def _ranges(demo_stats: DemonstrationStats, keys: Sequence[str]) -> dict[str, float]:
     """Width of each entry's range in the demonstrations; an entry that hardly moved counts as a tenth of the widest."""
-    widths = {key: high - low for key, low, high in zip(keys, facts.action_low, facts.action_high, strict=True)}
+    widths = {key: high - low for key, low, high in zip(keys, demo_stats.action_low, demo_stats.action_high, strict=True)}
     least = SMALLEST_RANGE * (max(widths.values(), default=0.0) or 1.0)
     return {key: max(width, least) for key, width in widths.items()}

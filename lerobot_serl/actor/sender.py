@@ -1,4 +1,4 @@
-"""Sends the spooled episodes, oldest first, in a thread of its own, until each is acknowledged."""
+"""Sends the outbox's episodes, oldest first, in a thread of its own, until each is acknowledged."""
 
 import logging
 import threading
@@ -12,7 +12,7 @@ from ..replay.image_parts import ImageParts
 from ..replay.journal import DamagedFileError, uuid_of
 from .answers import EpisodeRefused, LearnerAway, LearnerFinished, LearnerRefused, NamePatience
 from .client import LearnerClient
-from .spool import OnlineDataset, Spool
+from .outbox import OnlineDataset, Outbox
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 1.0
 POLL_S = 0.2
@@ -22,7 +22,7 @@ MOST_REFUSED = 3
 
 
 class UnsavedError(OSError):
-    """An episode could not be written to the spool; it is in memory, and writing it is tried again and again."""
+    """An episode could not be written to the outbox; it is in memory, and writing it is tried again and again."""
 
 
 @dataclass(eq=False)
@@ -35,10 +35,10 @@ class _Unsaved:
 
 
 class Sender:
-    """Delivers the episodes of a spool to the learner that it was filled for.
+    """Delivers the episodes of an outbox to the learner that it was filled for.
 
     Args:
-        spool: of this actor process.
+        outbox: of this actor process.
         client: connected.
         throttled: a simulation: the learner may hold acknowledgements back.
 
@@ -47,8 +47,8 @@ class Sender:
         problem: why nothing is sent any more, if so.
     """
 
-    def __init__(self, spool: Spool, client: LearnerClient, throttled: bool) -> None:
-        self._spool, self._client, self.throttled = spool, client, throttled
+    def __init__(self, outbox: Outbox, client: LearnerClient, throttled: bool) -> None:
+        self._outbox, self._client, self.throttled = outbox, client, throttled
         self._changed = threading.Condition()
         self._unsaved: list[_Unsaved] = []
         self._save_again_s = 0.0
@@ -62,7 +62,7 @@ class Sender:
     @property
     def waiting(self) -> int:
         """Episodes for the learner's present dataset that it has not acknowledged."""
-        return len(self._spool.pending(self._client.dataset)) + len(self._unsaved)
+        return len(self._outbox.pending(self._client.dataset)) + len(self._unsaved)
 
     @property
     def unsaved(self) -> int:
@@ -82,12 +82,12 @@ class Sender:
         with self._changed:
             self._open.add(uuid)
         try:
-            self._spool.write(dataset, uuid, data, parts)
+            self._outbox.write(dataset, uuid, data, parts)
         except OSError as error:
             with self._changed:
                 self._unsaved.append(_Unsaved(dataset, uuid, data, parts))
             message = (
-                f"The last episode could not be written to the spool {self._spool.directory}: {error}. Make room there, or the directory "
+                f"The last episode could not be written to the outbox {self._outbox.directory}: {error}. Make room there, or the directory "
                 "writable. The episode is in memory; writing and sending it goes on."
             )
             logging.error(message)  # at once: what follows may take minutes
@@ -121,7 +121,7 @@ class Sender:
                     told_s = time.monotonic()
                     logging.warning(
                         f"{self.unsaved} episodes are in memory alone, trying for {unsaved_patience_s - waited_s:.0f} s more to write them "
-                        f"to {self._spool.directory} or to send them. Ctrl-C gives them up."
+                        f"to {self._outbox.directory} or to send them. Ctrl-C gives them up."
                     )
                 with self._changed:
                     self._changed.wait(POLL_S)
@@ -162,10 +162,10 @@ class Sender:
         self._save_again_s = time.monotonic() + LONGEST_BACKOFF_S
         for episode in list(self._unsaved):
             try:
-                self._spool.write(episode.dataset, episode.uuid, episode.data, episode.parts)
+                self._outbox.write(episode.dataset, episode.uuid, episode.data, episode.parts)
             except OSError:
                 return
-            logging.info("The episode that was in memory alone is in the spool now.")
+            logging.info("The episode that was in memory alone is in the outbox now.")
             self._forget(episode)
 
     def _send_next(self) -> bool:
@@ -174,7 +174,7 @@ class Sender:
         if self.problem is not None or client.finished.is_set() or not client.reachable:
             return False
         dataset = client.dataset
-        for path in self._spool.pending(dataset):
+        for path in self._outbox.pending(dataset):
             self._send_file(path)
             return True
         for episode in [each for each in self._unsaved if each.dataset == dataset and not each.refused]:
@@ -183,22 +183,22 @@ class Sender:
         return False
 
     def _send_file(self, path: Path) -> None:
-        data = self._spool.read(path)
+        data = self._outbox.read(path)
         if data is not None:
             try:
                 if n_parts := parts_before(data):
-                    with self._spool.parts(path, n_parts) as parts:
+                    with self._outbox.parts(path, n_parts) as parts:
                         self._send_parts(uuid_of(path), parts)
                 self._client.send(uuid_of(path), data, self.throttled)
             except DamagedFileError as error:
-                self._spool.damaged(path, str(error))
+                self._outbox.damaged(path, str(error))
             except EpisodeRefused as error:
-                self._spool.refuse(path, str(error))
+                self._outbox.refuse(path, str(error))
                 self._count_refused(uuid_of(path), error)
             else:
                 self._name.after(None)
                 self._refused = 0
-                self._spool.acknowledge(path)
+                self._outbox.acknowledge(path)
         self._settle(uuid_of(path))
 
     def _send_parts(self, uuid: str, parts: ImageParts) -> None:
@@ -228,11 +228,11 @@ class Sender:
         self._refused += uuid in self._open
         if self._refused >= MOST_REFUSED:
             self.problem = LearnerRefused(
-                f"The learner refused {self._refused} episodes in a row, the last one because of: {error}. They are kept in the spool's 'refused'."
+                f"The learner refused {self._refused} episodes in a row, the last one because of: {error}. They are kept in the outbox's 'refused'."
             )
 
     def _forget(self, episode: _Unsaved) -> None:
-        """It is in the spool, or has arrived; perhaps both, then it is sent again, which is harmless."""
+        """It is in the outbox, or has arrived; perhaps both, then it is sent again, which is harmless."""
         with self._changed:
             self._unsaved = [each for each in self._unsaved if each is not episode]
 

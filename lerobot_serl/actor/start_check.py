@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..key_names import Kind
-from ..replay.facts import DemonstrationFacts
+from ..replay.demonstration_stats import DemonstrationStats
 from .key_kinds import KeyKinds
 from .world import WorldError
 
@@ -25,7 +25,7 @@ def check_start(
     robot: str,
     measured: Mapping[str, float],
     state_keys: Sequence[str],
-    facts: DemonstrationFacts,
+    demo_stats: DemonstrationStats,
     kinds: KeyKinds,
     may_be_far: bool,
     simulated: bool,
@@ -36,7 +36,7 @@ def check_start(
         robot: its name.
         measured: its numbers.
         state_keys: the robot's key for each entry of the demonstrations' state.
-        facts: of the demonstrations; an older learner's have no ranges of the state, and those of the actions stand for them.
+        demo_stats: of the demonstrations; an older learner's have no ranges of the state, and those of the actions stand for them.
         kinds: of the action's entries.
         may_be_far: True only warns.
         simulated: in lockstep nothing can be damaged: only a warning too.
@@ -44,7 +44,7 @@ def check_start(
     Raises:
         ValueError: the person says no, or nobody can be asked.
     """
-    ranges = _measured_ranges(measured, state_keys, facts, kinds)
+    ranges = _measured_ranges(measured, state_keys, demo_stats, kinds)
     far = _far_outside(measured, ranges)
     if not far:
         return
@@ -116,14 +116,14 @@ class HomeCheck:
 
 
 def _measured_ranges(
-    measured: Mapping[str, float], state_keys: Sequence[str], facts: DemonstrationFacts, kinds: KeyKinds
+    measured: Mapping[str, float], state_keys: Sequence[str], demo_stats: DemonstrationStats, kinds: KeyKinds
 ) -> dict[str, tuple[float, float]]:
     """Of what tells the arm's pose. Grippers are left out: they are opened as wide as anybody likes."""
-    keys = facts.state_names or (state_keys if len(state_keys) == len(facts.state_low) else ())
-    if facts.state_low and keys:
-        ranges = dict(zip(keys, zip(facts.state_low, facts.state_high, strict=True), strict=True))
+    keys = demo_stats.state_names or (state_keys if len(state_keys) == len(demo_stats.state_low) else ())
+    if demo_stats.state_low and keys:
+        ranges = dict(zip(keys, zip(demo_stats.state_low, demo_stats.state_high, strict=True), strict=True))
     else:
-        rows = zip(facts.action_names, facts.action_low, facts.action_high, facts.action_step, strict=False)
+        rows = zip(demo_stats.action_names, demo_stats.action_low, demo_stats.action_high, demo_stats.action_step, strict=False)
         ranges = {key: (low - step, high + step) for key, low, high, step in rows if step is not None}
     return {key: ends for key, ends in ranges.items() if key in measured and kinds.tells_pose(key)}
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ..networks.action_space import ActionBox
+from ..networks.action_normalizer import ActionNormalizer
 from .base_policy import BasePolicy, Plan
 
 
@@ -17,7 +17,7 @@ class NoBase(BasePolicy):
 
     proposes = False
 
-    def __init__(self, box: ActionBox) -> None:
+    def __init__(self, box: ActionNormalizer) -> None:
         super().__init__()
         self._box = (box,)  # a tuple, so that it is not registered twice
 

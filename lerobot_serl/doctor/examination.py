@@ -7,7 +7,7 @@ from pathlib import Path
 from lerobot.utils.constants import DEFAULT_FEATURES
 
 from ..replay.json_file import UnreadableError, read_json
-from ..replay.ledger import LEDGER, known_uuids
+from ..replay.manifest import MANIFEST, known_uuids
 from ..replay.table_file import open_table
 from .description import Description, read_description
 from .episode import Episode, numeric_features, read_episodes
@@ -86,7 +86,7 @@ def examine(root: Path) -> Examination:
     _report_faults(found)
     _check_order(found, found.description, rows)
     _check_stats(found, found.description)
-    _check_ledger(found)
+    _check_manifest(found)
     if not found.kept:
         _say_what_survives(found)
         found.findings = [replace(finding, repair="") for finding in found.findings]
@@ -205,15 +205,15 @@ def _check_stats(found: Examination, description: Description) -> None:
         found.findings.append(problem(f"meta/stats.json {error}", "makes it anew"))
 
 
-def _check_ledger(found: Examination) -> None:
+def _check_manifest(found: Examination) -> None:
     try:
         known = known_uuids(found.root)
     except (ValueError, OSError) as error:
         text = f"{error}. A learner that does not know an episode adds it again if it is sent again"
-        found.findings.append(problem(text, f"keeps the lines of {LEDGER} that can be read"))
+        found.findings.append(problem(text, f"keeps the lines of {MANIFEST} that can be read"))
         return
     if len(known) > len(found.kept) + len(found.left_out):
-        found.findings.append(problem(f"{LEDGER} names {len(known)} episodes, more than there are", "keeps it as it is"))
+        found.findings.append(problem(f"{MANIFEST} names {len(known)} episodes, more than there are", "keeps it as it is"))
 
 
 def _say_what_survives(found: Examination) -> None:

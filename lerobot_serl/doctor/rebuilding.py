@@ -12,7 +12,7 @@ from lerobot.datasets import LeRobotDatasetMetadata
 
 from ..lerobot_names import DEFAULT_DATA_PATH, DEFAULT_VIDEO_PATH, write_table_one_row_group_per_episode
 from ..replay.journal import sync
-from ..replay.ledger import LEDGER, UUID
+from ..replay.manifest import MANIFEST, UUID
 from ..replay.table_file import open_table, read_columns
 from ..replay.versions import link_or_copy
 from .description import Description
@@ -123,20 +123,20 @@ def _extra_columns(kept: Sequence[Episode]) -> list[str]:
 
 
 def _place_the_rest(found: Examination, target: Path) -> None:
-    """Files that LeRobot does not write again: the card, our ledger, other tools' files in ``meta/``."""
+    """Files that LeRobot does not write again: the card, our manifest, other tools' files in ``meta/``."""
     for path in [*found.root.iterdir(), *(found.root / "meta").iterdir()]:
         name = path.relative_to(found.root)
-        if path.is_file() and name != LEDGER and not (name.parent.name == "meta" and name.name in _LEROBOTS_META):
+        if path.is_file() and name != MANIFEST and not (name.parent.name == "meta" and name.name in _LEROBOTS_META):
             link_or_copy(str(path.resolve()), str(target / name))
-    if (found.root / LEDGER).is_file():
-        lines = _ledger_lines(found)
-        (target / LEDGER).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    if (found.root / MANIFEST).is_file():
+        lines = _manifest_lines(found)
+        (target / MANIFEST).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
-def _ledger_lines(found: Examination) -> list[Mapping[str, Any]]:
+def _manifest_lines(found: Examination) -> list[Mapping[str, Any]]:
     """Entries of the episodes that are kept. Those of lost ones go, so that they are taken if they are sent again."""
     lines: list[Mapping[str, Any] | None] = []
-    for text in (found.root / LEDGER).read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in (found.root / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             line = json.loads(text)
         except ValueError:
@@ -144,7 +144,7 @@ def _ledger_lines(found: Examination) -> list[Mapping[str, Any]]:
         lines.append(line if isinstance(line, dict) and UUID in line else None)
     assert found.description is not None
     total = found.description.info.total_episodes or len(found.kept) + len(found.left_out)
-    # Episodes from before there was a ledger come first.
+    # Episodes from before there was a manifest come first.
     first = total - len(lines)
     numbers = {episode.number for episode in found.kept}
     return [line for index, line in enumerate(lines, first) if line is not None and (first < 0 or index in numbers)]

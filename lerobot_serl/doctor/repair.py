@@ -8,7 +8,7 @@ from pathlib import Path
 from lerobot.utils.constants import DEFAULT_FEATURES
 
 from ..owned_lock import LockedError, OwnedLock
-from ..replay.completion import StoreSettings, complete
+from ..replay.dataset_writer import StoreSettings, write_pending
 from ..replay.inventory import dataset_of, mark_of
 from ..replay.journal import sync
 from ..replay.versions import link_or_copy
@@ -140,7 +140,7 @@ def _repair_journal(around: Surroundings, found: Examination | None) -> Iterator
     features = {key: {name: ft.get(name) for name in FIELDS} for key, ft in info.features.items() if key not in DEFAULT_FEATURES}
     settings = StoreSettings(f"local/{around.root.name}", str(around.root), info.fps, features, bool(found.description.video_keys))
     try:
-        added = complete(settings)
+        added = write_pending(settings)
     except (ValueError, KeyError) as error:
         raise RepairError(
             f"{waiting} episodes stay in {around.journal.directory}: they do not fit the dataset ({error}). Start the learner, which knows "

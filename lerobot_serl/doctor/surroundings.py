@@ -15,7 +15,7 @@ from .finding import CannotCheckError, Finding, note, ok, problem
 _PART = ".part"
 _LOCKS = ("learner.lock", "writer.lock")
 _MADE_ANEW = {
-    IDENTITY: "the next learner makes a new one, and episodes that are still in actor processes' spools wait there for the old one",
+    IDENTITY: "the next learner makes a new one, and episodes that are still in actor processes' outboxes wait there for the old one",
     COMMITTED: "the next learner writes it anew from the version that is there",
 }
 _STOP = "Stop it, or wait until it has finished; nothing was changed."

@@ -12,10 +12,10 @@ from lerobot.utils.constants import ACTION
 from ..policy.agent import Agent
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.progress import Phase, Progress
-from ..replay.completion import CompletionProcess, StoreSettings, complete
+from ..replay.dataset_writer import DatasetWriter, StoreSettings, write_pending
+from ..replay.demonstration_stats import DemonstrationStats
 from ..replay.episode import Episode
 from ..replay.episode_message import decode_episode, largest_message_bytes
-from ..replay.facts import DemonstrationFacts
 from ..replay.journal import journal_of
 from ..replay.part_message import MAX_FRAMES
 from ..replay.plausible import Plausible
@@ -82,8 +82,8 @@ class Collection:
         )  # fmt: skip
         self._lock.acquire()
         self._arrived: queue.Queue[Episode] = queue.Queue()
-        self._journal, self._completion = journal_of(self.store.root), CompletionProcess(settings)
-        if left := complete(settings, shows_progress=True, plausible=plausible):
+        self._journal, self._writer = journal_of(self.store.root), DatasetWriter(settings)
+        if left := write_pending(settings, shows_progress=True, plausible=plausible):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
         if config.in_progress:
             self._check_episodes()
@@ -113,16 +113,16 @@ class Collection:
         """Episodes of earlier runs."""
         return self.store.open() if self.store.exists else None
 
-    def start(self, frames: int, episodes: int, resumed: bool, facts: DemonstrationFacts) -> None:
+    def start(self, frames: int, episodes: int, resumed: bool, demo_stats: DemonstrationStats) -> None:
         """Publish the first weights and accept episodes.
 
         Args:
             frames, episodes: in the online dataset now.
             resumed: what the dataset gained since the run began counts as this run's, also what came after the checkpoint; otherwise
                 counting starts here. Where episodes were lost, and that was accepted, the counters stay those of the checkpoint.
-            facts: of the demonstrations, for the actor processes.
+            demo_stats: of the demonstrations, for the actor processes.
         """
-        self._publisher.facts = facts
+        self._publisher.demo_stats = demo_stats
         progress = self._progress
         if resumed and episodes < self._expected_episodes:
             progress.first_online_frame = frames - progress.env_steps
@@ -151,7 +151,7 @@ class Collection:
     def ingested(self) -> None:
         """An episode entered the replay memory: the phase may have changed, an actor may go on."""
         if self._progress.episodes % COMPLETE_EVERY_EPISODES == 0:
-            self._completion.request()
+            self._writer.request()
         if self._progress.phase.value != self._publisher.phase:
             self.publish()
         self._server.progressed(self._must_wait())
@@ -198,7 +198,7 @@ class Collection:
 
     def _finish(self) -> None:
         """When the server has stopped."""
-        self._completion.finish()
+        self._writer.finish()
         self._lock.release()
 
     def _must_wait(self) -> bool:

@@ -18,10 +18,10 @@ from ..policy.checkpoint_files import MODEL
 from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from ..policy.progress import Phase, Progress
 from ..replay.batch import Batch
+from ..replay.demonstration_stats import DemonstrationStats
+from ..replay.demonstration_stats_file import RatedStats
 from ..replay.demonstrations import EpisodeReader
 from ..replay.episode import Episode
-from ..replay.facts import DemonstrationFacts
-from ..replay.facts_file import RatedFacts
 from ..replay.journal import DamagedFileError
 from ..replay.memory import BASE, ReplayMemory
 from ..replay.memory_place import MemoryPlace
@@ -82,7 +82,7 @@ class Learner:
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
         reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys, settings=config.labels)
-        self.facts = RatedFacts(dataset_meta.fps, reader.facts)
+        self.demo_stats = RatedStats(dataset_meta.fps, reader.demo_stats)
         self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader))
         self.collection = source
         if config.online.enabled and source is None:
@@ -111,9 +111,9 @@ class Learner:
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
         reach = agent.edit_reach.masked_fill(~agent.actor.edits, math.inf)
-        self.corrections = CorrectionReport(reach, self.facts.facts.action_names)
+        self.corrections = CorrectionReport(reach, self.demo_stats.stats.action_names)
         if self.collection is not None:
-            self._start_collection(self.collection, keys, self.facts.facts)
+            self._start_collection(self.collection, keys, self.demo_stats.stats)
         self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
 
@@ -248,13 +248,13 @@ class Learner:
         for piece in by_person:
             self.demonstrations.add(piece)
 
-    def _start_collection(self, collection: EpisodeSource, keys: list[str], facts: DemonstrationFacts) -> None:
+    def _start_collection(self, collection: EpisodeSource, keys: list[str], demo_stats: DemonstrationStats) -> None:
         dataset = collection.existing()
         if dataset is not None:
             for recorded in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
                 self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size))
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
-        collection.start(frames, episodes, resumed=self._resumed, facts=facts)
+        collection.start(frames, episodes, resumed=self._resumed, demo_stats=demo_stats)
 
     def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Episode]:
         for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):

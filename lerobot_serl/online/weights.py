@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..policy.agent import Agent
 from ..policy.configuration_serl_sac import SerlSacConfig
-from ..replay.facts import DemonstrationFacts
+from ..replay.demonstration_stats import DemonstrationStats
 from ..transport import POLICY, WEIGHTS, encode
 
 
@@ -35,7 +35,7 @@ class WeightPublisher:
         most_frames: of an episode that is accepted; None: those that the replay memory holds.
 
     Attributes:
-        facts: of the demonstrations; sent with the whole policy, so they must be there before the first actor process comes.
+        demo_stats: of the demonstrations; sent with the whole policy, so they must be there before the first actor process comes.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class WeightPublisher:
         self._changed = threading.Condition()
         self._newest: Snapshot | None = None
         self.run = uuid.uuid4().hex
-        self.facts: DemonstrationFacts | None = None
+        self.demo_stats: DemonstrationStats | None = None
 
     @property
     def phase(self) -> str | None:
@@ -79,7 +79,7 @@ class WeightPublisher:
             "fps": self._fps,
             "most_frames": self._most_frames,
             "dataset": {"repo_id": self._dataset[0], "id": self._dataset[1]},
-            "demonstrations": None if self.facts is None else self.facts.to_json(),
+            "demonstrations": None if self.demo_stats is None else self.demo_stats.to_json(),
             "config": draccus.encode(self._config, PreTrainedConfig),
         }
         return encode(header, {**everything, **snapshot.tensors})

@@ -256,9 +256,9 @@ class Agent(Perception):
     def corrector_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Loss of the corrector on what people did, in corrections and in demonstrations; and whether a correction is in the batch, () bool."""
         inside = torch.arange(self.horizon, device=batch.length.device) < batch.length.unsqueeze(-1)
-        by_person = batch.by_person | (batch.is_demo.unsqueeze(-1) & inside)
+        intervention = batch.intervention | (batch.is_demo.unsqueeze(-1) & inside)
         change = self.corrector(batch.features.detach(), batch.base)
-        return sac.imitation_loss(change, (batch.chunk - batch.base) / REACH, by_person), batch.by_person.any()
+        return sac.imitation_loss(change, (batch.chunk - batch.base) / REACH, intervention), batch.intervention.any()
 
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:

@@ -5,7 +5,7 @@ from ..base.base_policy import BasePolicy
 from ..base.lerobot import LerobotBase
 from ..base.none import NoBase
 from ..base.policy_config import base_policy_config
-from ..networks.action_space import ActionBox
+from ..networks.action_normalizer import ActionNormalizer
 from ..networks.actor import EditActor
 from ..networks.corrector import Corrector
 from ..networks.critic import CriticEnsemble
@@ -33,7 +33,7 @@ def network_lines(config: SerlSacConfig) -> dict[str, Network]:
     }
 
 
-def base_policy(config: SerlSacConfig, box: ActionBox) -> BasePolicy:
+def base_policy(config: SerlSacConfig, box: ActionNormalizer) -> BasePolicy:
     """With its inputs under its own names.
 
     Args:

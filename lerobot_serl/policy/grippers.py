@@ -10,7 +10,7 @@ import torch
 from lerobot.utils.constants import ACTION
 
 from ..key_names import Kind, customary_kind, is_gripper
-from ..replay.facts import entry_names
+from ..replay.demonstration_stats import entry_names
 from .configuration_serl_sac import SerlSacConfig
 from .validation import require
 

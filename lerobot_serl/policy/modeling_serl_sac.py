@@ -200,7 +200,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         """A policy, and what is known of its demonstrations, from which limits come where it is deployed."""
         super()._save_pretrained(directory, state_dict=state_dict)
         if self._learner is not None:
-            self._learner.facts.write(directory)
+            self._learner.demo_stats.write(directory)
 
     @property
     def _checkpoint_bytes(self) -> int:

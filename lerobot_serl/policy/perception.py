@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..base.base_policy import Plan
-from ..networks.action_space import ActionBox
+from ..networks.action_normalizer import ActionNormalizer
 from ..replay.batch import Batch
 from .configuration_serl_sac import SerlSacConfig
 from .construction import base_policy, image_encoder, observation_features
@@ -29,7 +29,7 @@ class Perception(nn.Module):
         assert config.action_feature is not None
         self.config, self.execution = config, config.execution
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
-        self.box = ActionBox(self.action_dim)
+        self.box = ActionNormalizer(self.action_dim)
         self.act = base_policy(config, self.box)
         self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
 

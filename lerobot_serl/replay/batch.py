@@ -19,7 +19,7 @@ class Batch:
         reward: ``(B,)`` discounted reward inside the window.
         discount: ``(B,)`` ``gamma^K``, 0 where the episode terminated inside the window.
         length: ``(B,)`` int64, ``K``, at most ``n``.
-        by_person: ``(B, h)`` bool, a person executed this step; false beyond the window's length.
+        intervention: ``(B, h)`` bool, a person executed this step; false beyond the window's length.
         is_demo: ``(B,)`` bool, drawn from the demonstrations' memory.
         images, next_images: camera key -> ``(B, C, H, W)`` uint8 where features are; empty unless the critics have eyes of their own.
         index: ``(B,)`` int64, number of the window's first transition in the memory that ``is_demo`` names; it never changes there.
@@ -35,7 +35,7 @@ class Batch:
     next_features: Tensor
     next_base: Tensor
     length: Tensor
-    by_person: Tensor
+    intervention: Tensor
     is_demo: Tensor
     images: Mapping[str, Tensor] = field(default_factory=dict)
     next_images: Mapping[str, Tensor] = field(default_factory=dict)

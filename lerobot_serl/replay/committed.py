@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .json_file import UnreadableError, read_json, write_json
-from .ledger import ledger_uuids
+from .manifest import manifest_uuids
 
 NAME = "committed.json"
 
@@ -42,7 +42,7 @@ class Committed:
         episodes = info.get("total_episodes") if isinstance(info, dict) else None
         if not isinstance(episodes, int):
             raise ValueError(f"{path} does not say how many episodes there are")
-        return cls(version.name, episodes, len(ledger_uuids(version)))
+        return cls(version.name, episodes, len(manifest_uuids(version)))
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:

@@ -16,8 +16,8 @@ from torch import Tensor
 from ..label_settings import AUTO, LabelSettings
 from ..lerobot_names import dataset_to_policy_features
 from .dataset_frames import DatasetFrames, LastRead
+from .demonstration_stats import DemonstrationStats, gather_stats
 from .episode import Episode
-from .facts import DemonstrationFacts, gather_facts
 from .frame_columns import FRAME_COLUMNS, FrameColumn
 from .label_rule import FLAG, decide_rule
 from .label_table import LabelTable
@@ -98,10 +98,10 @@ class EpisodeReader:
         return [len(self._labelled[span].reward) for span in self.spans]
 
     @property
-    def facts(self) -> DemonstrationFacts:
+    def demo_stats(self) -> DemonstrationStats:
         """Names, ranges and lengths."""
         starts, states = [span.start for span in self.spans], self._columns.get(OBS_STATE)
-        return gather_facts(self._dataset.features, self._columns[ACTION], states, starts, self.lengths)
+        return gather_stats(self._dataset.features, self._columns[ACTION], states, starts, self.lengths)
 
     def plausible(self, reach: float, pays_once: bool) -> Plausible:
         """Bounds around these episodes, for others of the same robot and task; arguments as :meth:`Plausible.around`."""

@@ -9,7 +9,7 @@ from .committed import NAME as COMMITTED
 from .committed import Committed
 from .journal import journal_of
 from .json_file import UnreadableError, read_json
-from .ledger import LEDGER
+from .manifest import MANIFEST
 
 FORMAT = 1
 IDENTITY = "identity.json"
@@ -19,8 +19,8 @@ _REMEDIES = {
     IDENTITY: (
         "By it actor processes know the dataset for which they keep episodes. Restore it from a copy, or write {{"
         f'"format": {FORMAT}, "id": "ID"'
-        "}} into it, where ID is the name of the dataset's folder in an actor process's spool. Or delete it (lerobot-serl-doctor {root} --repair "
-        "sets it aside): the next learner makes a new one, and episodes that are still in spools then wait there for the old one"
+        "}} into it, where ID is the name of the dataset's folder in an actor process's outbox. Or delete it (lerobot-serl-doctor {root} --repair "
+        "sets it aside): the next learner makes a new one, and episodes that are still in outboxes then wait there for the old one"
     ),
     COMMITTED: (
         "It says what was committed last, so that a loss is noticed. Restore it from a copy; or lerobot-serl-doctor {root} --repair sets it aside, "
@@ -127,7 +127,7 @@ class Inventory:
             return f"{self.gone}; version {newest.name} before it {held_by(newest)}"
         found = Committed.of(newest)
         if found.ledger < committed.ledger:
-            return f"{newest / LEDGER} has {found.ledger} lines, and {committed.ledger} were committed: it tells which episodes the dataset holds"
+            return f"{newest / MANIFEST} has {found.ledger} lines, and {committed.ledger} were committed: it tells which episodes the dataset holds"
         if found.episodes < committed.episodes:
             return f"{newest / 'meta' / 'info.json'} counts {found.episodes} episodes, and {committed.episodes} were committed"
         return ""

@@ -161,7 +161,7 @@ class ReplayMemory:
             next_features=self._rows(FEATURES, after).float(),
             next_base=self._rows(BASE, after).float(),
             length=length,
-            by_person=self._rows("intervention", executed) & inside,
+            intervention=self._rows("intervention", executed) & inside,
             is_demo=torch.full_like(terminal, is_demo),
             images=self._images(frame, generator),
             next_images=self._images(after, generator),

@@ -15,7 +15,7 @@ from .frame_columns import FRAME_COLUMNS
 from .frames import frames_of
 from .json_file import UnreadableError, read_json
 from .labels import DECIDED_BY, DONE, INTERVENTION, REWARD, SUCCESS, TERMINATED, TRUNCATED
-from .ledger import add_to_ledger, known_uuids
+from .manifest import add_to_manifest, known_uuids
 from .opening import explained, open_dataset, require_whole
 from .versions import DatasetVersions
 
@@ -109,7 +109,7 @@ class EpisodeStore:
         """Episodes that the dataset holds, also those that no learner wrote.
 
         Raises:
-            ValueError: its ``info.json`` or ledger is damaged.
+            ValueError: its ``info.json`` or manifest is damaged.
         """
         current = self.versions.current
         return 0 if current is None else Committed.of(current).episodes
@@ -141,7 +141,7 @@ class EpisodeStore:
                     dataset.add_frame(frame)
                 dataset.save_episode(parallel_encoding=False)
             dataset.finalize()
-            add_to_ledger(path, episodes)
+            add_to_manifest(path, episodes)
             self.versions.commit(path)
         except BaseException:
             self.versions.discard(path)

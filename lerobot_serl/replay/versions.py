@@ -8,7 +8,7 @@ What lies in ``<root>.versions``, and the order in which a commit writes it, eac
 
 1. ``N.making``: version N is being made; everything in it is also in the version before, or in the journal. Then the directory ``N``.
 2. ``N.finished``: N is whole. ``N.making`` goes.
-3. ``committed.json``: N was committed, with so many episodes and lines of its ledger.
+3. ``committed.json``: N was committed, with so many episodes and lines of its manifest.
 4. The link ``<root>`` names N. Then the other versions go.
 
 So what a kill leaves can be told from what somebody, or a disk, took away. :meth:`DatasetVersions.recover` puts right what a kill leaves, and
@@ -28,7 +28,7 @@ from .inventory import FORMAT, IDENTITY, MAKING, Inventory, making_mark, mark_of
 from .journal import make_directory, sync
 from .json_file import write_json
 
-# The completion process of a learner that was killed finishes what it has begun.
+# The dataset writer of a learner that was killed finishes what it has begun.
 WRITER_PATIENCE_S = 120.0
 # LeRobot writes these files anew under their old names; a hard link would change the present version too.
 _REWRITTEN = ("meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/serl_episodes.jsonl")

@@ -96,7 +96,7 @@ def _compose(path: Path, output_dir: Path, train: dict[str, str], actor: dict[st
     train |= {"output_dir": str(output_dir), "policy.online.port": port, "policy.metrics_dir": str(output_dir)}
     train = {name: str(value) for name, value in TRAIN_DEFAULTS.items()} | train
     address = f"{'127.0.0.1' if host == EVERY_ADDRESS else host}:{port}"
-    # Runs on one machine have a spool each, so that nobody has to find names for their actors; lerobot-train makes output_dir itself.
+    # Runs on one machine have an outbox each, so that nobody has to find names for their actors; lerobot-train makes output_dir itself.
     defaults = {"learner": address, "spool_dir": str(output_dir.with_name(f"{output_dir.name}_spool")), "patience_s": START_PATIENCE_S}
     defaults |= {name: train[f"policy.online.{name}"] for name in ("token_file", "certificate") if train.get(f"policy.online.{name}")}
     return Recipe(output_dir, _as_flags(train), _as_flags(defaults | actor), address)

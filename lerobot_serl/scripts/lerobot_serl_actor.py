@@ -50,7 +50,7 @@ from lerobot_serl.transport import MessageError
 # What is said in a sentence; anything else is an error of ours, with a traceback.
 EXPECTED = (OSError, RuntimeError, MessageError, ValueError, ImportError, ParsingError)
 LONGEST_NAME = 64
-LEAST_SPOOL_GB = 0.1
+LEAST_OUTBOX_GB = 0.1
 EVALUATED_EPISODES = 50
 PRACTICE_SEED, EVALUATION_SEED = 1_000_000, 100_000
 # Flags that only a process with a learner obeys, and those that only one with a policy of its own does.
@@ -96,7 +96,7 @@ class ActorProcessConfig:
         patience_s: how long to try to reach the learner at first before giving up, in seconds.
         max_disconnected_s: when the learner goes away, a robot collects for so long with the weights it has; a simulation waits.
         spool_dir: finished episodes stay there until the learner has them; empty: `serl_actor/<name>` in LeRobot's home.
-        spool_limit_gb: collection stops before the spool grows larger, in 10^9 bytes.
+        spool_limit_gb: collection stops before the outbox grows larger, in 10^9 bytes.
         token_file: with the learner's token; empty: the environment variable LEROBOT_SERL_TOKEN, if it is set.
         certificate: PEM file with the learner's certificate, or its authority's; turns TLS on.
         display_data, display_mode, display_ip, display_port, display_compressed_images: LeRobot's viewers.
@@ -160,8 +160,8 @@ class ActorProcessConfig:
             raise ValueError(f"--patience_s={self.patience_s}: expected 0 or more seconds.")
         if not self.max_disconnected_s >= 0:
             raise ValueError(f"--max_disconnected_s={self.max_disconnected_s}: expected 0 or more seconds.")
-        if not self.spool_limit_gb >= LEAST_SPOOL_GB:
-            raise ValueError(f"--spool_limit_gb={self.spool_limit_gb}: expected at least {LEAST_SPOOL_GB}.")
+        if not self.spool_limit_gb >= LEAST_OUTBOX_GB:
+            raise ValueError(f"--spool_limit_gb={self.spool_limit_gb}: expected at least {LEAST_OUTBOX_GB}.")
 
     def _require_one_task(self) -> None:
         """Either collect or evaluate, and no flag of the other."""

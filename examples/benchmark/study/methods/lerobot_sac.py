@@ -31,7 +31,7 @@ from torch import Tensor
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.session import Act, Session
 from lerobot_serl.actor.world import Observation
-from lerobot_serl.networks.action_space import ActionBox
+from lerobot_serl.networks.action_normalizer import ActionNormalizer
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.episode import Episode
@@ -58,7 +58,7 @@ class LeRobotSac:
         self.inputs, outputs = policy_features(meta)
         self.action_dim = outputs[ACTION].shape[0]
         ours = SerlSacConfig()
-        self.box = ActionBox(self.action_dim)
+        self.box = ActionNormalizer(self.action_dim)
         self.box.set_from_range(
             torch.as_tensor(meta.stats[ACTION]["min"]).flatten(), torch.as_tensor(meta.stats[ACTION]["max"]).flatten(),
             ours.action_margin, ours.action_range_floor,

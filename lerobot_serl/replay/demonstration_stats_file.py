@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..transport import MessageError
-from .facts import DemonstrationFacts, facts_from_json
+from .demonstration_stats import DemonstrationStats, stats_from_json
 from .json_file import write_json
 
 FILE = "demonstrations.json"
@@ -12,16 +12,16 @@ FASTEST_FPS = 1000
 
 
 @dataclass(frozen=True)
-class RatedFacts:
-    """Facts of demonstrations, and their rate.
+class RatedStats:
+    """Statistics of demonstrations, and their rate.
 
     Attributes:
         fps: control rate.
-        facts: see there.
+        stats: see there.
     """
 
     fps: int
-    facts: DemonstrationFacts
+    stats: DemonstrationStats
 
     def write(self, directory: Path) -> None:
         """Into a checkpoint's directory.
@@ -29,10 +29,10 @@ class RatedFacts:
         Raises:
             OSError: the disk is full or cannot be written.
         """
-        write_json(directory / FILE, {"fps": self.fps, "demonstrations": self.facts.to_json()})
+        write_json(directory / FILE, {"fps": self.fps, "demonstrations": self.stats.to_json()})
 
     @classmethod
-    def of(cls, document: object) -> "RatedFacts":
+    def of(cls, document: object) -> "RatedStats":
         """The inverse, of a file that is not trusted.
 
         Raises:
@@ -44,6 +44,6 @@ class RatedFacts:
         if type(fps) is not int or not 1 <= fps <= FASTEST_FPS:
             raise MessageError(f"'fps' is {str(fps)[:80]!r}, expected a whole number from 1 to {FASTEST_FPS}")
         try:
-            return cls(fps, facts_from_json(document["demonstrations"]))
+            return cls(fps, stats_from_json(document["demonstrations"]))
         except (ValueError, TypeError) as error:
             raise MessageError(str(error)) from error

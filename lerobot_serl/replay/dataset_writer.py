@@ -45,7 +45,7 @@ class StoreSettings:
     use_videos: bool
 
 
-def complete(
+def write_pending(
     settings: StoreSettings, openings: int | None = None, shows_progress: bool = False, plausible: "Plausible | None" = None
 ) -> int:
     """Move pending episodes into the dataset, the oldest first; returns how many it gained.
@@ -108,7 +108,7 @@ def _read(journal: EpisodeJournal, path: Path, settings: StoreSettings, plausibl
         return None
 
 
-class CompletionProcess:
+class DatasetWriter:
     """The learner's handle on the process.
 
     Args:
@@ -151,7 +151,7 @@ class CompletionProcess:
         if self._process is None or self._process.poll() is not None:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                module_command("lerobot_serl.replay.completion", json.dumps(asdict(self._settings))),
+                module_command("lerobot_serl.replay.dataset_writer", json.dumps(asdict(self._settings))),
                 stdin=subprocess.PIPE,
                 text=True,
                 env=environment,
@@ -181,7 +181,7 @@ def main() -> None:
     openings = 0
     for _ in sys.stdin:
         try:
-            openings += 1 + complete(settings, OPENINGS_PER_PROCESS) // EPISODES_PER_OPENING
+            openings += 1 + write_pending(settings, OPENINGS_PER_PROCESS) // EPISODES_PER_OPENING
             if openings >= OPENINGS_PER_PROCESS:
                 break
         except (OSError, LockedError, ValueError) as error:

@@ -19,7 +19,7 @@ LATER = {"start_low", "start_high", *STATES}
 
 
 @dataclass(frozen=True)
-class DemonstrationFacts:
+class DemonstrationStats:
     """Entries of an action are those of `action_names`, in that order, in raw units.
 
     Attributes:
@@ -56,15 +56,15 @@ class DemonstrationFacts:
         return asdict(self)
 
 
-def facts_from_json(document: Any) -> DemonstrationFacts:
-    """The inverse of :meth:`DemonstrationFacts.to_json`, from a peer that is not trusted.
+def stats_from_json(document: Any) -> DemonstrationStats:
+    """The inverse of :meth:`DemonstrationStats.to_json`, from a peer that is not trusted.
 
     Raises:
         ValueError: naming the entry that is wrong.
     """
     known = {*NAMES, *NUMBERS, *OPTIONAL, *STATES, *LENGTHS}
     if not isinstance(document, Mapping) or not known - LATER <= set(document) <= known:
-        raise ValueError("the demonstrations' facts have other entries than expected; learner and actor need the same version")
+        raise ValueError("the demonstrations' statistics have other entries than expected; learner and actor need the same version")
     document = {**dict.fromkeys(LATER, ()), **document}
     size, states = (len(document[key]) if isinstance(document[key], list | tuple) else -1 for key in ("action_low", "state_low"))
     for key in sorted(known - {*LENGTHS}):
@@ -86,16 +86,16 @@ def facts_from_json(document: Any) -> DemonstrationFacts:
         if type(document[key]) is not int or not 1 <= document[key] < 1e9:
             raise ValueError(f"'{key}' is {document[key]!r}, expected a positive number of steps")
     columns: dict[str, Any] = {key: document[key] if key in LENGTHS else tuple(document[key]) for key in known}
-    return DemonstrationFacts(**columns)
+    return DemonstrationStats(**columns)
 
 
-def gather_facts(
+def gather_stats(
     features: Mapping[str, Mapping[str, Any]],
     actions: np.ndarray,
     states: np.ndarray | None,
     starts: Sequence[int],
     lengths: Sequence[int],
-) -> DemonstrationFacts:
+) -> DemonstrationStats:
     """Facts of a dataset.
 
     Args:
@@ -120,7 +120,7 @@ def gather_facts(
                 steps[index] = float(np.abs(actions[usual, index] - measured[usual]).max())
                 first = measured[list(starts)]
                 start[index], start_low[index], start_high[index] = float(np.median(first)), float(first.min()), float(first.max())
-    return DemonstrationFacts(
+    return DemonstrationStats(
         action_names=action_names,
         state_names=state_names,
         action_low=tuple(low.astype(float).tolist()),

@@ -27,7 +27,7 @@ _OUR_ID = re.compile(r"[0-9a-f]{32}")
 _UNNAMED, _DESCRIPTION, _PART, _LONGEST_NAME = "unnamed", "dataset.json", ".part", 256
 
 
-class SpoolFullError(RuntimeError):
+class OutboxFullError(RuntimeError):
     """There may be no room for another episode; every finished one is safe."""
 
 
@@ -60,16 +60,16 @@ class OnlineDataset:
 
     @property
     def directory(self) -> str:
-        """Name of its part of the spool: the id itself if it is such as we make; ids from the network must not meet another file's name."""
+        """Name of its part of the outbox: the id itself if it is such as we make; ids from the network must not meet another file's name."""
         if not self.id:
             return _UNNAMED
         return self.id if _OUR_ID.fullmatch(self.id) else hashlib.sha256(self.id.encode()).hexdigest()[:32]
 
 
-class Spool:
+class Outbox:
     """Episodes of one actor process that the learner has not acknowledged, in one directory for each online dataset.
 
-    Only one process may use a spool. What an earlier one left behind is kept; files that it did not finish, or that were damaged since, are
+    Only one process may use an outbox. What an earlier one left behind is kept; files that it did not finish, or that were damaged since, are
     set aside under ``damaged/``.
 
     Args:
@@ -89,7 +89,7 @@ class Spool:
         self.expected_bytes = 0
         self._owner = OwnedLock(
             directory / "lock",
-            f"The spool {directory} (--spool_dir)",
+            f"The outbox {directory} (--spool_dir)",
             "Two actor processes on one machine need two names: give each its own --name.",
         )
         with suppress(OSError):  # the lock says it in its own words
@@ -182,20 +182,20 @@ class Spool:
         """Is there room for the next episode?
 
         Raises:
-            SpoolFullError: perhaps not; the message says what to do.
+            OutboxFullError: perhaps not; the message says what to do.
         """
         needed = self.needed_bytes
         used = sum(_file_bytes(path) for path in self.directory.rglob("*"))
         if used + needed > self.limit_bytes:
-            raise SpoolFullError(
-                f"The spool {self.directory} holds {_mb(used)} and the next episode may take {_mb(needed)}; --spool_limit_gb="
+            raise OutboxFullError(
+                f"The outbox {self.directory} holds {_mb(used)} and the next episode may take {_mb(needed)}; --spool_limit_gb="
                 f"{self.limit_bytes / 1e9:g} allows no more. Let the learner take the waiting episodes, or raise the limit. Nothing is lost."
             )
         disk = os.statvfs(self.directory)
         free = self.free_bytes
         if free < needed or (disk.f_files and not disk.f_favail):
-            raise SpoolFullError(
-                f"The disk of the spool {self.directory} has {_mb(free)} and {disk.f_favail} files left, and the next episode may take "
+            raise OutboxFullError(
+                f"The disk of the outbox {self.directory} has {_mb(free)} and {disk.f_favail} files left, and the next episode may take "
                 f"{_mb(needed)}. Free some space, or choose another --spool_dir. Nothing is lost."
             )
 

@@ -9,39 +9,39 @@ from pathlib import Path
 
 from .episode import Episode
 
-LEDGER = Path("meta") / "serl_episodes.jsonl"
+MANIFEST = Path("meta") / "serl_episodes.jsonl"
 UUID = "uuid"
 
 
-def ledger_uuids(dataset: Path) -> list[str]:
+def manifest_uuids(dataset: Path) -> list[str]:
     """UUIDs of the episodes in the dataset, one for each line; empty where no learner wrote it.
 
     Raises:
         ValueError: the file is damaged; its line is named.
     """
-    if not (dataset / LEDGER).is_file():
+    if not (dataset / MANIFEST).is_file():
         return []
     uuids = []
-    for number, line in enumerate((dataset / LEDGER).read_bytes().splitlines(), 1):
+    for number, line in enumerate((dataset / MANIFEST).read_bytes().splitlines(), 1):
         try:
             uuids.append(str(json.loads(line)[UUID]))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{dataset / LEDGER}, line {number}: not an episode's entry: {error}") from error
+            raise ValueError(f"{dataset / MANIFEST}, line {number}: not an episode's entry: {error}") from error
     return uuids
 
 
 def known_uuids(dataset: Path | None) -> set[str]:
-    """:func:`ledger_uuids` as a set; empty where there is no dataset.
+    """:func:`manifest_uuids` as a set; empty where there is no dataset.
 
     Raises:
         ValueError: the file is damaged; its line is named.
     """
-    return set() if dataset is None else set(ledger_uuids(dataset))
+    return set() if dataset is None else set(manifest_uuids(dataset))
 
 
-def add_to_ledger(dataset: Path, episodes: Iterable[tuple[str, Episode]]) -> None:
+def add_to_manifest(dataset: Path, episodes: Iterable[tuple[str, Episode]]) -> None:
     """Append entries; the caller makes them durable together with the episodes."""
-    with (dataset / LEDGER).open("a", encoding="utf-8") as lines:
+    with (dataset / MANIFEST).open("a", encoding="utf-8") as lines:
         for uuid, episode in episodes:
             entry: Mapping[str, float | int | str] = {**episode.info, UUID: uuid}
             lines.write(json.dumps(entry) + "\n")

@@ -9,7 +9,7 @@ NO_RANGE = 1e-12
 LEAST_RELATIVE_RANGE = 1e4 * torch.finfo(torch.float32).eps
 
 
-class ActionBox(nn.Module):
+class ActionNormalizer(nn.Module):
     """Exact affine map between raw actions and [-1, 1].
 
     ``lo, hi = mid -+ (1 + margin) * half`` with ``half = max((max - min) / 2, floor)``; a margin of 0.2 keeps the demonstrations within
