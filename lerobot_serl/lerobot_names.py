@@ -2,7 +2,7 @@
 
 The rule: what one of LeRobot's packages lists in its ``__all__`` is public, and may be imported from that package by whoever needs it, and so may
 ``lerobot.utils.constants``. Everything else, which LeRobot is free to move, and packages that LeRobot 0.7 replaces, come from here.
-``tests/test_lerobot_names.py`` holds the rule.
+``tests/package/test_lerobot_names.py`` holds the rule.
 
 A name is looked up in LeRobot when it is asked for first, so that the import of this module costs nothing. On another LeRobot this module, and with
 it the package and each of its commands, ends with a sentence (SystemExit): a traceback about whichever name is missing first would tell nobody what

@@ -5,7 +5,7 @@ Pure functions of tensors; nothing here knows of networks, datasets or LeRobot. 
 ``n`` steps whose rewards a target sums (``n >= h``), ``D`` action dimension, ``A = h * D`` size of a flattened chunk.
 
 Sources: SAC (Haarnoja et al., arXiv 1812.05905), SERL (arXiv 2401.16013), RLPD (arXiv 2302.02948), Q-chunking
-(arXiv 2507.07969), EXPO (arXiv 2507.07986). ``tests/test_sac.py`` holds these functions to numbers of SERL's JAX code.
+(arXiv 2507.07969), EXPO (arXiv 2507.07986). ``tests/package/test_sac.py`` holds these functions to numbers of SERL's JAX code.
 """
 
 import math

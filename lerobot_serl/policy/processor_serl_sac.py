@@ -14,7 +14,7 @@ def make_serl_sac_pre_post_processors(
     """LeRobot's standard pipelines, with an empty normalisation mapping.
 
     ``lerobot-train --policy.path=`` overwrites the statistics of these pipelines with the new dataset's; as they are not used, ACT's output
-    does not change (``tests/test_modeling_serl_sac.py`` holds that).
+    does not change (``tests/policy/test_modeling_serl_sac.py`` holds that).
 
     Args:
         config: the policy's configuration.
