@@ -39,7 +39,7 @@ from study.run import Run
 from study.tasks import TASKS
 
 from lerobot_serl.actor.client import LearnerClient
-from lerobot_serl.actor.rollout import PolicyRollout
+from lerobot_serl.actor.planned_policy import PlannedPolicy
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.replay.episode import ActedAs, Episode
@@ -211,7 +211,7 @@ def policy(base: Base) -> Iterator[Line]:
         "ACT annotation of recorded frames (state ACT, 170k parameters)", 64 / median_s(lambda: agent.cache_features(many), 50), None, "1/s"
     )
     act_s = median_s(lambda: agent.cache_features({key: value[:1] for key, value in many.items()}), 200)
-    rollout = PolicyRollout(agent)
+    rollout = PlannedPolicy(agent)
 
     def decide() -> None:
         rollout.see(observation)

@@ -15,7 +15,7 @@ from ..policy.proposal import BASE
 from ..replay.episode import ActedAs, policy_input
 from .chunk import Chunk
 from .planning import Planning
-from .rollout import PolicyRollout
+from .planned_policy import PlannedPolicy
 from .settings import DeployedPolicyConfig
 from .world import Observation
 
@@ -96,27 +96,27 @@ class DeployedEdits:
         self.inputs: Mapping[str, PolicyFeature] = dict(config.input_features or {})
         self.action_dim = self._agent.action_dim
         self.acts_as = ActedAs.ACT if self._agent.is_act else ActedAs.DEPLOYED
-        self._rollout = PolicyRollout(self._agent)
+        self._policy = PlannedPolicy(self._agent)
 
     def plan_with(self, planning: Planning, fps: int, simulated: bool) -> None:
-        self._rollout.close()
+        self._policy.close()
         agent = self._agent
-        self._rollout = PolicyRollout(agent, planning.maker(agent.execution, fps, simulated, self.inputs, agent.act.n_obs_steps))
+        self._policy = PlannedPolicy(agent, planning.maker(agent.execution, fps, simulated, self.inputs, agent.act.n_obs_steps))
 
     def begin(self) -> None:
-        self._rollout.begin()
+        self._policy.begin()
 
     def moved(self) -> None:
-        self._rollout.moved()
+        self._policy.moved()
 
     def see(self, observation: Observation) -> None:
-        self._rollout.see(observation)
+        self._policy.see(observation)
 
     def act(self, observation: Observation) -> Chunk | None:
-        return self._rollout.decide(self._agent.propose, self.acts_as)
+        return self._policy.decide(self._agent.propose, self.acts_as)
 
     def close(self) -> None:
-        self._rollout.close()
+        self._policy.close()
 
 
 class DeployedAct:

@@ -10,7 +10,7 @@ from ..policy.agent import Agent
 from ..policy.proposal import Proposal
 from ..replay.episode import ActedAs, Episode
 from .chunk import Chunk
-from .rollout import PolicyRollout
+from .planned_policy import PlannedPolicy
 from .schedule import Schedule
 from .world import Observation
 
@@ -28,23 +28,23 @@ class PracticePolicy:
     """
 
     def __init__(self, agent: Agent, generator: torch.Generator, make_maker: Callable[[MakePlan], PlanMaker] = PlayedDelay) -> None:
-        self._rollout = PolicyRollout(agent, make_maker)
+        self._policy = PlannedPolicy(agent, make_maker)
         self._generator, self._schedule = generator, Schedule(agent.config.actor.deployed_share)
         self._learning, self.acts_as = False, ActedAs.EXPLORING
 
     @property
     def agent(self) -> Agent:
         """As given."""
-        return self._rollout.agent
+        return self._policy.agent
 
     @agent.setter
     def agent(self, agent: Agent) -> None:
-        self._rollout.agent = agent
+        self._policy.agent = agent
 
     def plan_with(self, make_maker: Callable[[MakePlan], PlanMaker]) -> None:
         """Say where plans are made, before the first episode."""
-        self._rollout.close()
-        self._rollout = PolicyRollout(self.agent, make_maker)
+        self._policy.close()
+        self._policy = PlannedPolicy(self.agent, make_maker)
 
     def begin_episode(self, learning: bool) -> None:
         """Decide what the next episode is.
@@ -53,7 +53,7 @@ class PracticePolicy:
             learning: the actor has begun to learn.
         """
         self._learning, self.acts_as = learning, self._schedule.next(learning)
-        self._rollout.begin()
+        self._policy.begin()
         if not self.agent.act.proposes:
             self.acts_as = _without_base(self.acts_as, learning)
         elif self.acts_as is ActedAs.DEPLOYED and self.agent.is_act:
@@ -61,15 +61,15 @@ class PracticePolicy:
 
     def see(self, observation: Observation) -> None:
         """The next frame of the episode, whoever moves the robot."""
-        self._rollout.see(observation)
+        self._policy.see(observation)
 
     def moved(self) -> None:
         """A person has moved the robot."""
-        self._rollout.moved()
+        self._policy.moved()
 
     def act(self, observation: Observation) -> Chunk | None:
         """The next chunk for the frame that was seen last; None: there is no plan yet."""
-        return self._rollout.decide(self._explore if self.acts_as is ActedAs.EXPLORING else self.agent.propose, self.acts_as)
+        return self._policy.decide(self._explore if self.acts_as is ActedAs.EXPLORING else self.agent.propose, self.acts_as)
 
     def finished(self, episode: Episode) -> None:
         """An episode is over."""
@@ -77,7 +77,7 @@ class PracticePolicy:
 
     def close(self) -> None:
         """Stop planning."""
-        self._rollout.close()
+        self._policy.close()
 
     def _explore(self, features: Tensor, base: Tensor) -> Proposal:
         return self.agent.explore(features, base, self._learning, self._generator)

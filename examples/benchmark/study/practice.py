@@ -12,7 +12,7 @@ from lerobot.envs import EnvConfig
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.actor.practice_policy import PracticePolicy
-from lerobot_serl.actor.rollout import Choose, PolicyRollout
+from lerobot_serl.actor.planned_policy import Choose, PlannedPolicy
 from lerobot_serl.actor.session import Act, Session
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.base.plan_maker import MakePlan, PlanMaker, PlayedDelay
@@ -107,11 +107,11 @@ class Acting:
     """
 
     def __init__(self, agent: Agent, choose: Choose, make_maker: MakeMaker = PlayedDelay) -> None:
-        self._rollout, self._choose = PolicyRollout(agent, make_maker), choose
-        self.begin, self.see = self._rollout.begin, self._rollout.see
+        self._policy, self._choose = PlannedPolicy(agent, make_maker), choose
+        self.begin, self.see = self._policy.begin, self._policy.see
 
     def __call__(self, observation: Observation) -> Chunk | None:
-        return self._rollout.decide(self._choose, ActedAs.DEPLOYED)
+        return self._policy.decide(self._choose, ActedAs.DEPLOYED)
 
 
 def deterministic(policy: SerlSacPolicy, make_maker: MakeMaker = PlayedDelay) -> Acting:

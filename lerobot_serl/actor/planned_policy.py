@@ -19,7 +19,7 @@ Choose = Callable[[Tensor, Tensor], Proposal]
 """Features ``(1, F)`` and the base policy's chunk ``(1, h, D)`` -> the chunk to carry out."""
 
 
-class PolicyRollout:
+class PlannedPolicy:
     """What a session asks for chunks; observations have no batch dimension.
 
     Args:
