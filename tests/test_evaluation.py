@@ -20,7 +20,7 @@ from lerobot_serl.actor.deployed_policy import load_deployed
 from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.evaluation_file import EvaluationFile
 from lerobot_serl.actor.robot_setup import RobotSettings
-from lerobot_serl.actor.session import Chunk
+from lerobot_serl.actor.rollout import Chunk
 from lerobot_serl.actor.settings import DemonstrationsConfig, DeployedPolicyConfig, SafetyConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.policy.act_checkpoint import find_checkpoint

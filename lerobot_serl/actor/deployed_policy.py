@@ -15,7 +15,7 @@ from ..policy.owner import Owner
 from ..policy.proposal import BASE
 from ..replay.episode import ActedAs, policy_input
 from .practice_policy import Seen, next_chunk
-from .session import Chunk
+from .rollout import Chunk
 from .settings import DeployedPolicyConfig
 from .world import Observation
 
@@ -23,7 +23,7 @@ FLAG = "policy.path"
 
 
 class DeployedPolicy(Protocol):
-    """What a session asks for chunks.
+    """What a rollout asks for chunks.
 
     Attributes:
         files: of the checkpoint.

@@ -5,13 +5,13 @@ import torch
 from ..base.history import History
 from ..policy.agent import Agent
 from ..replay.episode import ActedAs, Episode, policy_input
+from .rollout import Chunk
 from .schedule import Schedule
-from .session import Chunk
 from .world import Observation
 
 
 class PracticePolicy:
-    """What a session asks for chunks.
+    """What a rollout asks for chunks.
 
     Args:
         agent: with the weights as they are at the moment; may be exchanged between two episodes.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..actor.env_world import EnvWorld
+from ..actor.rollout import Chunk
 from ..actor.said import place_of, quoted
-from ..actor.session import Chunk
 from ..actor.world import Observation, WorldError
 
 NewExpert = Callable[[Any], Callable[[Any], Any]]

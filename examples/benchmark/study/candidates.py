@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lerobot_serl.actor.practice_policy import next_chunk
-from lerobot_serl.actor.session import Act, Chunk
+from lerobot_serl.actor.rollout import Act, Chunk
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.online.best_weights import restore
 from lerobot_serl.online.evidence import BestPolicy

@@ -10,7 +10,7 @@ from lerobot.envs import EnvConfig
 
 from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.actor.practice_policy import PracticePolicy, Seen
-from lerobot_serl.actor.session import Act, Chunk, Session
+from lerobot_serl.actor.rollout import Act, Chunk, Rollout
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
@@ -65,7 +65,7 @@ class Practice:
         self._logbook, self._progress = logbook, progress
         self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed))
         world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
-        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
+        self._rollout = Rollout(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
 
     def existing(self) -> None:
         """Every run begins anew."""
@@ -77,7 +77,7 @@ class Practice:
         """Runs an episode, if the learner can not go on without one."""
         if not wait_s:
             return None
-        recording = self._session.run_episode()
+        recording = self._rollout.run_episode()
         assert recording is not None  # nobody is there to discard it
         self._policy.finished(recording)
         step = self._progress.env_steps + len(recording)
@@ -115,16 +115,16 @@ def deterministic(policy: SerlSacPolicy) -> Deterministic:
     return Deterministic(policy)
 
 
-def session_of(world: EnvWorld, act: Act) -> Session:
+def rollout_of(world: EnvWorld, act: Act) -> Rollout:
     """For policies with and without a memory of an episode."""
-    return Session(world, act, act.begin, see=act.see) if isinstance(act, Deterministic) else Session(world, act)
+    return Rollout(world, act, act.begin, see=act.see) if isinstance(act, Deterministic) else Rollout(world, act)
 
 
 def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Episode]:
     """Episodes without learning, in a world that is closed afterwards."""
     try:
-        session = session_of(world, act)
-        recordings = [session.run_episode() for _ in range(episodes)]
+        rollout = rollout_of(world, act)
+        recordings = [rollout.run_episode() for _ in range(episodes)]
     finally:
         world.close()
     return [recording for recording in recordings if recording is not None]

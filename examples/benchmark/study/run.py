@@ -8,7 +8,7 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
-from lerobot_serl.actor.session import Act
+from lerobot_serl.actor.rollout import Act
 
 from .base import Base
 from .plan import Plan, Variant
