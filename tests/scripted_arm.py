@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from lerobot_serl.franka.arm_server import FrankaServer
 from lerobot_serl.franka.controller import ArmController, ControllerSettings
 from lerobot_serl.franka.driver import ArmFault, ArmState
 from lerobot_serl.franka.kinematics import jacobian, matrix_of_pose7, pose7_of_matrix, tool_pose
 from lerobot_serl.franka.routes import Routes
-from lerobot_serl.franka.server import FrankaServer
 
 HOME_RAD = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
 WRENCH = np.arange(1.0, 7.0)

@@ -23,8 +23,8 @@ from lerobot_serl.actor.outbox import OnlineDataset, Outbox
 from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.safety import Guard, limits_from_demonstrations
-from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.replay.part_message import image_shapes
@@ -140,7 +140,7 @@ def measure(steps: int, directory: Path) -> tuple[np.ndarray, int]:
     hand.poll = marked  # type: ignore[method-assign]
     outbox = Outbox(directory, 10**11)
     film = Film("benchmark", outbox.new_parts(OnlineDataset(), "benchmark"), image_shapes(inputs), may_wait=False)
-    Session(world, watch.around(act), hand=hand, film=lambda: film).run_episode()
+    Rollout(world, watch.around(act), hand=hand, film=lambda: film).run_episode()
     outbox.close()
     moments, others = np.array(ticks).T
     return 1000 * (np.diff(moments) - np.diff(others)), film.parts.n_bytes

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lerobot_serl.franka.controller import ArmController, ControllerSettings
+from lerobot_serl.franka.controller_settings import READY_RAD
 from lerobot_serl.franka.driver import Impedance
 from lerobot_serl.franka.franky_driver import FrankyArm
 from lerobot_serl.franka.kinematics import pose7_of_matrix
-from lerobot_serl.franka.settings import READY_RAD
 
 HZ = 30
 PERIOD_S = 1 / HZ

@@ -57,9 +57,9 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     from lerobot_serl.actor.received_policy import ReceivedPolicy
     from lerobot_serl.actor.robot_io import RobotIo
     from lerobot_serl.actor.robot_world import RobotWorld
+    from lerobot_serl.actor.rollout import Rollout
     from lerobot_serl.actor.safety import Guard
     from lerobot_serl.actor.sender import Sender
-    from lerobot_serl.actor.session import Session
     from lerobot_serl.replay.episode_message import encode_episode
     from lerobot_serl.replay.part_message import image_shapes
 
@@ -78,7 +78,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
         policy.practice.act(observation)  # its cost; where it would go is of no interest
         return Chunk(rng.uniform(-1, 1, (HORIZON, len(KEYS))).astype(np.float32), 0, 0.0)
 
-    recording = Session(world, act, film=lambda: film).run_episode()
+    recording = Rollout(world, act, film=lambda: film).run_episode()
     assert recording is not None
     sender = Sender(outbox, client, throttled=False)
     sender.start()

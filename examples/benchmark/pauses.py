@@ -39,8 +39,8 @@ COLUMNS = (
 
 def act_as_robot(address: str, output: Path) -> None:
     """Send episodes, one after the other, until the learner has finished; writes how long each took to be acknowledged, in seconds."""
-    from lerobot_serl.actor.answers import LearnerAway, LearnerRefused
     from lerobot_serl.actor.client import LearnerClient
+    from lerobot_serl.actor.rpc_errors import LearnerAway, LearnerRefused
     from lerobot_serl.replay.episode_message import encode_episode
 
     client = LearnerClient(address, patience_s=READY_S, name="pauses")

@@ -9,7 +9,7 @@ from ..replay.episode import ActedAs, Decider, Episode
 from .controls import QUIT
 from .dropped import DroppedEpisodes
 from .live_line import LiveLine
-from .session import Act, Session
+from .rollout import Act, Rollout
 from .workplace import Workplace
 from .world import EpisodeSpoilt
 
@@ -34,11 +34,11 @@ class Attempts:
         self._dropped = DroppedEpisodes(place.world, lambda: not self.goes_on)
         self.done = 0
 
-    def session(self, act: Act, **hooks: Any) -> Session:
-        """One world, one way to act, and this workplace's person; ``hooks`` as :class:`Session` takes them."""
+    def rollout(self, act: Act, **hooks: Any) -> Rollout:
+        """One world, one way to act, and this workplace's person; ``hooks`` as :class:`Rollout` takes them."""
         place = self._place
         assert place.world is not None
-        return Session(place.world, act, controls=place.controls, hand=place.hand, veto_s=place.settings.robot.reward.veto_s, **hooks)
+        return Rollout(place.world, act, controls=place.controls, hand=place.hand, veto_s=place.settings.robot.reward.veto_s, **hooks)
 
     def tick(self, steps: int, mover: ActedAs | None) -> None:
         """After each step: who moved the arm; None: a person did."""
@@ -49,7 +49,7 @@ class Attempts:
         """Whether nobody has asked to stop."""
         return not self._place.controls.asked(QUIT)
 
-    def run(self, session: Session) -> Episode | None:
+    def run(self, rollout: Rollout) -> Episode | None:
         """The next episode; None if the person discarded it, or it was dropped.
 
         Raises:
@@ -58,7 +58,7 @@ class Attempts:
         if self._place.settings.play_sounds:
             log_say(f"Episode {self.done + 1}", play_sounds=True)
         try:
-            episode = session.run_episode()
+            episode = rollout.run_episode()
         except EpisodeSpoilt as error:
             self._live.clear()
             self._dropped.add(error)

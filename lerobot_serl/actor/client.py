@@ -32,7 +32,10 @@ from ..transport import (
     split,
 )
 from ..words import printable
-from .answers import (
+from .call_watchdog import CallWatchdog
+from .outbox import OnlineDataset
+from .policy_message import WeightsHeader, check_tensors, claims_of
+from .rpc_errors import (
     LearnerAway,
     LearnerDoubted,
     LearnerFinished,
@@ -46,9 +49,6 @@ from .answers import (
     answer,
     parts_acknowledged,
 )
-from .outbox import OnlineDataset
-from .policy_message import WeightsHeader, check_tensors, claims_of
-from .silence import SilenceWatch
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
 RETRY_S = 0.25
@@ -168,7 +168,7 @@ class LearnerClient:
         """
         metadata = (*self._metadata(), (THROTTLE_KEY, "1" if wait_for_learner else "0"))
         acknowledged_s = (THROTTLED_TIMEOUT_S if wait_for_learner else ACKNOWLEDGEMENT_TIMEOUT_S) + len(data) / SLOWEST_BYTES_PER_S
-        channel, watch = self._channel, SilenceWatch(PART_TIMEOUT_S)
+        channel, watch = self._channel, CallWatchdog(PART_TIMEOUT_S)
 
         def parts() -> Iterator[Any]:
             yield from watch.over(split(data, services_pb2.Transition), PART_TIMEOUT_S)
@@ -266,7 +266,7 @@ class LearnerClient:
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
         # Whoever has weights gets an answer within a second or so.
-        channel, watch = self._channel, SilenceWatch(CALL_TIMEOUT_S if self.reachable else POLICY_TIMEOUT_S)
+        channel, watch = self._channel, CallWatchdog(CALL_TIMEOUT_S if self.reachable else POLICY_TIMEOUT_S)
         try:
             with watch.of(_stub(channel).StreamParameters(services_pb2.Empty(), metadata=metadata)) as parts:
                 data = next(join(watch.over(parts, PART_TIMEOUT_S)), None)
@@ -337,7 +337,7 @@ def _stub(channel: Any) -> Any:
     return services_pb2_grpc.LearnerServiceStub(channel)
 
 
-def _said(error: grpc.RpcError | grpc.FutureCancelledError, watch: SilenceWatch) -> LearnerAway | LearnerRefused:
+def _said(error: grpc.RpcError | grpc.FutureCancelledError, watch: CallWatchdog) -> LearnerAway | LearnerRefused:
     if watch.was_silent:
         return LearnerSilent("nothing came or went for too long")
     return answer(error) if isinstance(error, grpc.RpcError) else LearnerAway("the call was cancelled")

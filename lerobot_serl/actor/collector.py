@@ -14,9 +14,9 @@ from ..replay.episode import Episode
 from ..replay.episode_message import encode_episode
 from ..replay.part_message import image_shapes
 from ..transport import POLICY, MessageError
-from .answers import LearnerUnreachable
 from .attempts import Attempts, describe
 from .client import LearnerClient
+from .deferred_signals import INTERRUPTS, deferred_signals, is_interrupt
 from .episode_size import EpisodeSize
 from .film import Film
 from .leaving import close_all
@@ -24,8 +24,8 @@ from .outbox import Outbox
 from .policy_message import WeightsHeader
 from .received_policy import ReceivedPolicy
 from .robot_setup import PolicyNeeds
+from .rpc_errors import LearnerUnreachable
 from .sender import Sender
-from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
 from .workplace import Workplace, WorkplaceSettings
 
 # In the end, for episodes that can be sent: after Ctrl-C, and otherwise.
@@ -122,10 +122,10 @@ class _Collector:
                 practice.moved()
             attempts.tick(steps, None if by_hand else practice.acts_as)
 
-        session = attempts.session(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
+        rollout = attempts.rollout(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             outbox.check_room()
-            episode = attempts.run(session)
+            episode = attempts.run(rollout)
             if episode is None:
                 continue
             self.episodes = attempts.done
@@ -222,7 +222,7 @@ class _Collector:
         sender, dataset, film = self._sender, self._policy.dataset, self._film
         uuid, parts = (str(uuid_module.uuid4()), None) if film is None else (film.uuid, film.parts)
         assert sender is not None
-        with uninterrupted():
+        with deferred_signals():
             info = {**episode.info, "actor": self._settings.name, "policy_version": self._policy.version}
             self._film = None  # it belongs to the episode
             sender.keep(dataset, uuid, encode_episode(replace(episode, info=info), uuid), parts)

@@ -14,8 +14,8 @@ from ..policy.owner import Owner
 from ..policy.proposal import BASE
 from ..replay.episode import ActedAs, policy_input
 from .chunk import Chunk
-from .planning import Planning
 from .planned_policy import PlannedPolicy
+from .planning import Planning
 from .settings import DeployedPolicyConfig
 from .world import Observation
 
@@ -23,7 +23,7 @@ FLAG = "policy.path"
 
 
 class DeployedPolicy(Protocol):
-    """What a session asks for chunks.
+    """What a rollout asks for chunks.
 
     Attributes:
         files: of the checkpoint.

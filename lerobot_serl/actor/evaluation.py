@@ -6,13 +6,13 @@ from pathlib import Path
 
 from ..replay.demonstration_stats_file import RatedStats
 from .attempts import Attempts, describe
+from .deferred_signals import INTERRUPTS, deferred_signals, is_interrupt
 from .demonstrated import find_stats, nothing_known
 from .deployed_policy import DeployedPolicy, load_deployed
 from .evaluation_file import EvaluationFile
 from .leaving import close_all
 from .robot_setup import PolicyNeeds
 from .settings import DemonstrationsConfig, DeployedPolicyConfig
-from .uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
 from .workplace import Workplace, WorkplaceSettings
 
 
@@ -65,12 +65,12 @@ def _run(place: Workplace, policy: DeployedPolicy, fps: int, n_episodes: int, re
             policy.moved()
         attempts.tick(steps, None if by_hand else policy.acts_as)
 
-    session = attempts.session(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
+    rollout = attempts.rollout(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
     while attempts.done < n_episodes and attempts.goes_on:
-        episode = attempts.run(session)
+        episode = attempts.run(rollout)
         if episode is None:
             continue
-        with uninterrupted():
+        with deferred_signals():
             results.add(episode)
         successes, trials = results.counts
         logging.info(f"Episode {attempts.done} of {n_episodes}: {describe(episode)}; {successes} of {trials} succeed")

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from .parts import camera_of
+from .deferred_signals import INTERRUPTS, is_interrupt
+from .device_parts import camera_of
 from .said import place_of, quoted
-from .uninterrupted import INTERRUPTS, is_interrupt
 from .world import EpisodeSpoilt, WorldError
 
 

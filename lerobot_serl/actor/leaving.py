@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from .parts import is_bus, is_camera, is_connected, is_device, moving_parts, parts
+from .deferred_signals import deferred_signals
+from .device_parts import is_bus, is_camera, is_connected, is_device, moving_parts, parts
 from .said import quoted
-from .uninterrupted import uninterrupted
 
 TORQUE = "disable_torque_on_disconnect"
 # For each motor.
@@ -54,7 +54,7 @@ def leave(device: Any, has_been_connected: bool = True) -> None:
     """
     release = _Release(device, has_been_connected)
     try:
-        with uninterrupted():
+        with deferred_signals():
             release.run()
     finally:  # an interrupt that was held back comes now
         if release.powered:

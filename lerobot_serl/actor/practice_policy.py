@@ -16,7 +16,7 @@ from .world import Observation
 
 
 class PracticePolicy:
-    """What a session asks for chunks.
+    """What a rollout asks for chunks.
 
     Args:
         agent: with the weights as they are at the moment; may be exchanged between two episodes.

@@ -45,7 +45,7 @@ class ReceivedPolicy:
     Attributes:
         dataset: that the episodes it collects are for.
         most_frames: of an episode that the learner takes.
-        practice: what a session asks for chunks.
+        practice: what a rollout asks for chunks.
 
     Raises:
         MessageError: the message does not make a policy. Until that is known no memory is taken beyond the message's own.
@@ -189,7 +189,7 @@ def _rehearse(sketch: Agent) -> None:
 
 
 def _setup(config: SerlSacConfig, fps: int, demo_stats: DemonstrationStats | None) -> dict[str, Any]:
-    """What world, session and limits are built for."""
+    """What world, rollout and limits are built for."""
     return {
         "the control rate": fps,
         "horizon, and steps of a plan": config.execution,

@@ -10,9 +10,9 @@ from pathlib import Path
 from ..replay.episode_message import parts_before
 from ..replay.image_parts import ImageParts
 from ..replay.journal import DamagedFileError, uuid_of
-from .answers import EpisodeRefused, LearnerAway, LearnerFinished, LearnerRefused, NamePatience
 from .client import LearnerClient
 from .outbox import OnlineDataset, Outbox
+from .rpc_errors import EpisodeRefused, LearnerAway, LearnerFinished, LearnerRefused, NamePatience
 
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.1, 1.0
 POLL_S = 0.2

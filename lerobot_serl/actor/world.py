@@ -1,4 +1,4 @@
-"""What an actor process acts in. One session loop serves every world."""
+"""What an actor process acts in. One rollout loop serves every world."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ import numpy as np
 from ..lerobot_names import DEFAULT_TASKS_PATH, unflatten_dict
 from ..replay.json_file import UnreadableError
 from ..replay.table_file import numbers_of, open_table, read_columns
-from .episode import Episode
+from .dataset_episode import DatasetEpisode
 from .finding import Finding, problem
 
 STATS = "stats/"
@@ -45,7 +45,7 @@ class EpisodeRows:
         self.rows.setdefault(number, row)
         self.order.append(number)
 
-    def give_to(self, episodes: Sequence[Episode]) -> list[int]:
+    def give_to(self, episodes: Sequence[DatasetEpisode]) -> list[int]:
         """Give every episode the line that fits it; returns the numbers of those whose line says something else."""
         wrong = []
         for episode in episodes:
@@ -108,7 +108,7 @@ def read_tasks(root: Path) -> list[str]:
     return words
 
 
-def tasks_from_rows(episodes: Sequence[Episode]) -> list[str]:
+def tasks_from_rows(episodes: Sequence[DatasetEpisode]) -> list[str]:
     """Words of the tasks as the lines of the episodes give them; a task whose words are lost gets a number instead."""
     highest = min(max((task for episode in episodes for task in episode.tasks), default=-1), MOST_TASKS - 1)
     words = {task: f"task {task} (its words are lost)" for task in range(highest + 1)}

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..replay.plausible import LARGEST, Plausible
-from .episode import Episode
+from .dataset_episode import DatasetEpisode
 
 # In widths of the usual range. Much more than a learner allows around its demonstrations: here nothing tells which episodes are the good ones.
 REACH = 1e6
 _FEWEST_EPISODES = 3
 
 
-def find_outliers(episodes: Sequence[Episode]) -> None:
+def find_outliers(episodes: Sequence[DatasetEpisode]) -> None:
     """Add a fault to each episode that holds such a number; what is usual is the median of the episodes' smallest and largest numbers."""
     for key in sorted({key for episode in episodes for key, summary in episode.summary.items() if summary[0].dtype.kind == "f"}):
         holding = [episode for episode in episodes if key in episode.summary]

@@ -12,10 +12,10 @@ from ..replay.dataset_writer import StoreSettings, write_pending
 from ..replay.inventory import dataset_of, mark_of
 from ..replay.journal import sync
 from ..replay.versions import link_or_copy
-from .examination import Examination, examine
+from .dataset_check import DatasetCheck, examine
+from .dataset_context import DatasetContext, free_name
 from .finding import CannotCheckError
-from .rebuilding import rebuild, sync_tree
-from .surroundings import Surroundings, free_name
+from .rebuild import rebuild, sync_tree
 
 FIELDS = ("dtype", "shape", "names")
 
@@ -29,7 +29,7 @@ def interrupted(root: Path) -> bool:
     return not root.exists() and _finished(root).is_dir()
 
 
-def repair(around: Surroundings, found: Examination | None) -> Iterator[str]:
+def repair(around: DatasetContext, found: DatasetCheck | None) -> Iterator[str]:
     """Do what the findings announce; yields what was done, in words.
 
     Args:
@@ -64,7 +64,7 @@ def repair(around: Surroundings, found: Examination | None) -> Iterator[str]:
         raise RepairError(str(error)) from error
 
 
-def _link(around: Surroundings) -> Iterator[str]:
+def _link(around: DatasetContext) -> Iterator[str]:
     """Let the link name the newest version that is sound, or else has sound episodes. Newer ones are kept beside it."""
     versions = around.versions
     candidates = around.to_choose or versions.finished[::-1]
@@ -84,7 +84,7 @@ def _link(around: Surroundings) -> Iterator[str]:
             yield f"{around.root} is version {chosen.name} again"
 
 
-def _repair_version(around: Surroundings, found: Examination) -> Path:
+def _repair_version(around: DatasetContext, found: DatasetCheck) -> Path:
     versions = around.versions
     with versions.writing():
         present = versions.current or around.root.resolve()
@@ -101,7 +101,7 @@ def _repair_version(around: Surroundings, found: Examination) -> Path:
     return broken
 
 
-def _repair_directory(root: Path, found: Examination) -> Path:
+def _repair_directory(root: Path, found: DatasetCheck) -> Path:
     workshop = _workshop(root)
     with OwnedLock(workshop / "lock", f"A repair of {root}", "Wait until it has finished."):
         for half in (workshop / "dataset", _finished(root)):
@@ -126,7 +126,7 @@ def _put_in_place(root: Path) -> None:
     shutil.rmtree(_workshop(root), ignore_errors=True)
 
 
-def _repair_journal(around: Surroundings, found: Examination | None) -> Iterator[str]:
+def _repair_journal(around: DatasetContext, found: DatasetCheck | None) -> Iterator[str]:
     yield from around.recover_parts()
     waiting = len(around.journal.pending())
     if not waiting:
@@ -162,7 +162,7 @@ def check_path(path: Path) -> Path:
         raise CannotCheckError(f"{path} is a version of the dataset {whole}: name that one.")
     if root.exists() and not root.is_dir():
         raise CannotCheckError(f"{path} is a file, expected the directory of a LeRobotDataset (the one that holds meta/ and data/).")
-    if root.is_dir() and not holds_dataset(root) and not Surroundings(root).beside:
+    if root.is_dir() and not holds_dataset(root) and not DatasetContext(root).beside:
         raise CannotCheckError(f"{path} holds neither meta/ nor data/: expected the directory of a LeRobotDataset.")
     return root
 

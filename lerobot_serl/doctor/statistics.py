@@ -13,8 +13,8 @@ from PIL import Image
 from ..lerobot_names import DEFAULT_VIDEO_PATH, auto_downsample_height_width, compute_episode_stats, decode_video_frames, sample_indices
 from ..replay.json_file import UnreadableError
 from ..replay.table_file import numbers_of, open_table, read_columns
+from .dataset_episode import DatasetEpisode, numeric_features
 from .description import Description
-from .episode import Episode, numeric_features
 from .meta_tables import stats_of
 
 Stats = dict[str, dict[str, Any]]
@@ -22,7 +22,7 @@ Stats = dict[str, dict[str, Any]]
 _FRAMES_AT_ONCE = 16
 
 
-def stats_for(root: Path, description: Description, episode: Episode) -> Stats:
+def stats_for(root: Path, description: Description, episode: DatasetEpisode) -> Stats:
     """What the episode's line holds, else computed from its numbers and from samples of its pictures.
 
     Statistics of depth cameras are not computed: their scale is not known here.
@@ -56,7 +56,7 @@ def _of(named: Mapping[str, Any], key: str, names: set[tuple[str, str]]) -> dict
     return {name: value for name, value in named.items() if (key, name) in names}
 
 
-def _from_data(episode: Episode, key: str, wanted: Sequence[int]) -> list[np.ndarray]:
+def _from_data(episode: DatasetEpisode, key: str, wanted: Sequence[int]) -> list[np.ndarray]:
     rows = {episode.first_row + index for index in wanted}
     pictures, row = [], 0
     try:
@@ -73,7 +73,7 @@ def _from_data(episode: Episode, key: str, wanted: Sequence[int]) -> list[np.nda
     return pictures
 
 
-def _from_video(root: Path, key: str, episode: Episode, wanted: Sequence[int], fps: int) -> list[np.ndarray]:
+def _from_video(root: Path, key: str, episode: DatasetEpisode, wanted: Sequence[int], fps: int) -> list[np.ndarray]:
     span = episode.spans[key]
     path = root / DEFAULT_VIDEO_PATH.format(video_key=key, chunk_index=span.chunk, file_index=span.file)
     pictures: list[np.ndarray] = []

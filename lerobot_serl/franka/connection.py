@@ -11,12 +11,12 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from ..access_token import is_right
-from .controller import Refused, StaleState
+from .controller import CommandRefused, StaleState
 from .driver import ArmFault
 from .messages import parse_body
 
 if TYPE_CHECKING:
-    from .server import FrankaServer
+    from .arm_server import FrankaServer
 
 logger = logging.getLogger(__name__)
 # Refused for who asks or how much, not for what is asked: no token, a web page, a body that is too large.
@@ -104,7 +104,7 @@ class Connection(BaseHTTPRequestHandler):
             return routes.answer(route, parse_body(body), self._is_waiting)
         except ValueError as error:
             raise HttpError(400, str(error)) from error
-        except Refused as error:
+        except CommandRefused as error:
             raise HttpError(409, str(error), **routes.condition()) from error
         except (StaleState, ArmFault) as error:
             raise HttpError(503, str(error)) from error

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 from lerobot_serl.franka.arm_owner import ArmOwner
+from lerobot_serl.franka.controller_settings import ArmSnapshot, CommandRefused, ControllerSettings, StaleState
 from lerobot_serl.franka.driver import ArmDriver, ArmFault, GripperDriver, Vector
 from lerobot_serl.franka.gripper_thread import GripperThread
-from lerobot_serl.franka.settings import ControllerSettings, Refused, Snapshot, StaleState
 
-__all__ = ["ArmController", "ControllerSettings", "Refused", "Snapshot", "StaleState"]
+__all__ = ["ArmController", "ArmSnapshot", "CommandRefused", "ControllerSettings", "StaleState"]
 
 TICK_S = 0.01
 # A tracker takes some tenths of a second to start or stop, as does a recovery, and the arm is not read meanwhile.
@@ -93,7 +93,7 @@ class ArmController:
         """Largest width of the gripper, known without hearing from the arm; 0 without a gripper."""
         return 0.0 if self._gripper is None else self._gripper.max_width_m
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ArmSnapshot:
         """Return a copy of the newest state; talks to nobody.
 
         Raises:
@@ -106,7 +106,7 @@ class ArmController:
             if state is None or age_s > self._settings.state_timeout_s:
                 reason = f": {owner.fault}" if owner.fault else ""
                 raise StaleState(f"the newest state is {age_s:.2f} s old, expected at most {self._settings.state_timeout_s} s{reason}")
-            return Snapshot(
+            return ArmSnapshot(
                 state=state,
                 velocity=state.jacobian @ state.dq_rad_s,
                 gripper_width_m=None if self._gripper is None else self._gripper.width_m,
@@ -131,7 +131,7 @@ class ArmController:
 
         Raises:
             ValueError: bad values.
-            Refused: a fault, a motion in progress, or an old epoch.
+            CommandRefused: a fault, a motion in progress, or an old epoch.
             StaleState: the arm has not been heard for too long.
             ArmFault: the tracker cannot be started.
         """
@@ -148,7 +148,7 @@ class ArmController:
             self._do(lambda: self._owner.track(mode))
             goal = self._owner.command(mode, values, period_s, epoch)
         if goal is None:
-            raise Refused(f"another client took the arm out of {mode} mode; use one client, or one mode")
+            raise CommandRefused(f"another client took the arm out of {mode} mode; use one client, or one mode")
         return goal
 
     def command_gripper(self, width_m: float) -> None:
@@ -156,7 +156,7 @@ class ArmController:
 
         Raises:
             ValueError: no gripper, or no distance.
-            Refused: the gripper is in a fault.
+            CommandRefused: the gripper is in a fault.
         """
         self._gripper_or_raise().command(width_m)
 
@@ -200,14 +200,14 @@ class ArmController:
 
         Raises:
             ValueError: outside the joint limits or the workspace.
-            Refused: a fault, another motion, or it was stopped.
+            CommandRefused: a fault, another motion, or it was stopped.
             ArmFault: something kept the arm from arriving.
         """
         target = self._settings.home_rad if q_rad is None else q_rad
         end: Future[None] = self._do(lambda: self._owner.move(target))
         until_s = time.monotonic() + MOVE_TIMEOUT_S
         while not wait([end], timeout=WANTED_PERIOD_S).done:
-            problem: Exception | None = None if is_wanted() else Refused("whoever asked for the motion has gone")
+            problem: Exception | None = None if is_wanted() else CommandRefused("whoever asked for the motion has gone")
             if time.monotonic() > until_s:
                 problem = ArmFault(f"the motion took more than {MOVE_TIMEOUT_S:g} s and was stopped; go there in several steps")
             if problem is not None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lerobot_serl.franka.arm_limits import limits_of
 from lerobot_serl.franka.driver import USER_STOP, ArmFault, ArmState, Impedance, Vector
 from lerobot_serl.franka.franky_faults import explained, explaining
-from lerobot_serl.franka.limits import limits_of
 
 NOT_INSTALLED = (
     "franky-control is not installed on this computer: pip install 'lerobot_policy_serl_sac[franka]'; "

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lerobot_serl.franka import kinematics
+from lerobot_serl.franka.arm_limits import ArmLimits
+from lerobot_serl.franka.controller_settings import ControllerSettings
 from lerobot_serl.franka.driver import Vector
-from lerobot_serl.franka.limits import ArmLimits
-from lerobot_serl.franka.settings import ControllerSettings
 
 MAX_TICK_S = 0.03
 MIN_PERIOD_S = 0.002
@@ -87,7 +87,7 @@ class Box:
         return bool(np.all(point_m >= self.low_m - tolerance_m) and np.all(point_m <= self.high_m + tolerance_m))
 
 
-class Pace:
+class GoalClock:
     """When the goal is due, and how long the present tick is."""
 
     def __init__(self, now_s: float) -> None:
@@ -123,7 +123,7 @@ class JointGovernor:
         self._high = limits.high_rad - settings.joint_limit_margin_rad
         self._max_step, self._clip = settings.max_step_rad, settings.joint_clip_rad
         self._box, self._tool = Box.of(settings), tool
-        self._pace = Pace(now_s)
+        self._pace = GoalClock(now_s)
         self.q_rad = np.array(q_rad, dtype=np.float64)
         self.dq_rad_s = np.zeros_like(self.q_rad)
         self.goal_rad = self.q_rad.copy()

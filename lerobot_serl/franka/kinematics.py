@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lerobot_serl.franka.arm_limits import N_JOINTS
 from lerobot_serl.franka.driver import Vector
-from lerobot_serl.franka.limits import N_JOINTS
 
 # Denavit and Hartenberg in Craig's convention: a and d in metres, alpha in radians.
 _A_M = (0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088)

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lerobot_serl.franka import kinematics
+from lerobot_serl.franka.arm_limits import ArmLimits
+from lerobot_serl.franka.controller_settings import ControllerSettings
 from lerobot_serl.franka.driver import ArmState, Vector
-from lerobot_serl.franka.governor import Box, JointGovernor, Pace, braking_speed, checked, checked_period
-from lerobot_serl.franka.limits import ArmLimits
-from lerobot_serl.franka.settings import ControllerSettings
+from lerobot_serl.franka.governor import Box, GoalClock, JointGovernor, braking_speed, checked, checked_period
 
 _MAX_NORM_ERROR = 0.05
 _OUTWARD_RAD_S = 1e-3
@@ -29,7 +29,7 @@ class PoseGovernor:
         self._low = limits.low_rad + settings.joint_limit_margin_rad
         self._high = limits.high_rad - settings.joint_limit_margin_rad
         self._box = Box.of(settings)
-        self._pace = Pace(now_s)
+        self._pace = GoalClock(now_s)
         self.pose = np.array(pose, dtype=np.float64)
         self.goal = self.pose.copy()
         self.velocity_m_s: Vector = np.zeros(3)

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lerobot_serl.franka.arm_limits import ArmLimits
+from lerobot_serl.franka.controller_settings import ControllerSettings
 from lerobot_serl.franka.driver import ArmState, Vector
 from lerobot_serl.franka.governor import Box, checked
 from lerobot_serl.franka.kinematics import tool_of, tool_pose
-from lerobot_serl.franka.limits import ArmLimits
-from lerobot_serl.franka.settings import ControllerSettings
 
 
 def checked_goal(q_rad: ArrayLike, state: ArmState, limits: ArmLimits, settings: ControllerSettings) -> Vector:

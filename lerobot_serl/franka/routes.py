@@ -12,10 +12,10 @@ import numpy as np
 
 from .. import __version__
 from . import messages
-from .controller import ArmController, ControllerSettings, Snapshot, StaleState
+from .arm_limits import limits_of
+from .controller import ArmController, ArmSnapshot, ControllerSettings, StaleState
 from .driver import Vector
 from .kinematics import pose7_of_matrix
-from .limits import limits_of
 
 Answer = str | dict[str, Any]
 DEFAULT_PERIOD_S = 0.1
@@ -96,7 +96,7 @@ class Routes:
         Raises:
             KeyError: no such route.
             ValueError: bad input.
-            Refused: a fault, a motion in progress, or an old epoch.
+            CommandRefused: a fault, a motion in progress, or an old epoch.
             StaleState: there is no young state of the arm.
             ArmFault: the arm does not obey.
         """
@@ -112,7 +112,7 @@ class Routes:
             return {}
         return {"fault": snapshot.fault, "mode": snapshot.mode, "epoch": snapshot.epoch}
 
-    def _snapshot(self) -> Snapshot:
+    def _snapshot(self) -> ArmSnapshot:
         return self._controller.snapshot()
 
     def _get_state(self, body: messages.Body) -> Answer:
@@ -269,7 +269,7 @@ class Routes:
         return {"ok": not snapshot.fault, "fault": snapshot.fault, "mode": snapshot.mode, "epoch": snapshot.epoch}
 
 
-def _pose7(snapshot: Snapshot) -> list[float]:
+def _pose7(snapshot: ArmSnapshot) -> list[float]:
     values: list[float] = pose7_of_matrix(snapshot.state.pose).tolist()
     return values
 
@@ -283,7 +283,7 @@ def _euler_xyz(rotation: Vector) -> list[float]:
     return [math.atan2(rotation[2, 1], rotation[2, 2]), pitch, math.atan2(rotation[1, 0], rotation[0, 0])]
 
 
-def _opening(snapshot: Snapshot) -> float | None:
+def _opening(snapshot: ArmSnapshot) -> float | None:
     """0 closed to 1 open; None without a gripper or before its first reading."""
     if snapshot.gripper_width_m is None or snapshot.max_width_m <= 0:
         return None

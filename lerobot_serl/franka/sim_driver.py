@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lerobot_serl.franka import kinematics
+from lerobot_serl.franka.arm_limits import N_JOINTS, limits_of
 from lerobot_serl.franka.driver import ArmFault, ArmState, Impedance, Vector
-from lerobot_serl.franka.limits import N_JOINTS, limits_of
 
 STEP_S = 0.004
 # After a pause of the whole process the simulation does not try to make up for it.

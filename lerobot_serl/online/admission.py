@@ -12,7 +12,7 @@ import grpc
 from ..access_token import AUTHORIZATION_KEY, TOKEN_VARIABLE, is_right
 from ..transport import ACTOR_KEY, OLDER_PROTOCOLS, PROTOCOL, PROTOCOL_KEY, RUN_KEY, SESSION_KEY, THROTTLE_KEY, VERSION_KEY
 from .limits import ServerLimits
-from .sessions import NameTaken, Sessions, TooManyActors
+from .sessions import NameInUse, Sessions, TooManyActors
 
 MAX_REMEMBERED = 1024
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -81,9 +81,9 @@ class Admission:
             self._calls[peer] += 1
         try:
             self._sessions.enter(caller.name, caller.session, peer)
-        except (NameTaken, TooManyActors) as error:
+        except (NameInUse, TooManyActors) as error:
             self._uncount(peer)
-            code = grpc.StatusCode.ALREADY_EXISTS if isinstance(error, NameTaken) else grpc.StatusCode.RESOURCE_EXHAUSTED
+            code = grpc.StatusCode.ALREADY_EXISTS if isinstance(error, NameInUse) else grpc.StatusCode.RESOURCE_EXHAUSTED
             raise Refused(code, str(error)) from error
         return caller
 

@@ -34,7 +34,7 @@ from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
 from .evidence import BestPolicy, Tally
 from .feature_cache import SLICE_S, FeatureCacheWorker, cache_features
-from .journal import RunJournal
+from .metrics_log import MetricsLog
 from .stopping import Stopping
 from .success_watch import SuccessWatch
 from .train_loop import TrainLoop
@@ -114,7 +114,7 @@ class Learner:
         self.corrections = CorrectionReport(reach, self.demo_stats.stats.action_names)
         if self.collection is not None:
             self._start_collection(self.collection, keys, self.demo_stats.stats)
-        self.journal = RunJournal(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
+        self.metrics_log = MetricsLog(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
 
     def step(self) -> tuple[Tensor, dict[str, float]]:
@@ -132,12 +132,12 @@ class Learner:
         if self.watch is not None:
             self.watch.before_update()
         batch = self._sample().to(self.learning.generator.device)
-        metrics = self.agent.advantage_metrics(batch) if self.journal.due else {}
+        metrics = self.agent.advantage_metrics(batch) if self.metrics_log.due else {}
         self.learning.known_steps = len(self.online) or len(self.demonstrations)
         metrics |= self.agent.update(batch)
-        self.journal.collect(metrics)
+        self.metrics_log.collect(metrics)
         self._after_update()
-        shown = self.journal.shown()
+        shown = self.metrics_log.shown()
         # A loss on another device is the newest row's: to read this one would make every update wait.
         loss = metrics["critic_loss"] if batch.reward.is_cpu else torch.tensor(shown.get("critic_loss", 0.0))
         return loss, shown
@@ -161,12 +161,12 @@ class Learner:
         self.learning.save(checkpoint)
         if self.watch is not None:
             self.watch.save(checkpoint / MODEL)
-        self.journal.write_best(self.best_policy)
+        self.metrics_log.write_best(self.best_policy)
         self.stopping.saved()
 
     def _write_metrics(self) -> None:
         last = self.stopping.last_step
-        if not (self.journal.due or last):
+        if not (self.metrics_log.due or last):
             return
         self.guard.look()
         progress = self.progress
@@ -174,7 +174,7 @@ class Learner:
             "buffer_steps": len(self.online), "demo_steps": len(self.demonstrations), "lead_steps": progress.lead_steps,
             "skipped_updates": progress.skipped_updates, "alarms": progress.alarms, "rollbacks": progress.rollbacks,
         }  # fmt: skip
-        self.journal.write_if_due(gauges, last=last)
+        self.metrics_log.write_if_due(gauges, last=last)
 
     def _sample(self) -> Batch:
         """The next batch. Memories on another device than the networks draw there, so that nobody waits for the networks' device."""
@@ -193,11 +193,11 @@ class Learner:
         self._take(collection, wait_s=0.0)
         took_s = time.perf_counter() - started
         if self.progress.may_update:
-            self.journal.took_in(took_s)
+            self.metrics_log.took_in(took_s)
         while not self.progress.may_update and not self.stopping.asked:
             self._take(collection, wait_s=0.2)
             collection.remind()
-        self.journal.waited(time.perf_counter() - started)
+        self.metrics_log.waited(time.perf_counter() - started)
         self.stopping.end_if_asked()
 
     def _take(self, collection: EpisodeSource, wait_s: float) -> None:
@@ -222,9 +222,9 @@ class Learner:
         self.remember(episode)
         self.progress.env_steps += len(episode)
         self.progress.episodes += 1
-        self.journal.episode(episode, phase)
+        self.metrics_log.episode(episode, phase)
         if phase is Phase.COLLECT and self.progress.phase is not Phase.COLLECT:
-            self.journal.report_act(begins_as_act=self.agent.is_act)
+            self.metrics_log.report_act(begins_as_act=self.agent.is_act)
         if self.watch is not None and self.watch.episode(episode, phase):
             self.learning.optimizers.forget()
             collection.publish()

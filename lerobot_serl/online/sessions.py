@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 
-class NameTaken(Exception):  # noqa: N818
+class NameInUse(Exception):  # noqa: N818
     """Another live process has this name."""
 
 
@@ -38,7 +38,7 @@ class Sessions:
         """A call begins; :meth:`leave` has to follow.
 
         Raises:
-            NameTaken, TooManyActors: the message says by whom, and what to do.
+            NameInUse, TooManyActors: the message says by whom, and what to do.
         """
         with self._lock:
             known = self._by_name.get(name)
@@ -46,7 +46,7 @@ class Sessions:
                 known.calls, known.heard_s, known.peer = known.calls + 1, time.monotonic(), peer
                 return
             if known is not None and self._is_live(known):
-                raise NameTaken(
+                raise NameInUse(
                     f"an actor process named '{name}' is connected from {known.peer}: start this one with another --name, or stop that one; "
                     f"after its end the name is free again in {self._silent_s:g} s"
                 )

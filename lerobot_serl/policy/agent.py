@@ -280,7 +280,7 @@ class Agent(Perception):
         return torch.randn(like.shape, generator=self._generator, device=like.device)
 
     def _noise(self, count: int, like: Tensor, generator: torch.Generator) -> Tensor:
-        """``(count, B, K * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
+        """``(count, B, M * D)`` standard normal; ``noise_correlation`` of its variance is common to the knots of a chunk."""
         if like.is_meta:  # no numbers are wanted, and perhaps no memory could hold them
             return like.new_empty(count, len(like), self.actor.knots * self.actor.action_dim)
         shared = self.config.actor.noise_correlation

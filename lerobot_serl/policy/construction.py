@@ -6,9 +6,9 @@ from ..base.lerobot import LerobotBase
 from ..base.none import NoBase
 from ..base.policy_config import base_policy_config
 from ..networks.action_normalizer import ActionNormalizer
-from ..networks.actor import EditActor
 from ..networks.corrector import Corrector
 from ..networks.critic import CriticEnsemble
+from ..networks.edit_actor import EditActor
 from ..networks.features import ObservationFeatures
 from ..networks.grasp_critic import GraspCritic
 from ..networks.image_encoder import ImageEncoder

@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from ..actor.attempts import Attempts, describe
 from ..actor.chunk import Chunk
+from ..actor.deferred_signals import INTERRUPTS, deferred_signals, is_interrupt
 from ..actor.env_world import EnvWorld
 from ..actor.leaving import close_all
 from ..actor.robot_setup import PolicyNeeds, RobotSettings
-from ..actor.session import Session
+from ..actor.rollout import Rollout
 from ..actor.settings import RewardConfig
-from ..actor.uninterrupted import INTERRUPTS, is_interrupt, uninterrupted
 from ..actor.workplace import Workplace, WorkplaceSettings
 from ..actor.world import Observation, WorldError
 from ..replay.episode import Episode
@@ -101,7 +101,7 @@ def record(settings: RecordSettings) -> RecordingSummary:
                 raise
             logging.warning("interrupted: finishing with the complete episodes")
         finally:
-            with uninterrupted():
+            with deferred_signals():
                 dataset.finalize()
                 if dataset.num_episodes == 0:
                     shutil.rmtree(root)
@@ -149,7 +149,7 @@ class _Recorder:
     def __init__(self, settings: RecordSettings, place: Workplace, world: EnvWorld, dataset: LeRobotDataset) -> None:
         self._settings, self._dataset, self._place = settings, dataset, place
         self._attempts, self.n_attempts = Attempts(place, settings.env.fps), 0
-        self._session = self._by_hand() if settings.new_expert is None else self._scripted(settings.new_expert, world)
+        self._rollout = self._by_hand() if settings.new_expert is None else self._scripted(settings.new_expert, world)
 
     def run(self) -> None:
         """Until there are enough, or the person wants to stop."""
@@ -158,11 +158,11 @@ class _Recorder:
             while dataset.num_episodes < settings.n_episodes and self._attempts.goes_on:
                 self._give_up_in_time()
                 self.n_attempts += 1
-                episode = self._attempts.run(self._session)
+                episode = self._attempts.run(self._rollout)
                 kept = episode is not None and (episode.success or settings.keep_failures)
                 if kept:
                     assert episode is not None
-                    with uninterrupted():
+                    with deferred_signals():
                         self._save(episode)
                     progress.update()
                 if episode is not None and settings.new_expert is None:
@@ -174,15 +174,15 @@ class _Recorder:
             self._dataset.add_frame(frame)
         self._dataset.save_episode()
 
-    def _scripted(self, new_expert: NewExpert, world: EnvWorld) -> Session:
+    def _scripted(self, new_expert: NewExpert, world: EnvWorld) -> Rollout:
         expert = Expert(self._settings.expert_name, new_expert, world)
-        return self._attempts.session(expert.act, begin_episode=expert.begin)
+        return self._attempts.rollout(expert.act, begin_episode=expert.begin)
 
-    def _by_hand(self) -> Session:
+    def _by_hand(self) -> Rollout:
         hand = self._place.hand
         assert hand is not None
         hand.always = True
-        return self._attempts.session(_nobody, tick=lambda steps, by_hand: self._attempts.tick(steps, None))
+        return self._attempts.rollout(_nobody, tick=lambda steps, by_hand: self._attempts.tick(steps, None))
 
     def _give_up_in_time(self) -> None:
         """Raise if the expert is hopeless; a person may try as often as it takes."""

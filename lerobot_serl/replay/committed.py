@@ -15,7 +15,7 @@ class Committed:
     """Attributes:
     version: name of its directory.
     episodes: that it holds.
-    ledger: lines of its ledger.
+    ledger: lines of its manifest (the key in the file is of earlier releases).
     """
 
     version: str
@@ -32,7 +32,7 @@ class Committed:
         """Count what a version holds.
 
         Raises:
-            ValueError: its ``info.json`` or ledger is damaged; the file is named.
+            ValueError: its ``info.json`` or manifest is damaged; the file is named.
         """
         path = version / "meta" / "info.json"
         try:

@@ -51,7 +51,7 @@ class Episode:
     here, for example where a person took over: also bootstrap from the last observation).
 
     To add a column for each frame: (1) a field here and its line in :data:`.FRAME_COLUMNS`, from which message, dataset, slices and the memory's
-    column follow; (2) whoever records it, ``actor/session.py: _Frames``; (3) if an update uses it, ``ReplayMemory.windows`` and :class:`.Batch`.
+    column follow; (2) whoever records it, ``actor/rollout.py: _Frames``; (3) if an update uses it, ``ReplayMemory.windows`` and :class:`.Batch`.
 
     Attributes:
         observation: key -> ``(T, ...)``; images uint8 ``(T, C, H, W)``, decoded when they are asked for; everything else float32.

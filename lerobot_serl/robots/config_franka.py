@@ -12,8 +12,8 @@ import numpy as np
 from lerobot.cameras import CameraConfig
 from lerobot.robots import RobotConfig
 
+from ..franka.arm_limits import limits_of
 from ..franka.kinematics import tool_pose
-from ..franka.limits import limits_of
 from ..setting_error import checks_settings
 from .keep_alive import split_url
 

@@ -62,14 +62,14 @@ def run(path: Path, wanted: bool) -> int:
     """
     import datasets
 
-    from lerobot_serl.doctor.examination import examine
+    from lerobot_serl.doctor.dataset_check import examine
+    from lerobot_serl.doctor.dataset_context import DatasetContext
     from lerobot_serl.doctor.finding import problem
     from lerobot_serl.doctor.repair import RepairError, check_path, holds_dataset, interrupted, repair
-    from lerobot_serl.doctor.surroundings import Surroundings
 
     datasets.disable_progress_bars()
     root = check_path(path)
-    around = Surroundings(root)
+    around = DatasetContext(root)
     if not around.exists and not interrupted(root):
         raise CannotCheckError(f"{path} does not exist, and no versions or journal of a dataset of that name.")
     with around.held():
@@ -99,8 +99,8 @@ def is_checkpoint(path: Path, revision: str | None) -> bool:
         CannotCheckError: the path is no dataset's, and no Hub id.
     """
     from lerobot_serl.checkpoint.place import directory_of, may_be_hub_id
+    from lerobot_serl.doctor.dataset_context import DatasetContext
     from lerobot_serl.doctor.repair import check_path, interrupted
-    from lerobot_serl.doctor.surroundings import Surroundings
 
     if path.exists():
         if revision is not None:
@@ -109,7 +109,7 @@ def is_checkpoint(path: Path, revision: str | None) -> bool:
     if not may_be_hub_id(path):
         return False
     root = check_path(path)
-    return revision is not None or not (Surroundings(root).exists or interrupted(root))
+    return revision is not None or not (DatasetContext(root).exists or interrupted(root))
 
 
 def run_checkpoint(path: Path, revision: str | None, wanted: bool) -> int:
@@ -119,7 +119,7 @@ def run_checkpoint(path: Path, revision: str | None, wanted: bool) -> int:
         CannotCheckError: see there.
     """
     from lerobot_serl.checkpoint.place import locate
-    from lerobot_serl.doctor.checkpoint import examine_checkpoint, fetch
+    from lerobot_serl.doctor.checkpoint_check import examine_checkpoint, fetch
     from lerobot_serl.doctor.finding import note, problem
 
     if wanted:

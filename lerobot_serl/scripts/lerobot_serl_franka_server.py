@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lerobot_serl.access_token import FRANKA_TOKEN_VARIABLE, read_token
+from lerobot_serl.franka.arm_server import FrankaServer, check_host
 from lerobot_serl.franka.connection import ConnectionLimits
 from lerobot_serl.franka.controller import ArmController, ControllerSettings
 from lerobot_serl.franka.driver import ArmDriver, ArmFault, GripperDriver
 from lerobot_serl.franka.routes import Routes
-from lerobot_serl.franka.server import FrankaServer, check_host
 from lerobot_serl.lerobot_names import init_logging, parser
 from lerobot_serl.tls import server_context
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 
-class Attempts(Protocol):
+class AttemptState(Protocol):
     """What the rule looks at: a `SimulatedArm`, or several."""
 
     @property
@@ -43,7 +43,7 @@ class ScriptedTakeover:
         self._was_lifted = self._helps_here = False
         self._began_s: float | None = None
 
-    def is_due(self, arm: Attempts, is_needed: bool = True) -> bool:
+    def is_due(self, arm: AttemptState, is_needed: bool = True) -> bool:
         """Whether it helps now; ask at every step, because a cube that was lifted once in an attempt ends the help in that attempt.
 
         Args:

@@ -16,7 +16,7 @@ from lerobot_serl.actor import reset as reset_module
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.robot_setup import PolicyNeeds, RobotSettings, make_robot_world
-from lerobot_serl.actor.session import Session
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.settings import ResetConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import WorldError
@@ -155,7 +155,7 @@ def watched(robot):
 
 
 def begin(robot, demo_stats, safety, reset):
-    """World, session and leader of a robot that watches what it is told from now on; None if it is refused at the start."""
+    """World, rollout and leader of a robot that watches what it is told from now on; None if it is refused at the start."""
     random, controls = robot.random, Controls()
     leader = LeaderWithEvents(**{key: random.uniform(-2, 2) for key in robot.keys})
     hand = Takeover(leader, controls, TakeoverConfig(handover_s=3 / FPS, max_difference=random.choice((None, 9.0))), 1 / FPS)
@@ -180,7 +180,7 @@ def begin(robot, demo_stats, safety, reset):
         return Chunk(np.array([[random.uniform(-9, 9) for _ in robot.keys] for _ in range(2)], np.float32), 0, 0.0)
 
     world.hold = watched_hold
-    return world, Session(world, act, controls=controls, hand=hand)
+    return world, Rollout(world, act, controls=controls, hand=hand)
 
 
 def live(description):
@@ -190,11 +190,11 @@ def live(description):
     if begun is None:
         assert robot.sent == []
         return
-    world, session = begun
+    world, rollout = begun
     try:
         for _ in range(3):
             with suppress(WorldError, ConnectionError, KeyboardInterrupt):
-                session.run_episode()
+                rollout.run_episode()
     finally:
         robot.faults = {}
         world.close()

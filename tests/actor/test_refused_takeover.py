@@ -7,7 +7,7 @@ from test_robot_world import ScriptedJudge, make_world
 
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
-from lerobot_serl.actor.session import Session
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.replay.segments import intervened_segments, policy_segments
@@ -26,7 +26,7 @@ def episode_with(leader, length=20):
             controls.press("space")
 
     policy = Chunk(np.full((3, 4), 0.25, np.float32), 0, 0.0)
-    return Session(world, lambda observation: policy, controls=controls, hand=hand, tick=tick).run_episode(), hand, world.robot
+    return Rollout(world, lambda observation: policy, controls=controls, hand=hand, tick=tick).run_episode(), hand, world.robot
 
 
 def pieces(recording):

@@ -15,8 +15,8 @@ from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.safety import Guard, Limits
-from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import ResetConfig
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 from lerobot_serl.replay.episode import Decider
@@ -357,7 +357,7 @@ def test_a_session_records_what_was_executed_by_both_arms():
     def act(observation):
         return Chunk(np.array([[0.5, 2.0, -3.0, 0.0]] * 3, np.float32), 0, 0.0)
 
-    recording = Session(world, act, controls=Controls()).run_episode()
+    recording = Rollout(world, act, controls=Controls()).run_episode()
     assert recording.action.tolist() == [[0.5, 1.0, -1.0, 0.0]] * 4
     assert recording.observation["observation.state"].tolist() == [[0.0] * 4, *[[0.5, 1.0, -1.0, 0.0]] * 3]
     assert recording.success
@@ -391,7 +391,7 @@ def test_the_simulated_panda_in_lockstep(panda, caplog):
         target = observation["observation.state"][:7].numpy() + np.array([1.0, 0, 0, 0, 0, 0, 0], np.float32)
         return Chunk(np.tile(np.append(target, np.float32(0.0)), (4, 1)), 0, 0.0)
 
-    recording = Session(world, act).run_episode()
+    recording = Rollout(world, act).run_episode()
     assert len(recording) == 12
     assert recording.truncated
     assert recording.decided_by is Decider.TIME_LIMIT
@@ -409,5 +409,5 @@ def test_lockstep_can_be_repeated_to_the_bit(panda):
     recordings = []
     for _ in range(2):
         world.reset_scene = lambda: panda.reset(seed=7)
-        recordings.append(Session(world, lambda o: Chunk(np.zeros((3, 8), np.float32), 0, 0.0)).run_episode())
+        recordings.append(Rollout(world, lambda o: Chunk(np.zeros((3, 8), np.float32), 0, 0.0)).run_episode())
     assert torch.equal(recordings[0].observation["observation.state"], recordings[1].observation["observation.state"])

@@ -10,12 +10,12 @@ import torch
 from conftest import make_recording
 from restartable_learner import ROBOT, RestartableLearner, uuids
 
-from lerobot_serl.actor import answers
 from lerobot_serl.actor import client as client_module
-from lerobot_serl.actor.answers import LearnerAway, LearnerFinished, LearnerRefused, NameTaken, answer
+from lerobot_serl.actor import rpc_errors
 from lerobot_serl.actor.client import LearnerClient
 from lerobot_serl.actor.outbox import OnlineDataset, Outbox
 from lerobot_serl.actor.received_policy import ReceivedPolicy
+from lerobot_serl.actor.rpc_errors import LearnerAway, LearnerFinished, LearnerRefused, NameTaken, answer
 from lerobot_serl.actor.sender import Sender, UnsavedError
 from lerobot_serl.online import server as server_module
 from lerobot_serl.replay.episode_message import encode_episode
@@ -148,7 +148,7 @@ def test_wrong_acknowledgements_end_sending_while_weights_come(tmp_path, learner
     eventually(lambda: side.sender.problem is not None)
     assert type(side.sender.problem) is LearnerRefused
     assert 'acknowledged {"uuid": "SECOND"' in str(side.sender.problem)
-    assert learner.calls == ["first"] + ["second"] * answers.CONNECTIONS_BELIEVED
+    assert learner.calls == ["first"] + ["second"] * rpc_errors.CONNECTIONS_BELIEVED
     learner.publisher.publish("actor", 7, 8)
     eventually(lambda: side.client._version == 2)
     side.client.check()
@@ -272,7 +272,7 @@ def test_the_end_of_the_learner_ends_sending_and_keeps_the_rest(tmp_path, learne
 
 
 def test_a_name_that_stays_taken_ends_the_attempt(tmp_path, learners, monkeypatch):
-    monkeypatch.setattr(answers, "NAME_PATIENCE_S", 0.5)
+    monkeypatch.setattr(rpc_errors, "NAME_PATIENCE_S", 0.5)
     learner = learners()
     side = Side(tmp_path / "spool", learner.port)
     side.connect()
@@ -300,14 +300,14 @@ class Failed(grpc.RpcError):
     ("code", "details", "meaning"),
     [
         ("UNAVAILABLE", "", LearnerAway),
-        ("DEADLINE_EXCEEDED", "", answers.LearnerSilent),
+        ("DEADLINE_EXCEEDED", "", rpc_errors.LearnerSilent),
         ("DATA_LOSS", "", LearnerAway),
         ("RESOURCE_EXHAUSTED", "the learner's disk is full", LearnerAway),
         ("INTERNAL", "", LearnerAway),
         ("CANCELLED", FINISHED, LearnerFinished),
         ("CANCELLED", "too slow", LearnerAway),
         ("ALREADY_EXISTS", "", NameTaken),
-        ("INVALID_ARGUMENT", "", answers.EpisodeRefused),
+        ("INVALID_ARGUMENT", "", rpc_errors.EpisodeRefused),
         ("UNAUTHENTICATED", "", LearnerRefused),
         ("FAILED_PRECONDITION", "", LearnerRefused),
         ("UNIMPLEMENTED", "", LearnerRefused),

@@ -10,7 +10,7 @@ import torch
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.actor.session import Session
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.world import EpisodeSpoilt, StepResult
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.replay.episode import Decider
@@ -95,7 +95,7 @@ def counting_policy(horizon, seen, choices=(0,), edits=(0.5,)):
 @pytest.mark.parametrize("horizon", [1, 3, 4, 7, 20])
 def test_a_chunk_is_executed_open_loop(horizon):
     world, seen = ScriptedWorld(length=7), []
-    recording = Session(world, counting_policy(horizon, seen)).run_episode()
+    recording = Rollout(world, counting_policy(horizon, seen)).run_episode()
     expected = [10 * (t // horizon) + t % horizon for t in range(7)]
     assert [action[0] for action in world.asked] == expected
     assert [int(o[KEYS[0]][1]) for o in seen] == list(range(0, 7, horizon))  # looked every h steps, at the newest observation
@@ -104,7 +104,7 @@ def test_a_chunk_is_executed_open_loop(horizon):
 
 @pytest.mark.parametrize("end", ["terminated", "truncated"])
 def test_a_recording_pairs_each_observation_with_what_was_executed_there(end):
-    recording = Session(ScriptedWorld(5, end), counting_policy(3, [])).run_episode()
+    recording = Rollout(ScriptedWorld(5, end), counting_policy(3, [])).run_episode()
     assert recording.observation[KEYS[0]].tolist() == [[1.0, float(t)] for t in range(5)]
     assert recording.observation[KEYS[1]].dtype == torch.uint8
     assert recording.observation[KEYS[1]][:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
@@ -117,7 +117,7 @@ def test_a_recording_pairs_each_observation_with_what_was_executed_there(end):
 
 
 def test_what_was_chosen_is_summed_up():
-    recording = Session(ScriptedWorld(8), counting_policy(2, [], choices=(0, 2, 2, 1), edits=(0.0, 0.1, 0.2, 0.3))).run_episode()
+    recording = Rollout(ScriptedWorld(8), counting_policy(2, [], choices=(0, 2, 2, 1), edits=(0.0, 0.1, 0.2, 0.3))).run_episode()
     expected = {"share_base": 0.25, "share_mean": 0.25, "share_sample": 0.5, "edit_rms": 0.15, "takeovers": 0, "acted_as": "exploring"}
     expected |= {"decided_by": "robot", "clamps": 8}  # what the world reports comes along
     assert recording.info == pytest.approx(expected)
@@ -126,7 +126,7 @@ def test_what_was_chosen_is_summed_up():
 
 def test_the_rest_of_a_chunk_is_dropped_when_an_episode_ends():
     world, seen, begun = ScriptedWorld(4), [], []
-    session = Session(world, counting_policy(3, seen), lambda: begun.append(world.resets))
+    session = Rollout(world, counting_policy(3, seen), lambda: begun.append(world.resets))
     first, second = session.run_episode(), session.run_episode()
     assert begun == [0, 1]  # before each reset
     assert first.action[:, 0].tolist() == [0, 0.5, 1, 5]
@@ -145,7 +145,7 @@ def test_a_real_environment():
         asked.append(observation)
         return Chunk(np.tile(np.array([2.0, 0.0, -0.1, 0.0], np.float32), (5, 1)), 0, 0.0)
 
-    recording = Session(world, act).run_episode()
+    recording = Rollout(world, act).run_episode()
     world.close()
     assert len(asked) == 3
     assert len(recording) == 12
@@ -158,7 +158,7 @@ def test_a_real_environment():
 
 def test_a_person_who_takes_over_flushes_the_chunk_and_release_replans():
     world, seen, hand = ScriptedWorld(10), [], ScriptedHand(2, 3, 6)
-    recording = Session(world, counting_policy(4, seen), hand=hand).run_episode()
+    recording = Rollout(world, counting_policy(4, seen), hand=hand).run_episode()
     assert [int(o[KEYS[0]][1]) for o in seen] == [0, 4, 7]  # at the newest observation, not the one before the takeover
     assert [action[0] for action in world.asked] == [0, 1, 102, 103, 10, 11, 106, 20, 21, 22]
     assert [action["a"] for action in world.by_hand] == [102, 103, 106]
@@ -176,21 +176,21 @@ def test_every_frame_is_shown_before_it_is_acted_on_also_those_of_a_person():
         acted.append(len(shown))
         return counting_policy(4, [])(observation)
 
-    recording = Session(ScriptedWorld(10), act, hand=ScriptedHand(2, 3, 6), see=shown.append).run_episode()
+    recording = Rollout(ScriptedWorld(10), act, hand=ScriptedHand(2, 3, 6), see=shown.append).run_episode()
     assert torch.equal(torch.stack([o[KEYS[0]] for o in shown]), recording.observation[KEYS[0]])
     assert acted == [1, 5, 8]
 
 
 def test_frames_in_which_the_robot_waits_for_a_leader_are_nobodys_and_what_was_planned_is_out_of_date():
     world, seen, hand = ScriptedWorld(8), [], ScriptedHand(2, 3, 4, waiting=(2, 3))
-    recording = Session(world, counting_policy(4, seen), hand=hand).run_episode()
+    recording = Rollout(world, counting_policy(4, seen), hand=hand).run_episode()
     assert [action["a"] for action in world.by_hand] == [102, 103, 104]
     assert recording.intervention.nonzero().flatten().tolist() == [4]
     assert recording.action[:, 0].tolist() == [0, 0.5, 51, 51.5, 52, 5, 5.5, 6]  # what was executed, whoever asked
 
 
 def test_an_episode_all_by_hand_has_no_choices_to_sum_up():
-    recording = Session(ScriptedWorld(3), counting_policy(4, []), hand=ScriptedHand(0, 1, 2)).run_episode()
+    recording = Rollout(ScriptedWorld(3), counting_policy(4, []), hand=ScriptedHand(0, 1, 2)).run_episode()
     assert recording.intervention.all()
     assert dict(recording.info) == {"takeovers": 1, "decided_by": "robot", "clamps": 3}
 
@@ -209,7 +209,7 @@ def press_at(controls, presses):
 def test_the_person_ends_an_episode_with_a_key(key, reward):
     world, controls = ScriptedWorld(9), Controls()
     world.at_step = press_at(controls, {4: [key]})
-    recording = Session(world, counting_policy(3, []), controls=controls).run_episode()
+    recording = Rollout(world, counting_policy(3, []), controls=controls).run_episode()
     assert len(recording) == 4
     assert recording.reward.tolist() == [0, 0, 0, reward]
     assert (recording.terminated, recording.truncated, recording.decided_by) == (True, False, Decider.PERSON)
@@ -221,7 +221,7 @@ def test_the_person_ends_an_episode_with_a_key(key, reward):
 def test_the_persons_verdict_wins_over_every_other(end, key, reward):
     world, controls = ScriptedWorld(3, end), Controls()
     world.at_step = press_at(controls, {3: [key]})
-    recording = Session(world, counting_policy(3, []), controls=controls).run_episode()
+    recording = Rollout(world, counting_policy(3, []), controls=controls).run_episode()
     assert recording.reward.tolist() == [0, 0, reward]
     assert (recording.terminated, recording.truncated, recording.decided_by) == (True, False, Decider.PERSON)
 
@@ -230,7 +230,7 @@ def test_the_persons_verdict_wins_over_every_other(end, key, reward):
 def test_a_discarded_episode_is_gone_also_in_its_last_step(at):
     world, controls = ScriptedWorld(5), Controls()
     world.at_step = press_at(controls, {at: ["r", "s"]})
-    session = Session(world, counting_policy(3, []), controls=controls)
+    session = Rollout(world, counting_policy(3, []), controls=controls)
     assert session.run_episode() is None
     world.at_step = press_at(controls, {})
     assert len(session.run_episode()) == 5  # and the next one is whole: nothing is left of r and s
@@ -239,12 +239,12 @@ def test_a_discarded_episode_is_gone_also_in_its_last_step(at):
 def test_keys_pressed_between_episodes_do_not_end_the_next_one():
     world, controls = ScriptedWorld(4), Controls()
     world.at_reset = lambda: [controls.press(key) for key in "sfr"]
-    assert len(Session(world, counting_policy(3, []), controls=controls).run_episode()) == 4
+    assert len(Rollout(world, counting_policy(3, []), controls=controls).run_episode()) == 4
 
 
 def test_q_during_an_episode_lets_it_end_and_q_during_a_reset_starts_none():
     world, controls, seen = ScriptedWorld(4), Controls(), []
-    session = Session(world, counting_policy(3, seen), controls=controls)
+    session = Rollout(world, counting_policy(3, seen), controls=controls)
     world.at_step = press_at(controls, {2: ["q"]})
     assert len(session.run_episode()) == 4
     seen.clear()
@@ -256,14 +256,14 @@ def test_q_during_an_episode_lets_it_end_and_q_during_a_reset_starts_none():
 def test_the_arm_is_held_as_soon_as_an_episode_is_over(keys):
     world, controls = ScriptedWorld(4), Controls()
     world.at_step = press_at(controls, {4: keys})
-    Session(world, counting_policy(3, []), controls=controls).run_episode()
+    Rollout(world, counting_policy(3, []), controls=controls).run_episode()
     assert world.holds == 1
 
 
 def test_the_person_may_object_to_a_reward_model():
     world, controls = ScriptedWorld(3, decider=Decider.REWARD_MODEL), Controls()
     world.at_hold = lambda: controls.press("f") if world.holds == 4 else None
-    recording = Session(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
+    recording = Rollout(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
     assert world.holds == 4  # the arm is held meanwhile
     assert recording.reward.tolist() == [0, 0, 0]
     assert (recording.terminated, recording.decided_by) == (True, Decider.PERSON)
@@ -271,7 +271,7 @@ def test_the_person_may_object_to_a_reward_model():
 
 def test_without_an_objection_the_reward_model_is_believed():
     world = ScriptedWorld(3, decider=Decider.REWARD_MODEL)
-    recording = Session(world, counting_policy(3, []), veto_s=0.1).run_episode()
+    recording = Rollout(world, counting_policy(3, []), veto_s=0.1).run_episode()
     assert recording.success
     assert recording.decided_by is Decider.REWARD_MODEL
     assert world.holds > 1
@@ -279,7 +279,7 @@ def test_without_an_objection_the_reward_model_is_believed():
 
 def test_there_is_no_veto_where_no_model_decided():
     world, controls = ScriptedWorld(3), Controls()
-    recording = Session(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
+    recording = Rollout(world, counting_policy(3, []), controls=controls, veto_s=60).run_episode()
     assert recording.success
     assert recording.decided_by is Decider.ROBOT
 
@@ -296,5 +296,5 @@ def test_what_is_not_finite_spoils_the_episode_by_name_and_holds(what):
 
     world = Broken(length=5)
     with pytest.raises(EpisodeSpoilt, match=f"'{what}' has a number that is not finite"):
-        Session(world, counting_policy(3, [])).run_episode()
+        Rollout(world, counting_policy(3, [])).run_episode()
     assert (world.t, world.holds) == (1, 1)

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from lerobot_serl.actor.silence import SilenceWatch
+from lerobot_serl.actor.call_watchdog import CallWatchdog
 
 
 class Call:
@@ -17,7 +17,7 @@ class Call:
 
 
 def test_parts_that_keep_coming_may_take_as_long_as_they_like():
-    call, watch = Call(), SilenceWatch(1.0)
+    call, watch = Call(), CallWatchdog(1.0)
 
     def slowly():
         for number in range(8):
@@ -33,7 +33,7 @@ def test_parts_that_keep_coming_may_take_as_long_as_they_like():
 
 def test_silence_cancels_the_call_at_the_beginning_and_between_two_parts():
     for before in (0, 3):
-        call, watch = Call(), SilenceWatch(0.2)
+        call, watch = Call(), CallWatchdog(0.2)
         with watch.of(call):
             assert list(watch.over(range(before), 0.2)) == list(range(before))
             assert call.cancelled.wait(30)
@@ -41,7 +41,7 @@ def test_silence_cancels_the_call_at_the_beginning_and_between_two_parts():
 
 
 def test_a_call_that_has_ended_is_not_cancelled():
-    call, watch = Call(), SilenceWatch(0.3)
+    call, watch = Call(), CallWatchdog(0.3)
     with watch.of(call):
         pass
     assert not call.cancelled.wait(0.6)
@@ -49,7 +49,7 @@ def test_a_call_that_has_ended_is_not_cancelled():
 
 
 def test_one_thing_may_be_given_more_time():
-    call, watch = Call(), SilenceWatch(0.2)
+    call, watch = Call(), CallWatchdog(0.2)
     with watch.of(call):
         watch.expect(60.0)
         assert not call.cancelled.wait(0.6)
@@ -57,7 +57,7 @@ def test_one_thing_may_be_given_more_time():
 
 
 def test_the_next_thing_may_have_to_come_sooner():
-    call, watch = Call(), SilenceWatch(300.0)
+    call, watch = Call(), CallWatchdog(300.0)
     with watch.of(call):
         watch.expect(0.2)
         assert call.cancelled.wait(30)

@@ -17,8 +17,8 @@ from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.safety import Guard
-from lerobot_serl.actor.session import Session
 from lerobot_serl.actor.settings import ResetConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
@@ -56,7 +56,7 @@ class Lab:
                 reset, self.world.go_home, pose, speeds, lambda measured: None, self.world.send, self.world.read, Pace(500), self.controls
             )
             self.world.reset_scene = lambda: procedure.run(self.world.hold)
-        self.session = Session(self.world, self._act, controls=self.controls, hand=hand)
+        self.rollout = Rollout(self.world, self._act, controls=self.controls, hand=hand)
         self.dropped = DroppedEpisodes(self.world, lambda: False, retry_after_s=0.01)
 
     def _act(self, observation):
@@ -67,7 +67,7 @@ class Lab:
         outcomes = []
         for _ in range(number):
             try:
-                outcomes.append(len(self.session.run_episode()))
+                outcomes.append(len(self.rollout.run_episode()))
                 self.dropped.forget()
             except EpisodeSpoilt as error:
                 outcomes.append(str(error))

@@ -8,7 +8,7 @@ from small_robots import Leader, LeaderWithEvents
 
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.controls import Controls
-from lerobot_serl.actor.session import Session
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.settings import ResetConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import WorldError
@@ -234,6 +234,6 @@ def test_a_gripper_that_the_limit_does_not_hold_for_is_no_sign_of_clipping(caplo
 def test_an_episode_of_a_mixed_robot_ends_still():
     robot = Free(MIXED, MEASURED)
     world = make(robot, DEMO_STATS, episode_time_s=3 / FPS)
-    recording = Session(world, lambda observation: Chunk(np.tile(ACTION, (3, 1)), 0, 0.0)).run_episode()
+    recording = Rollout(world, lambda observation: Chunk(np.tile(ACTION, (3, 1)), 0, 0.0)).run_episode()
     assert len(recording) == 3
     assert robot.sent[-1] == STILL

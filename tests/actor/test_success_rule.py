@@ -10,7 +10,7 @@ from small_envs import INPUTS, SmallEnv
 
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.env_world import EnvSettings, EnvWorld
-from lerobot_serl.actor.session import Session
+from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.success_rule import SuccessRule
 from lerobot_serl.actor.world import WorldError
 from lerobot_serl.replay.episode import Decider
@@ -146,7 +146,7 @@ def test_what_the_environment_says_travels_with_the_episode():
 
     def recorded(**changes):
         policy = Chunk(np.zeros((3, 4), np.float32), 0, 0.0)
-        return Session(world("environment", **changes), lambda observation: policy).run_episode()
+        return Rollout(world("environment", **changes), lambda observation: policy).run_episode()
 
     lost = recorded(says="succeed", pushed_off_at=3)
     assert (lost.terminated, bool(lost.reward[-1] > 0), lost.success) == (True, True, False)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lerobot_serl.actor.uninterrupted import SIGNALS, uninterrupted
+from lerobot_serl.actor.deferred_signals import SIGNALS, deferred_signals
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def test_a_signal_waits_for_the_end_of_the_block(number):
     done = []
 
     def work():
-        with uninterrupted():
+        with deferred_signals():
             os.kill(os.getpid(), number)
             done.append("whole")
         done.append("after")
@@ -37,7 +37,7 @@ def test_a_second_signal_acts_at_once():
     done = []
 
     def work():
-        with uninterrupted():
+        with deferred_signals():
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
             done.append("never")
@@ -52,7 +52,7 @@ def test_other_threads_get_no_signals_anyway():
     done = []
 
     def work():
-        with uninterrupted():
+        with deferred_signals():
             done.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=work)

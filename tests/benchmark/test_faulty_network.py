@@ -18,9 +18,9 @@ from restartable_learner import RestartableLearner, uuids
 
 from lerobot_serl import transport
 from lerobot_serl.actor import client as client_module
-from lerobot_serl.actor.answers import CONNECTIONS_BELIEVED, LearnerRefused, LearnerSilent
 from lerobot_serl.actor.client import LearnerClient
 from lerobot_serl.actor.outbox import Outbox
+from lerobot_serl.actor.rpc_errors import CONNECTIONS_BELIEVED, LearnerRefused, LearnerSilent
 from lerobot_serl.actor.sender import Sender
 from lerobot_serl.replay.episode_message import encode_episode
 

@@ -15,7 +15,7 @@ import pytest
 from broken_datasets import ACTION, CAMERA, DATA, ENCODER, FRAMES, STATE, add, doctor, frame, sound, tree
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
-from lerobot_serl.doctor.examination import examine
+from lerobot_serl.doctor.dataset_check import examine
 from lerobot_serl.scripts.lerobot_serl_doctor import main
 
 HELPERS = Path(__file__).parents[1]

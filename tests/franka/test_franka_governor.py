@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl.franka import kinematics
+from lerobot_serl.franka.arm_limits import limits_of
+from lerobot_serl.franka.controller_settings import READY_RAD, ControllerSettings
 from lerobot_serl.franka.governor import BULGE_M, MAX_TICK_S, Box, JointGovernor
-from lerobot_serl.franka.limits import limits_of
 from lerobot_serl.franka.pose_governor import PoseGovernor
-from lerobot_serl.franka.settings import READY_RAD, ControllerSettings
 
 DT_S = 0.01
 SETTINGS = ControllerSettings()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lerobot_serl.franka import kinematics
-from lerobot_serl.franka.limits import limits_of
+from lerobot_serl.franka.arm_limits import limits_of
 
 # model -> package, file, body that stands on the flange
 MODELS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lerobot_serl.franka.limits import ARMS, N_JOINTS, limits_of
-from lerobot_serl.franka.settings import READY_RAD
+from lerobot_serl.franka.arm_limits import ARMS, N_JOINTS, limits_of
+from lerobot_serl.franka.controller_settings import READY_RAD
 
 
 @pytest.mark.parametrize("model", ARMS)

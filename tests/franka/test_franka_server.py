@@ -12,10 +12,10 @@ import pytest
 from scripted_arm import HOME_RAD, MAX_WIDTH_M, WRENCH, ScriptedArm, franka_server, wait_until
 
 from lerobot_serl.access_token import FRANKA_TOKEN_VARIABLE as TOKEN_VARIABLE
+from lerobot_serl.franka.arm_server import FrankaServer
 from lerobot_serl.franka.connection import ConnectionLimits
 from lerobot_serl.franka.kinematics import jacobian, matrix_of_pose7, matrix_of_rotvec, pose7_of_matrix, tool_pose
 from lerobot_serl.franka.routes import Routes
-from lerobot_serl.franka.server import FrankaServer
 
 TOKEN = "a-token-of-more-than-16-letters"
 HOME_POSE7 = pose7_of_matrix(tool_pose(HOME_RAD))

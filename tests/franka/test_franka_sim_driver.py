@@ -8,8 +8,8 @@ pytest.importorskip("gym_hil")
 
 from lerobot_serl.franka import kinematics
 from lerobot_serl.franka.arm_owner import ArmOwner
+from lerobot_serl.franka.controller_settings import READY_RAD, ControllerSettings
 from lerobot_serl.franka.driver import Impedance
-from lerobot_serl.franka.settings import READY_RAD, ControllerSettings
 from lerobot_serl.franka.sim_driver import MAX_BEHIND_S, MAX_WIDTH_M, SimArm, SimGripper, SimWorld
 
 READY = np.array(READY_RAD)

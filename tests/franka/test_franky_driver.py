@@ -17,11 +17,11 @@ import pytest
 
 from lerobot_serl.franka import franky_driver, gripper_thread
 from lerobot_serl.franka.controller import ArmController, ControllerSettings
+from lerobot_serl.franka.controller_settings import READY_RAD
 from lerobot_serl.franka.driver import USER_STOP, ArmFault, Impedance
 from lerobot_serl.franka.franky_driver import FrankyArm, FrankyGripper
 from lerobot_serl.franka.franky_faults import explained, remedy_of
 from lerobot_serl.franka.kinematics import jacobian, pose7_of_matrix, tool_pose
-from lerobot_serl.franka.settings import READY_RAD
 
 ROOT = Path(__file__).parents[2]
 READY = np.array(READY_RAD)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from lerobot_serl import sac
 from lerobot_serl.networks import fast_cpu
-from lerobot_serl.networks.actor import EditActor
 from lerobot_serl.networks.critic import CriticEnsemble
+from lerobot_serl.networks.edit_actor import EditActor
 from lerobot_serl.networks.fast_cpu import LEAST_MULTIPLICATIONS, LEAST_ROWS, product
 
 DECIDED = fast_cpu.ONE_DNN_IS_FASTER

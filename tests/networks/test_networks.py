@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl.networks.action_normalizer import ActionNormalizer
-from lerobot_serl.networks.actor import EditActor, interpolation
 from lerobot_serl.networks.critic import CriticEnsemble
+from lerobot_serl.networks.edit_actor import EditActor, interpolation
 from lerobot_serl.networks.fast_cpu import LEAST_ROWS
 from lerobot_serl.networks.features import ObservationFeatures
 

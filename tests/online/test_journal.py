@@ -16,7 +16,7 @@ from pages import columns_in
 from test_learner_steps import Episodes, learner_for, remember
 
 from lerobot_serl.online.averages import Averages
-from lerobot_serl.online.journal import RunJournal
+from lerobot_serl.online.metrics_log import MetricsLog
 from lerobot_serl.policy.parts import CorrectorConfig, OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.episode import ACTED_AS
@@ -33,7 +33,7 @@ def open_journal(directory=None, resumed=False, **counters):
     progress = Progress(config)
     for name, value in counters.items():
         setattr(progress, name, value)
-    return RunJournal(directory, config, progress, resumed)
+    return MetricsLog(directory, config, progress, resumed)
 
 
 def add_episodes(journal, outcomes, phase=Phase.ACTOR, **info):

@@ -149,7 +149,7 @@ def test_the_critics_view_of_the_edit_is_asked_for_when_a_row_is_due(demonstrati
     assert "edit_advantage" in learner.step()[1]
     learner.config.metrics_period_s = 3600.0
     learner.step()
-    assert "edit_advantage" not in learner.journal._averages.read()
+    assert "edit_advantage" not in learner.metrics_log._averages.read()
 
 
 def test_an_episode_is_judged_by_the_phase_in_which_it_came(demonstrations, tmp_path):

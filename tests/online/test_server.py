@@ -16,9 +16,9 @@ from conftest import FPS, assert_same_recording, make_recording, small_agent, sm
 from lerobot.transport import services_pb2, services_pb2_grpc
 
 from lerobot_serl.actor import client as client_module
-from lerobot_serl.actor.answers import LearnerAway, answer
 from lerobot_serl.actor.client import LearnerClient, LearnerRefused, LearnerUnreachable
 from lerobot_serl.actor.received_policy import ReceivedPolicy
+from lerobot_serl.actor.rpc_errors import LearnerAway, answer
 from lerobot_serl.online import server as server_module
 from lerobot_serl.online.collection import MAX_WAITING_EPISODES, Collection
 from lerobot_serl.online.limits import ServerLimits

@@ -48,7 +48,7 @@ def test_no_number_is_read_back_within_an_update(learner):
     with ReadBacks() as reads:
         for _ in range(3):
             metrics = learner.agent.update(learner._sample())
-            learner.journal.collect(metrics)
+            learner.metrics_log.collect(metrics)
     assert reads.found == []
     assert {"critic_loss", "actor_loss", "corrector_loss", "critic_grad_norm"} <= metrics.keys()
     assert all(isinstance(value, torch.Tensor) and value.shape == () for value in metrics.values())

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_recording, small_config
 
-from lerobot_serl.online.journal import RunJournal
+from lerobot_serl.online.metrics_log import MetricsLog
 from lerobot_serl.policy.parts import OnlineConfig
 from lerobot_serl.policy.progress import Phase, Progress
 from lerobot_serl.replay.episode import ACTED_AS, ActedAs
@@ -97,7 +97,7 @@ def test_unreadable_metrics_are_said_so_and_do_not_stop_the_run(tmp_path):
 def test_what_an_actor_reports_in_another_type_is_left_out(tmp_path):
     """It has been acknowledged by then: nothing that it says of itself may end the learner."""
     config = small_config(online=OnlineConfig(repo_id="test/online"))
-    journal = RunJournal(tmp_path, config, Progress(config), resumed=False)
+    journal = MetricsLog(tmp_path, config, Progress(config), resumed=False)
     reported = {
         "clamps": "three",
         "own_ms": 2.5,
@@ -118,7 +118,7 @@ def test_what_an_actor_reports_in_another_type_is_left_out(tmp_path):
 def test_a_directory_that_takes_no_metrics_is_named_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=rf"^Metrics cannot be written in {tmp_path}/file: .*Set --policy.metrics_dir=DIR\.$"):
-        RunJournal(tmp_path / "file", small_config(), Progress(small_config()), resumed=False)
+        MetricsLog(tmp_path / "file", small_config(), Progress(small_config()), resumed=False)
 
 
 @pytest.mark.parametrize(("by_hand", "shown"), [(False, 100), (True, 0)])
@@ -126,7 +126,7 @@ def test_files_of_the_learners_own_journal(tmp_path, by_hand, shown):
     """A success to which a person lent a hand is not the policy's."""
     config = small_config(online=OnlineConfig(repo_id="test/online"), metrics_period_s=1e-9)
     progress = Progress(config)
-    journal = RunJournal(tmp_path, config, progress, resumed=False)
+    journal = MetricsLog(tmp_path, config, progress, resumed=False)
     progress.env_steps = 12
     progress.episodes = 1
     intervention = torch.zeros(12, dtype=torch.bool)
@@ -141,7 +141,7 @@ def test_files_of_the_learners_own_journal(tmp_path, by_hand, shown):
 
 
 def test_what_people_helped_with_before_learning_does_not_count_as_acts(tmp_path, caplog):
-    journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
+    journal = MetricsLog(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
     helped, alone = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
     journal.episode(make_recording(4, intervention=helped), Phase.COLLECT)
     journal.report_act(begins_as_act=True)
@@ -155,7 +155,7 @@ def test_what_people_helped_with_before_learning_does_not_count_as_acts(tmp_path
 @pytest.mark.parametrize("begins_as_act", [True, False])
 def test_how_act_does_and_what_practice_began_with_are_two_facts(caplog, begins_as_act):
     """With small edits it succeeded less often, and that was taken for ACT's own success."""
-    journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
+    journal = MetricsLog(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
     kinds = {ActedAs.ACT: "01010", ActedAs.EXPLORING: "0001", **({} if begins_as_act else {ActedAs.DEPLOYED: "111"})}
     for acted_as, outcomes in kinds.items():
         for success in outcomes:
@@ -178,7 +178,7 @@ def test_how_act_does_and_what_practice_began_with_are_two_facts(caplog, begins_
 
 @pytest.mark.parametrize(("begins_as_act", "editing"), [(True, "editing ACT"), (False, "editing this policy")])
 def test_no_success_at_all_is_warned_of(caplog, begins_as_act, editing):
-    journal = RunJournal(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
+    journal = MetricsLog(None, small_config(online=OnlineConfig(repo_id="test/online")), Progress(small_config()), resumed=False)
     for acted_as in ActedAs:
         alone = {"intervention": torch.zeros(5, dtype=torch.bool), "info": {ACTED_AS: acted_as.value}}
         journal.episode(make_recording(success=False, **alone), Phase.COLLECT)
@@ -200,7 +200,7 @@ def test_a_run_of_an_older_release_is_resumed(tmp_path):
     progress = Progress(config)
     progress.episodes = 100
     progress.updates = 5000
-    journal = RunJournal(tmp_path, config, progress, resumed=True)
+    journal = MetricsLog(tmp_path, config, progress, resumed=True)
     progress.episodes = 101
     progress.env_steps = 1 << 20
     journal.episode(make_recording(12, info={ACTED_AS: "deployed"}), Phase.ACTOR)
@@ -221,7 +221,7 @@ def test_the_clock_of_a_resumed_run_goes_on(tmp_path):
     write_episodes(tmp_path, [0] * 900)  # one a second
     progress = Progress(config)
     progress.episodes = 700  # of the checkpoint; the rows after it will be written again
-    RunJournal(tmp_path, config, progress, resumed=True).episode(make_recording(12), Phase.CRITIC)
+    MetricsLog(tmp_path, config, progress, resumed=True).episode(make_recording(12), Phase.CRITIC)
     times = sorted(MetricsDirectory(tmp_path).load().episodes["wall_s"])
     assert len(times) == 701
     assert 700 < times[-1] < 800

@@ -6,7 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
-from lerobot_serl.actor.session import Act
+from lerobot_serl.actor.rollout import Act
 from lerobot_serl.online.best_weights import restore
 from lerobot_serl.online.evidence import BestPolicy
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy

@@ -11,9 +11,9 @@ from lerobot.envs import EnvConfig
 
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.env_world import EnvWorld
-from lerobot_serl.actor.practice_policy import PracticePolicy
 from lerobot_serl.actor.planned_policy import Choose, PlannedPolicy
-from lerobot_serl.actor.session import Act, Session
+from lerobot_serl.actor.practice_policy import PracticePolicy
+from lerobot_serl.actor.rollout import Act, Rollout
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.base.plan_maker import MakePlan, PlanMaker, PlayedDelay
 from lerobot_serl.policy.agent import Agent
@@ -73,7 +73,7 @@ class Practice:
         self._logbook, self._progress = logbook, progress
         self._policy = policy = PracticePolicy(agent, torch.Generator().manual_seed(seed), make_maker)
         world = EnvWorld(env, agent.config.input_features or {}, agent.action_dim, seed)
-        self._session = Session(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
+        self._rollout = Rollout(world, policy.act, lambda: policy.begin_episode(progress.phase is Phase.ACTOR), see=policy.see)
 
     def existing(self) -> None:
         """Every run begins anew."""
@@ -85,7 +85,7 @@ class Practice:
         """Runs an episode, if the learner can not go on without one."""
         if not wait_s:
             return None
-        recording = self._session.run_episode()
+        recording = self._rollout.run_episode()
         assert recording is not None  # nobody is there to discard it
         self._policy.finished(recording)
         step = self._progress.env_steps + len(recording)
@@ -119,16 +119,16 @@ def deterministic(policy: SerlSacPolicy, make_maker: MakeMaker = PlayedDelay) ->
     return Acting(policy.agent, policy.agent.propose, make_maker)
 
 
-def session_of(world: EnvWorld, act: Act) -> Session:
+def rollout_of(world: EnvWorld, act: Act) -> Rollout:
     """For policies with and without a memory of an episode."""
-    return Session(world, act, act.begin, see=act.see) if isinstance(act, Acting) else Session(world, act)
+    return Rollout(world, act, act.begin, see=act.see) if isinstance(act, Acting) else Rollout(world, act)
 
 
 def evaluate(world: EnvWorld, act: Act, episodes: int) -> list[Episode]:
     """Episodes without learning, in a world that is closed afterwards."""
     try:
-        session = session_of(world, act)
-        recordings = [session.run_episode() for _ in range(episodes)]
+        rollout = rollout_of(world, act)
+        recordings = [rollout.run_episode() for _ in range(episodes)]
     finally:
         world.close()
     return [recording for recording in recordings if recording is not None]

@@ -9,7 +9,7 @@ from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.utils.feature_utils import dataset_to_policy_features
 
 from lerobot_serl.actor.planning import Planning
-from lerobot_serl.actor.session import Act
+from lerobot_serl.actor.rollout import Act
 from lerobot_serl.base.plan_maker import MakePlan, PlanMaker
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 

@@ -17,7 +17,7 @@ from lerobot_serl.replay.episode import Episode
 
 from ..base import REPO_ID, frozen_policy, train_act
 from ..plan import QUICK_ACT_STEPS
-from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic, session_of
+from ..practice import SEEDS_OF_A_RUN, TRAINING_SEED, deterministic, rollout_of
 from ..run import Run
 
 ROUNDS, QUICK_ROUNDS = 3, 2
@@ -34,9 +34,9 @@ def filtered_bc(run: Run) -> None:
     world = run.base.world(inputs, action_dim, TRAINING_SEED + SEEDS_OF_A_RUN * run.seed)
     step, rounds = 0, QUICK_ROUNDS if run.plan.quick else ROUNDS
     for number in range(1, rounds + 1):
-        session = session_of(world, deterministic(policy))
+        rollout = rollout_of(world, deterministic(policy))
         while step < run.plan.env_steps * number / rounds:
-            recording = session.run_episode()
+            recording = rollout.run_episode()
             assert recording is not None
             step += len(recording)
             run.logbook.training.append(run.logbook.row(recording, step, len(run.logbook.training)))

@@ -29,7 +29,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from lerobot_serl.actor.chunk import Chunk
-from lerobot_serl.actor.session import Act, Session
+from lerobot_serl.actor.rollout import Act, Rollout
 from lerobot_serl.actor.world import Observation
 from lerobot_serl.networks.action_normalizer import ActionNormalizer
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
@@ -120,9 +120,9 @@ def lerobot_sac(run: Run) -> None:
     inputs: dict[str, PolicyFeature] = learner.inputs
     run.evaluate(learner.act(sampled=False), inputs, learner.action_dim, 0)
     world = run.base.world(inputs, learner.action_dim, TRAINING_SEED + SEEDS_OF_A_RUN * run.seed)
-    session, step = Session(world, learner.act(sampled=True)), 0
+    rollout, step = Rollout(world, learner.act(sampled=True)), 0
     while step < run.plan.env_steps:
-        recording = session.run_episode()
+        recording = rollout.run_episode()
         assert recording is not None
         step += len(recording)
         learner.add(recording)

@@ -42,7 +42,7 @@ class Hand(Protocol):
         """What the person wants the robot to do now; None while the policy moves it."""
 
 
-class Session:
+class Rollout:
     """One world, one way to act, perhaps a person.
 
     Args:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 
-class SilenceWatch:
+class CallWatchdog:
     """Cancels a call in which nothing has moved for too long. A limit on the whole call would have to know how fast the network is.
 
     A context around the call, with a thread of its own meanwhile.

@@ -36,7 +36,7 @@ class Span:
 
 
 @dataclass(eq=False)
-class Episode:
+class DatasetEpisode:
     """One run of rows with the same ``episode_index``.
 
     Attributes:
@@ -82,7 +82,7 @@ def numeric_features(features: Features) -> dict[str, tuple[int, ...]]:
     return {key: tuple(ft["shape"]) for key, ft in features.items() if NUMERIC.fullmatch(str(ft["dtype"]))}
 
 
-def read_episodes(path: Path, features: Features, fps: int, advance: Callable[[int], object]) -> list[Episode]:
+def read_episodes(path: Path, features: Features, fps: int, advance: Callable[[int], object]) -> list[DatasetEpisode]:
     """Episodes of a data file, images included.
 
     Args:
@@ -112,10 +112,10 @@ def read_episodes(path: Path, features: Features, fps: int, advance: Callable[[i
     return episodes
 
 
-def _episode(path: Path, chunk: int, file: int, numbers: Mapping[str, np.ndarray], first_row: int, fps: int) -> Episode:
+def _episode(path: Path, chunk: int, file: int, numbers: Mapping[str, np.ndarray], first_row: int, fps: int) -> DatasetEpisode:
     length = len(numbers["index"])
     tasks = [int(task) for task in dict.fromkeys(numbers["task_index"].tolist())]
-    episode = Episode(int(numbers["episode_index"][0]), path, chunk, file, first_row, length, int(numbers["index"][0]), tasks)
+    episode = DatasetEpisode(int(numbers["episode_index"][0]), path, chunk, file, first_row, length, int(numbers["index"][0]), tasks)
     steps = np.arange(length)
     if not np.array_equal(numbers["frame_index"], steps):
         episode.faults.append("its frame_index does not count from 0 without a gap")
@@ -130,7 +130,7 @@ def _episode(path: Path, chunk: int, file: int, numbers: Mapping[str, np.ndarray
     return episode
 
 
-def _check_images(table: pq.ParquetFile, keys: list[str], episodes: list[Episode], advance: Callable[[int], object]) -> None:
+def _check_images(table: pq.ParquetFile, keys: list[str], episodes: list[DatasetEpisode], advance: Callable[[int], object]) -> None:
     """Every picture by its checksums; PNG has one for each part."""
     for key in keys:
         for episode, row, problem in _bad_images(table, key, episodes, advance):
@@ -142,9 +142,9 @@ def _check_images(table: pq.ParquetFile, keys: list[str], episodes: list[Episode
 
 
 def _bad_images(
-    table: pq.ParquetFile, key: str, episodes: list[Episode], advance: Callable[[int], object]
-) -> list[tuple[Episode, int, str]]:
-    bad: list[tuple[Episode, int, str]] = []
+    table: pq.ParquetFile, key: str, episodes: list[DatasetEpisode], advance: Callable[[int], object]
+) -> list[tuple[DatasetEpisode, int, str]]:
+    bad: list[tuple[DatasetEpisode, int, str]] = []
     row = 0
     try:
         for batch in table.iter_batches(_IMAGES_AT_ONCE, columns=[key], use_threads=False):
@@ -158,7 +158,7 @@ def _bad_images(
     return bad
 
 
-def _at(episodes: list[Episode], row: int) -> Episode:
+def _at(episodes: list[DatasetEpisode], row: int) -> DatasetEpisode:
     return next(episode for episode in episodes if episode.first_row <= row < episode.first_row + episode.length)
 
 

@@ -18,7 +18,7 @@ class EditActor(ChunkMlp):
     Args:
         feature_size: ``F``.
         horizon: ``h``.
-        knots: ``K``, points of the chunk at which there is an edit; :meth:`along_chunk` interpolates.
+        knots: ``M``, points of the chunk at which there is an edit; :meth:`along_chunk` interpolates.
         action_dim: ``D``.
         hidden_sizes: width of each hidden layer; a LayerNorm follows each.
         init_std, min_std, max_std: of the Gaussian before the squashing.
@@ -60,14 +60,14 @@ class EditActor(ChunkMlp):
     spread: Tensor
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, K * D')``."""
+        """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, M * D')``."""
         mean, log_std = self.outputs(features, base).chunk(2, dim=-1)
         if self.fixed_std:
             return mean, torch.full_like(mean, math.exp(self.init_log_std))
         return mean, (self.init_log_std + log_std).clamp(*self.log_std_range).exp()
 
     def along_chunk(self, edit: Tensor) -> Tensor:
-        """``(..., K * D')`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds; 0 of what is kept."""
+        """``(..., M * D')`` edits at the knots -> ``(..., h, D)`` edits of every step, within the same bounds; 0 of what is kept."""
         return (edit @ self.spread).unflatten(-1, (-1, len(self.edits)))
 
 

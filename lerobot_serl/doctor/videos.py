@@ -10,8 +10,8 @@ import av
 
 from ..lerobot_names import decode_video_frames, get_video_duration_in_s
 from ..replay.json_file import UnreadableError
-from .episode import Episode, Span, place_of
-from .progress import bar
+from .dataset_episode import DatasetEpisode, Span, place_of
+from .progress_bar import bar
 
 _TOLERANCE_FRAMES = 0.5
 Place = tuple[int, int]
@@ -29,7 +29,7 @@ class Video:
     problem: str = ""
 
 
-class Footage:
+class Videos:
     """The video files of one camera.
 
     Args:
@@ -47,11 +47,11 @@ class Footage:
                 continue  # LeRobot does not look at it either
         self._reached: dict[Place, int] = {}
         self._present: Place | None = None
-        self._guessed: dict[Place, list[Episode]] = {}
+        self._guessed: dict[Place, list[DatasetEpisode]] = {}
 
-    def locate(self, episodes: Iterable[Episode], rows: Mapping[int, Mapping[str, Any]]) -> None:
+    def locate(self, episodes: Iterable[DatasetEpisode], rows: Mapping[int, Mapping[str, Any]]) -> None:
         """Give every episode its span, or a fault: from its line in ``meta/episodes``, else by counting frames as LeRobot wrote them."""
-        lost = [Episode(n, Path(), 0, 0, 0, int(row.get("length") or 0), 0, [], row=row) for n, row in rows.items()]
+        lost = [DatasetEpisode(n, Path(), 0, 0, 0, int(row.get("length") or 0), 0, [], row=row) for n, row in rows.items()]
         present = {episode.number: episode for episode in episodes if episode.row is not None}
         queue = [*episodes, *(episode for episode in lost if episode.number not in present)]
         previous, known = -1, True
@@ -65,12 +65,12 @@ class Footage:
             previous = episode.number
         self._check_guesses()
 
-    def unused(self, episodes: Iterable[Episode]) -> list[Path]:
+    def unused(self, episodes: Iterable[DatasetEpisode]) -> list[Path]:
         """Files that none of these episodes needs."""
         used = {(span.chunk, span.file) for episode in episodes if (span := episode.spans.get(self.key))}
         return [video.path for place, video in self.videos.items() if place not in used]
 
-    def _take_from_row(self, episode: Episode) -> bool:
+    def _take_from_row(self, episode: DatasetEpisode) -> bool:
         assert episode.row is not None
         span = _span(episode.row, self.key)
         if span is None:
@@ -89,7 +89,7 @@ class Footage:
             episode.spans[self.key] = span
         return True
 
-    def _count(self, episode: Episode) -> bool:
+    def _count(self, episode: DatasetEpisode) -> bool:
         """LeRobot puts episodes one behind the other, and begins a file when the last one is full or was closed."""
         for place in sorted(self.videos):
             video, reached = self.videos[place], self._reached.get(place, 0)

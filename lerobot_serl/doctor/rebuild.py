@@ -1,4 +1,4 @@
-"""A sound dataset from what an examination trusts: files that are good are linked, the others written anew, all numbers counted anew."""
+"""A sound dataset from what a check trusts: files that are good are linked, the others written anew, all numbers counted anew."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,25 +15,25 @@ from ..replay.journal import sync
 from ..replay.manifest import MANIFEST, UUID
 from ..replay.table_file import open_table, read_columns
 from ..replay.versions import link_or_copy
+from .dataset_check import DatasetCheck
+from .dataset_episode import DatasetEpisode
 from .description import Description
-from .episode import Episode
-from .examination import Examination
 from .meta_tables import STATS
-from .progress import bar
+from .progress_bar import bar
 from .statistics import common, stats_for
 
 _LEROBOTS_META = ("info.json", "stats.json", "tasks.parquet")
 _COUNTED = {"episode_index", "tasks", "length", "dataset_from_index", "dataset_to_index"}
 
 
-def rebuild(found: Examination, target: Path) -> None:
+def rebuild(found: DatasetCheck, target: Path) -> None:
     """Write a repaired dataset.
 
     Args:
         target: a directory that does not exist yet.
 
     Raises:
-        UnreadableError: a file changed since the examination.
+        UnreadableError: a file changed since the check.
         OSError: the disk is full or cannot be written.
     """
     assert found.description is not None
@@ -58,7 +58,7 @@ def rebuild(found: Examination, target: Path) -> None:
     _place_the_rest(found, target)
 
 
-def _create(found: Examination, description: Description, target: Path) -> LeRobotDatasetMetadata:
+def _create(found: DatasetCheck, description: Description, target: Path) -> LeRobotDatasetMetadata:
     info = description.info
     meta = LeRobotDatasetMetadata.create(
         repo_id=f"local/{found.root.name}",
@@ -75,7 +75,7 @@ def _create(found: Examination, description: Description, target: Path) -> LeRob
     return meta
 
 
-def _place_data(kept: Sequence[Episode], target: Path) -> None:
+def _place_data(kept: Sequence[DatasetEpisode], target: Path) -> None:
     """Link a file of which every row stays as it is; write the rows that stay of any other."""
     number = position = 0
     files = [list(group) for _, group in groupby(kept, key=lambda episode: episode.path)]
@@ -94,7 +94,7 @@ def _place_data(kept: Sequence[Episode], target: Path) -> None:
         number, position = number + len(episodes), starts[-1]
 
 
-def _renumbered(rows: pa.Table, episode: Episode, number: int, position: int) -> pa.Table:
+def _renumbered(rows: pa.Table, episode: DatasetEpisode, number: int, position: int) -> pa.Table:
     part = rows.slice(episode.first_row, episode.length)
     values = {"episode_index": np.full(episode.length, number), "index": np.arange(position, position + episode.length)}
     for name, value in values.items():
@@ -103,7 +103,7 @@ def _renumbered(rows: pa.Table, episode: Episode, number: int, position: int) ->
     return part
 
 
-def _place_videos(root: Path, kept: Sequence[Episode], target: Path) -> None:
+def _place_videos(root: Path, kept: Sequence[DatasetEpisode], target: Path) -> None:
     wanted = {
         DEFAULT_VIDEO_PATH.format(video_key=key, chunk_index=span.chunk, file_index=span.file)
         for episode in kept
@@ -114,7 +114,7 @@ def _place_videos(root: Path, kept: Sequence[Episode], target: Path) -> None:
         link_or_copy(str((root / name).resolve()), str(target / name))
 
 
-def _extra_columns(kept: Sequence[Episode]) -> list[str]:
+def _extra_columns(kept: Sequence[DatasetEpisode]) -> list[str]:
     """What other tools have added to the lines of the episodes, where every line has it."""
     if any(episode.row is None for episode in kept):
         return []
@@ -122,7 +122,7 @@ def _extra_columns(kept: Sequence[Episode]) -> list[str]:
     return sorted(name for name in names - _COUNTED if not name.startswith((STATS, "data/", "videos/", "meta/")))
 
 
-def _place_the_rest(found: Examination, target: Path) -> None:
+def _place_the_rest(found: DatasetCheck, target: Path) -> None:
     """Files that LeRobot does not write again: the card, our manifest, other tools' files in ``meta/``."""
     for path in [*found.root.iterdir(), *(found.root / "meta").iterdir()]:
         name = path.relative_to(found.root)
@@ -133,7 +133,7 @@ def _place_the_rest(found: Examination, target: Path) -> None:
         (target / MANIFEST).write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
 
 
-def _manifest_lines(found: Examination) -> list[Mapping[str, Any]]:
+def _manifest_lines(found: DatasetCheck) -> list[Mapping[str, Any]]:
     """Entries of the episodes that are kept. Those of lost ones go, so that they are taken if they are sent again."""
     lines: list[Mapping[str, Any] | None] = []
     for text in (found.root / MANIFEST).read_text(encoding="utf-8", errors="replace").splitlines():

@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lerobot_serl.franka.arm_limits import N_JOINTS, ArmLimits
 from lerobot_serl.franka.driver import ArmState, Impedance, Vector
-from lerobot_serl.franka.limits import N_JOINTS, ArmLimits
 
 from ..setting_error import checks_settings
 
@@ -17,7 +17,7 @@ READY_RAD = (0.0, -math.pi / 4, 0.0, -3 * math.pi / 4, 0.0, math.pi / 2, math.pi
 logger = logging.getLogger(__name__)
 
 
-class Refused(RuntimeError):  # noqa: N818
+class CommandRefused(RuntimeError):  # noqa: N818
     """The command is good but not now: the arm is in a fault or moving, or the command carries an old epoch."""
 
 
@@ -26,7 +26,7 @@ class StaleState(RuntimeError):  # noqa: N818
 
 
 @dataclass(frozen=True, eq=False)
-class Snapshot:
+class ArmSnapshot:
     """The newest state of arm, gripper and controller.
 
     Attributes:

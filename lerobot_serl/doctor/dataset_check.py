@@ -9,37 +9,37 @@ from lerobot.utils.constants import DEFAULT_FEATURES
 from ..replay.json_file import UnreadableError, read_json
 from ..replay.manifest import MANIFEST, known_uuids
 from ..replay.table_file import open_table
+from .dataset_episode import DatasetEpisode, numeric_features, read_episodes
 from .description import Description, read_description
-from .episode import Episode, numeric_features, read_episodes
 from .finding import Finding, has_problems, named, note, ok, problem
-from .footage import Footage
-from .labels import label_notes
+from .label_notes import label_notes
 from .meta_tables import EpisodeRows, read_tasks, tasks_from_rows
 from .outliers import find_outliers
-from .progress import bar
+from .progress_bar import bar
+from .videos import Videos
 
 MOST_FAULTS = 20
 _LEAVE_OUT = "leaves the file in the broken copy"
 
 
 @dataclass
-class Examination:
+class DatasetCheck:
     """Attributes:
     root: the dataset's directory.
     description: None if nothing tells what the data mean; then nothing can be repaired.
     tasks: words, by task index.
     kept: episodes that can be trusted, in order.
     left_out: the others.
-    footage: camera -> its videos.
+    videos: camera -> its videos.
     """
 
     root: Path
     findings: list[Finding] = field(default_factory=list)
     description: Description | None = None
     tasks: list[str] = field(default_factory=list)
-    kept: list[Episode] = field(default_factory=list)
-    left_out: list[Episode] = field(default_factory=list)
-    footage: Mapping[str, Footage] = field(default_factory=dict)
+    kept: list[DatasetEpisode] = field(default_factory=list)
+    left_out: list[DatasetEpisode] = field(default_factory=list)
+    videos: Mapping[str, Videos] = field(default_factory=dict)
 
     @property
     def repairable(self) -> bool:
@@ -57,13 +57,13 @@ class Examination:
         return sum(episode.length for episode in self.kept)
 
 
-def examine(root: Path) -> Examination:
+def examine(root: Path) -> DatasetCheck:
     """Read a dataset; nothing is changed.
 
     Raises:
         CannotCheckError: it is of a format that is not known here.
     """
-    found = Examination(root)
+    found = DatasetCheck(root)
     try:
         found.description = read_description(root)
     except UnreadableError as error:
@@ -79,7 +79,7 @@ def examine(root: Path) -> Examination:
     found.findings += rows.findings
     if wrong := rows.give_to(episodes):
         found.findings.append(problem(f"meta/episodes does not fit the data of {named(wrong)}", "makes these lines anew from the data"))
-    found.footage = _watch(found, found.description, episodes, rows)
+    found.videos = _watch(found, found.description, episodes, rows)
     _check_tasks(found, episodes)
     found.kept = [episode for episode in episodes if not episode.faults]
     found.left_out = [episode for episode in episodes if episode.faults]
@@ -98,9 +98,9 @@ def examine(root: Path) -> Examination:
     return found
 
 
-def _read_data(found: Examination, description: Description) -> list[Episode]:
+def _read_data(found: DatasetCheck, description: Description) -> list[DatasetEpisode]:
     paths = sorted((found.root / "data").glob("*/*.parquet"))
-    episodes: list[Episode] = []
+    episodes: list[DatasetEpisode] = []
     images = sum(kind == "image" for kind in description.cameras.values())
     with bar("Reading data", "rows", total=_rows(paths) * max(1, images)) as progress:
         for path in paths:
@@ -121,19 +121,19 @@ def _rows(paths: list[Path]) -> int:
     return total
 
 
-def _watch(found: Examination, description: Description, episodes: list[Episode], rows: EpisodeRows) -> dict[str, Footage]:
-    footage = {}
+def _watch(found: DatasetCheck, description: Description, episodes: list[DatasetEpisode], rows: EpisodeRows) -> dict[str, Videos]:
+    videos = {}
     for key in description.video_keys:
-        watched = Footage(key, found.root / "videos" / key, description.info.fps, description.is_depth(key))
+        watched = Videos(key, found.root / "videos" / key, description.info.fps, description.is_depth(key))
         watched.locate(episodes, rows.rows)
-        footage[key] = watched
+        videos[key] = watched
         for video in watched.videos.values():
             if video.problem:
                 found.findings.append(problem(f"{video.path.relative_to(found.root)} {video.problem}", _LEAVE_OUT))
-    return footage
+    return videos
 
 
-def _check_tasks(found: Examination, episodes: list[Episode]) -> None:
+def _check_tasks(found: DatasetCheck, episodes: list[DatasetEpisode]) -> None:
     try:
         found.tasks = read_tasks(found.root)
     except UnreadableError as error:
@@ -144,14 +144,14 @@ def _check_tasks(found: Examination, episodes: list[Episode]) -> None:
             episode.faults.append(f"its task {beyond[0]} is not in meta/tasks.parquet")
 
 
-def _report_faults(found: Examination) -> None:
+def _report_faults(found: DatasetCheck) -> None:
     for episode in found.left_out[:MOST_FAULTS]:
         found.findings.append(problem(f"episode {episode.number}: {'; '.join(episode.faults)}", "leaves it out"))
     if more := found.left_out[MOST_FAULTS:]:
         found.findings.append(problem(f"{named([episode.number for episode in more])} cannot be trusted either", "leaves them out"))
 
 
-def _check_order(found: Examination, description: Description, rows: EpisodeRows) -> None:
+def _check_order(found: DatasetCheck, description: Description, rows: EpisodeRows) -> None:
     """Of all that is there: numbers, positions and counts."""
     info, kept = description.info, found.kept
     everything = sorted([*kept, *found.left_out], key=lambda episode: (episode.path, episode.first_row))
@@ -177,7 +177,7 @@ def _check_order(found: Examination, description: Description, rows: EpisodeRows
     _check_rows(found, everything, rows)
 
 
-def _check_rows(found: Examination, everything: list[Episode], rows: EpisodeRows) -> None:
+def _check_rows(found: DatasetCheck, everything: list[DatasetEpisode], rows: EpisodeRows) -> None:
     if without := [episode.number for episode in everything if episode.number not in rows.rows]:
         found.findings.append(problem(f"meta/episodes has no line for {named(without)}", "makes it from the data"))
     if extra := sorted(set(rows.order) - {episode.number for episode in everything}):
@@ -194,7 +194,7 @@ def _check_rows(found: Examination, everything: list[Episode], rows: EpisodeRows
         found.findings.append(problem(f"meta/episodes gives other first and last frames to {named(wrong)}", "counts them anew"))
 
 
-def _check_stats(found: Examination, description: Description) -> None:
+def _check_stats(found: DatasetCheck, description: Description) -> None:
     try:
         stats = read_json(found.root / "meta" / "stats.json")
         wanted = [key for key in numeric_features(description.info.features) if key not in DEFAULT_FEATURES]
@@ -205,7 +205,7 @@ def _check_stats(found: Examination, description: Description) -> None:
         found.findings.append(problem(f"meta/stats.json {error}", "makes it anew"))
 
 
-def _check_manifest(found: Examination) -> None:
+def _check_manifest(found: DatasetCheck) -> None:
     try:
         known = known_uuids(found.root)
     except (ValueError, OSError) as error:
@@ -216,7 +216,7 @@ def _check_manifest(found: Examination) -> None:
         found.findings.append(problem(f"{MANIFEST} names {len(known)} episodes, more than there are", "keeps it as it is"))
 
 
-def _say_what_survives(found: Examination) -> None:
+def _say_what_survives(found: DatasetCheck) -> None:
     found.findings.append(
         problem("no episode is left whole: the numbers (actions, states, rewards) that were not closed into a file are lost")
     )
@@ -226,12 +226,12 @@ def _say_what_survives(found: Examination) -> None:
     found.findings += [note(text) for text in said or ["no videos or pictures are left either"]]
 
 
-def _left_pictures(found: Examination) -> list[str]:
+def _left_pictures(found: DatasetCheck) -> list[str]:
     """LeRobot's recorder deletes them when an episode is saved."""
     folders = sorted({path.parent for pattern in ("*.png", "*.tiff") for path in (found.root / "images").rglob(pattern)})
     return [f"survives: {path.relative_to(found.root)} ({sum(1 for _ in path.iterdir())} pictures)" for path in folders[:MOST_FAULTS]]
 
 
-def _unused_videos(found: Examination) -> list[str]:
-    paths = [path for footage in found.footage.values() for path in footage.unused(found.kept)]
+def _unused_videos(found: DatasetCheck) -> list[str]:
+    paths = [path for videos in found.videos.values() for path in videos.unused(found.kept)]
     return [f"survives: {path.relative_to(found.root)}, a video of episodes whose numbers are lost" for path in paths[:MOST_FAULTS]]

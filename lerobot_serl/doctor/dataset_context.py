@@ -21,7 +21,7 @@ _MADE_ANEW = {
 _STOP = "Stop it, or wait until it has finished; nothing was changed."
 
 
-class Surroundings:
+class DatasetContext:
     """Args:
         root: of the dataset.
 
@@ -74,7 +74,7 @@ class Surroundings:
         """What is gone of the version that was committed last; empty if nothing is, or if what is there has to be repaired first."""
         try:
             return self.versions.loss
-        except ValueError:  # the examination names the file
+        except ValueError:  # the check names the file
             return ""
 
     @contextmanager

@@ -10,7 +10,7 @@ from ..replay.label_table import LabelTable
 from ..replay.labels import LABEL_COLUMNS, label_columns, label_episodes, unread_labels
 from ..replay.opening import delete_episodes_command
 from ..replay.table_file import numbers_of, open_table, read_columns
-from .episode import Features
+from .dataset_episode import Features
 from .finding import Finding, note
 
 _EPISODE_INDEX = "episode_index"

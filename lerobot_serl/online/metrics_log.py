@@ -23,7 +23,7 @@ from .averages import Averages
 from .evidence import BestPolicy, Tally
 
 
-class RunJournal:
+class MetricsLog:
     """Averages metrics between two rows, writes rows and episodes, and remembers how the first episodes went.
 
     Metrics are an open set: whatever is collected becomes a column of ``learner.csv``, and is shown.

@@ -20,7 +20,7 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Hold a first SIGINT or SIGTERM back until the end of the block; a second one, of an impatient person, acts at once.
 
     Elsewhere than in the main thread, which alone gets signals, it does nothing.
