@@ -207,15 +207,25 @@ def make_recording(frames: int = 5, end: str = "terminated", mark: float = 1.0, 
         "truncated": end == "truncated",
         "task": "touch the dot",
         "info": {"actor": "test", "policy_version": 7, "edit_rms": 0.25},
+        "plan_action": (t / frames - mark).unsqueeze(-1).repeat(1, SIZES[ACTION]),
+        "plan_age": t.long() % 4 - 1,
     }
     return Episode(**(values | changes))
+
+
+def fresh_chunk(policy: Any, observation: Any) -> Any:
+    """What a policy does at an observation from a plan that it makes there."""
+    policy.see(observation)
+    policy.moved()
+    return policy.act(observation)
 
 
 def assert_same_recording(one: Episode, two: Episode, words: bool = True) -> None:
     """Equal to the bit, dtypes included; ``words``: task and info too."""
     assert one.observation.keys() == two.observation.keys()
     pairs = [(one.observation[key], two.observation[key]) for key in one.observation]
-    for a, b in [*pairs, (one.action, two.action), (one.reward, two.reward), (one.intervention, two.intervention)]:
+    columns = ("action", "reward", "intervention", "plan_action", "plan_age")
+    for a, b in [*pairs, *((getattr(one, name), getattr(two, name)) for name in columns)]:
         assert a.dtype == b.dtype
         assert torch.equal(a, b)
     assert (one.terminated, one.truncated) == (two.terminated, two.truncated)

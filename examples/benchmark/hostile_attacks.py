@@ -112,7 +112,7 @@ class Attacks:
         choices = [
             {"shape": [number]}, {"shape": [number, number]}, {"shape": [1] * self._random.randrange(3, 3000)}, {"shape": "6"},
             {"shape": [[6]]}, {"shape": None}, {"shape": [6.0, 2.0]}, {"shape": [True]}, {"shape": []},
-            {"dtype": self._random.choice(["I64", "F64", "U64", "F8_E4M3", "", "PICKLE", None, 3, ["F32"]])}, {"extra": number},
+            {"dtype": self._random.choice(["I32", "F64", "U64", "F8_E4M3", "", "PICKLE", None, 3, ["F32"]])}, {"extra": number},
         ]  # fmt: skip
         return self._entry(**self._random.choice(choices))
 

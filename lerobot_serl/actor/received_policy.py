@@ -192,7 +192,9 @@ def _setup(config: SerlSacConfig, fps: int, demo_stats: DemonstrationStats | Non
     """What world, rollout and limits are built for."""
     return {
         "the control rate": fps,
-        "horizon, and steps of a plan": config.execution,
+        "horizon": config.horizon,
+        "n_action_steps": config.n_action_steps,
+        "temporal_ensemble_coeff": config.temporal_ensemble_coeff,
         "the observation's features": {key: tuple(feature.shape) for key, feature in (config.input_features or {}).items()},
         "the action's features": {key: tuple(feature.shape) for key, feature in (config.output_features or {}).items()},
         "ACT's architecture": config.act,

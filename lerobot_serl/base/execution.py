@@ -21,3 +21,8 @@ class Execution:
     def is_open(self) -> bool:
         """Whether a plan outlives a decision, so that decisions are made about plans of different ages."""
         return self.n_action_steps > self.horizon
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether decisions are about more than the plan for the newest frame, so that features are computed apart from plans."""
+        return self.is_open or self.temporal_ensemble_coeff is not None

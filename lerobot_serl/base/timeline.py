@@ -44,7 +44,7 @@ class Timeline:
         other frames get a plan of their own, as if the last one had been used up there. Without open plans all of them do.
         """
         frame, horizon, steps = torch.arange(len(ages)), execution.horizon, execution.n_action_steps
-        ages = ages if execution.is_open or execution.temporal_ensemble_coeff is not None else torch.full_like(ages, NO_PLAN)
+        ages = ages if execution.is_apart else torch.full_like(ages, NO_PLAN)
         begins = torch.ones_like(frame, dtype=torch.bool)
         begins[1:] = (ages[1:] != ages[:-1] + 1) | (ages[1:] < 0) | (ages[:-1] < 0)
         first = torch.where(begins, frame, 0).cummax(0).values

@@ -55,7 +55,7 @@ class FeatureCache:
     def n_left(self) -> int:
         """Frames that the base policy has not seen yet, and with open plans, those without features."""
         plans = len(self._starts) - self._n_planned
-        return plans + (len(self._episode) - self._n_frames if self._agent.execution.is_open else 0)
+        return plans + (len(self._episode) - self._n_frames if self._agent.execution.is_apart else 0)
 
     def advance(self, n_frames: int) -> None:
         """Encode the next frames, at most so many, and no more than `LARGEST_BATCH_BYTES` of images."""
@@ -88,7 +88,7 @@ class FeatureCache:
         plan = agent.plan(observation)
         self._plans.append(plan.actions.cpu())
         self._n_planned += len(frames)
-        if not agent.execution.is_open:
+        if not agent.execution.is_apart:
             self._features.append(agent.frozen_features(observation, plan.features).cpu())
 
     def _encode(self, start: int, stop: int) -> None:

@@ -57,7 +57,7 @@ def observation_features(config: SerlSacConfig, base: BasePolicy) -> Observation
     """State vectors, the base policy's features, or both."""
     states = {key: ft.shape[0] for key, ft in (config.input_features or {}).items() if ft.type.value in ("STATE", "ENV")}
     execution = config.execution
-    sizes = base.pooled_sizes if execution.is_open else base.feature_sizes
+    sizes = base.pooled_sizes if execution.is_apart else base.feature_sizes
     pooled = sizes if uses_base_features(config) else ()
     return ObservationFeatures(states if uses_state(config) else {}, pooled, execution.n_action_steps if execution.is_open else None)
 

@@ -78,7 +78,7 @@ class Perception(nn.Module):
             age: of the open plan, in steps.
         """
         newest = self.act.newest(observation)
-        if self.execution.is_open:
+        if self.execution.is_apart:
             of_plan = self.act.pooled(newest) if self.features.pooled_sizes else of_plan
         return self.features(newest, of_plan, age)
 

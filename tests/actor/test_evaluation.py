@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
-from conftest import make_recording
+from conftest import fresh_chunk, make_recording
 from counter_env import CounterEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.act.modeling_act import ACTPolicy
@@ -98,6 +98,12 @@ class Stub:
 
     moved = begin
 
+    def plan_with(self, planning, fps, simulated):
+        pass
+
+    def close(self):
+        pass
+
     def see(self, observation):
         pass
 
@@ -157,7 +163,7 @@ def test_a_serl_sac_checkpoint_acts_as_it_is_deployed(demonstrations, tmp_path):
     assert numbered.acts_as is ActedAs.DEPLOYED
     generator = torch.Generator().manual_seed(1)
     observations = {key: torch.rand(9, *feature.shape, generator=generator) for key, feature in run.policy.config.input_features.items()}
-    chunk = numbered.act({key: value[0] for key, value in observations.items()})
+    chunk = fresh_chunk(numbered, {key: value[0] for key, value in observations.items()})
     torch.testing.assert_close(torch.from_numpy(chunk.actions), actions(run.policy)[0])
     run.policy.config.act_alone = True
     run.policy.save_pretrained(tmp_path / "alone")

@@ -219,7 +219,7 @@ def test_other_features_than_the_datasets_are_named(tmp_path):
 
 def test_a_horizon_longer_than_the_plan_and_a_missing_package_are_named(tmp_path, monkeypatch):
     save_linear(tmp_path)
-    with pytest.raises(ValueError, match=r"policy.horizon=5: expected at most 4, the steps that the base policy plans"):
+    with pytest.raises(ValueError, match=r"policy.horizon=5: expected at most policy.n_action_steps, 4"):
         based_on(tmp_path, horizon=5)
 
     def absent(name):

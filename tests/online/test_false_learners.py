@@ -9,7 +9,7 @@ from dataclasses import replace
 import grpc
 import pytest
 import torch
-from conftest import ENV_STATE, INPUTS, STATE, make_recording, small_config
+from conftest import ENV_STATE, INPUTS, STATE, fresh_chunk, make_recording, small_config
 from false_learner import FalseLearner, genuine, genuine_of_robot, with_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -188,7 +188,7 @@ def is_one_sentence(text):
 
 def test_the_genuine_policy_is_taken_and_acts(learner):
     learner.messages = [encode(*POLICY)]
-    chunk = receive(learner.address).practice.act({key: value[0] for key, value in make_recording(1).observation.items()})
+    chunk = fresh_chunk(receive(learner.address).practice, {key: value[0] for key, value in make_recording(1).observation.items()})
     assert chunk.actions.shape == (3, 2)
 
 

@@ -69,13 +69,15 @@ class SlowAgent:
 
     def __init__(self, agent, clock, frame_s):
         self._agent, self._clock, self.frame_s, self.seen = agent, clock, frame_s, []
-        self.parameters, self.box, self.image_keys, self.act = agent.parameters, agent.box, agent.image_keys, agent.act
 
-    def cache_features(self, observation):
+    def __getattr__(self, name):
+        return getattr(self._agent, name)
+
+    def plan(self, observation):
         (n_frames,) = {len(value) for value in observation.values() if isinstance(value, torch.Tensor)}
         self.seen.append(n_frames)
         self._clock.now_s += n_frames * self.frame_s
-        return self._agent.cache_features(observation)
+        return self._agent.plan(observation)
 
 
 @pytest.mark.parametrize(

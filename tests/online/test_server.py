@@ -12,7 +12,7 @@ import time
 import grpc
 import pytest
 import torch
-from conftest import FPS, assert_same_recording, make_recording, small_agent, small_config
+from conftest import FPS, assert_same_recording, fresh_chunk, make_recording, small_agent, small_config
 from lerobot.transport import services_pb2, services_pb2_grpc
 
 from lerobot_serl.actor import client as client_module
@@ -159,7 +159,7 @@ def test_a_received_policy_acts_as_the_agent_does(learner, client, phase):
         assert torch.equal(theirs[1], base)
         assert torch.equal(policy._agent.propose(features, base).chunk, learner.agent.propose(features, base).chunk)
         expected = learner.agent.explore(features, base, phase == "actor", generator)
-        chunk = policy.practice.act(seen)
+        chunk = fresh_chunk(policy.practice, seen)
         assert torch.equal(torch.from_numpy(chunk.actions), learner.agent.box.unnormalize(expected.chunk)[0])
         assert chunk.choice == expected.choice.item()
         assert chunk.actions.shape == (learner.config.horizon, 2)

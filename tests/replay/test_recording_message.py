@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
 
-from lerobot_serl.replay import episode_message
 from lerobot_serl.replay.episode_message import (
     MARGIN_BYTES,
     MAX_FRAMES,
@@ -19,7 +18,6 @@ from lerobot_serl.replay.episode_message import (
     encode_episode,
     largest_message_bytes,
 )
-from lerobot_serl.replay.frame_columns import FRAME_COLUMNS
 from lerobot_serl.transport import MAX_MESSAGE_BYTES, MessageError, decode, encode
 
 CAMERA = "observation.images.front"
@@ -107,12 +105,12 @@ def test_what_does_not_fit_is_refused_by_name(header, tensors, named):
         decode_episode(changed(header, tensors), INPUTS, 2)
 
 
-def test_a_column_that_an_earlier_release_did_not_send_may_be_missing(monkeypatch):
+def test_a_column_that_an_earlier_release_did_not_send_may_be_missing():
     """As one line of the table says: the default stands for it, and a column that is there is read."""
-    later = FRAME_COLUMNS[-1]._replace(optional=True, default=1.0)
-    monkeypatch.setattr(episode_message, "FRAME_COLUMNS", (*FRAME_COLUMNS[:-1], later))
-    assert decode_episode(changed(tensors={later.name: None}), INPUTS, 2)[1].intervention.tolist() == [True] * 4
-    assert decode_episode(changed(), INPUTS, 2)[1].intervention.tolist() == [False, True, False, True]
+    without = decode_episode(changed(tensors={"plan_age": None, "plan_action": None}), INPUTS, 2)[1]
+    assert without.plan_age.tolist() == [-1] * 4
+    assert without.plan_action.tolist() == [[0.0, 0.0]] * 4
+    assert decode_episode(changed(), INPUTS, 2)[1].plan_age.tolist() == [-1, 0, 1, 2]
     with pytest.raises(MessageError, match="'reward' is missing"):
         decode_episode(changed(tensors={"reward": None}), INPUTS, 2)
 
@@ -149,7 +147,7 @@ def test_words_cannot_break_out_of_their_line():
 
 
 def test_the_limit_follows_from_the_policys_features():
-    frame_bytes = 4 * 4 + 3 * 4 + 2 * 4 + 4 + 1
+    frame_bytes = 4 * 4 + 3 * 4 + 2 * 4 + 4 + 1 + 2 * 4 + 8
     assert largest_message_bytes(INPUTS, 2) == MAX_FRAMES * frame_bytes + MARGIN_BYTES
     large = {**INPUTS, CAMERA: PolicyFeature(type=FeatureType.VISUAL, shape=(3, 480, 640))}
     assert largest_message_bytes(large, 2) == MAX_MESSAGE_BYTES

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
+from conftest import ACTION, ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
 from lerobot_serl.replay import store as store_module
@@ -44,7 +44,9 @@ def test_features_of_the_online_dataset():
     }
     features = online_features(demonstrations, use_videos=False)
     labels = {"next.reward", "next.success", "next.done", "next.terminated", "next.truncated", "next.decided_by", "is_intervention"}
-    assert set(features) == {*vector_features(), CAMERA, *labels}
+    assert set(features) == {*vector_features(), CAMERA, *labels, "plan.action", "plan.age"}
+    assert features["plan.action"] == {"dtype": "float32", "shape": features[ACTION]["shape"], "names": None}
+    assert features["plan.age"] == {"dtype": "int64", "shape": (1,), "names": None}
     assert features[CAMERA] == {"dtype": "image", "shape": (8, 8, 3), "names": ["height", "width", "channels"]}
     assert features[STATE] == demonstrations[STATE]
     assert features["next.decided_by"] == {"dtype": "int64", "shape": (1,), "names": None}
