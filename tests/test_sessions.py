@@ -3,7 +3,7 @@
 import pytest
 
 from lerobot_serl.online import sessions as sessions_module
-from lerobot_serl.online.sessions import NameTaken, Sessions, TooManyActors
+from lerobot_serl.online.sessions import NameInUse, Sessions, TooManyActors
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def test_a_second_process_with_the_name_has_to_wait_for_the_end_of_the_first(clo
     sessions.enter("arm", "one", "ipv4:192.0.2.1:7")
     sessions.enter("arm", "one", "ipv4:192.0.2.1:8")  # another call of the same process
     clock.now_s += 60  # a call may last: the process is alive
-    with pytest.raises(NameTaken, match=r"'arm' is connected from ipv4:192.0.2.1:8.*another --name.*5 s"):
+    with pytest.raises(NameInUse, match=r"'arm' is connected from ipv4:192.0.2.1:8.*another --name.*5 s"):
         sessions.enter("arm", "two", "ipv4:192.0.2.2:7")
     sessions.leave("arm", "one")
     clock.now_s += 4
-    with pytest.raises(NameTaken):
+    with pytest.raises(NameInUse):
         sessions.enter("arm", "two", "ipv4:192.0.2.2:7")  # the other call still goes on
     sessions.leave("arm", "one")
     clock.now_s += 4.9
-    with pytest.raises(NameTaken):
+    with pytest.raises(NameInUse):
         sessions.enter("arm", "two", "ipv4:192.0.2.2:7")
     assert sessions.names() == ["arm"]
     clock.now_s += 0.2
@@ -40,7 +40,7 @@ def test_a_second_process_with_the_name_has_to_wait_for_the_end_of_the_first(clo
     sessions.enter("arm", "two", "ipv4:192.0.2.2:7")
     sessions.leave("arm", "one")  # late news of the first process do not touch the second
     clock.now_s += 60
-    with pytest.raises(NameTaken):
+    with pytest.raises(NameInUse):
         sessions.enter("arm", "one", "ipv4:192.0.2.1:9")
 
 
