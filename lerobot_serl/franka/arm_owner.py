@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lerobot_serl.franka.arm_limits import limits_of
-from lerobot_serl.franka.driver import USER_STOP, ArmDriver, ArmFault, ArmState, Vector
-from lerobot_serl.franka.governor import JointGovernor, checked
-from lerobot_serl.franka.pose_governor import PoseGovernor, governor_of
-from lerobot_serl.franka.recovery_budget import RecoveryBudget
-from lerobot_serl.franka.reset_motion import checked_goal, speed_fraction
-
+from .arm_limits import limits_of
 from .controller_settings import ArmRefused, ControllerSettings, StaleState, changed_impedance, check_arm, with_clips_within
+from .driver import USER_STOP, ArmDriver, ArmFault, ArmState, Vector
+from .governor import JointGovernor, checked
+from .pose_governor import PoseGovernor, governor_of
+from .recovery_budget import RecoveryBudget
+from .reset_motion import checked_goal, speed_fraction
 
 SETTLE_S = 0.05
 ARRIVED_RAD = 0.03
@@ -130,9 +129,7 @@ class ArmOwner:
         if self.mode == "moving":
             raise ArmRefused("the arm is moving to another posture; wait for the end of that motion, or stop it with POST /stop")
         if epoch is not None and epoch != self.epoch:
-            raise ArmRefused(
-                f"the command is for epoch {epoch}, the arm is in epoch {self.epoch}: read the state again and start from there"
-            )
+            raise ArmRefused(f"the command is for epoch {epoch}, the arm is in epoch {self.epoch}: read the state again and go on there")
         if now_s - self.read_s > self._settings.state_timeout_s:
             raise StaleState(f"the newest state is {now_s - self.read_s:.2f} s old, expected at most {self._settings.state_timeout_s} s")
 
