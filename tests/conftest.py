@@ -207,10 +207,9 @@ def make_recording(frames: int = 5, end: str = "terminated", mark: float = 1.0, 
         "truncated": end == "truncated",
         "task": "touch the dot",
         "info": {"actor": "test", "policy_version": 7, "edit_rms": 0.25},
-        "plan_action": (t / frames - mark).unsqueeze(-1).repeat(1, SIZES[ACTION]),
         "plan_age": t.long() % 4 - 1,
-    }
-    return Episode(**(values | changes))
+    } | changes
+    return Episode(**({"plan_action": values["action"] - 2.0 * mark} | values))
 
 
 def fresh_chunk(policy: Any, observation: Any) -> Any:

@@ -86,8 +86,8 @@ def describe(episode: Episode) -> str:
     parts = [f"{outcome}{judge} after {len(episode)} steps"]
     if episode.acted_as is not ActedAs.EXPLORING:
         parts.append("ACT alone" if episode.acted_as is ActedAs.ACT else "as deployed")
-    if by_hand := int(episode.intervention.sum()):
-        parts.append(f"{by_hand} steps by hand")
+    if n_interventions := int(episode.intervention.sum()):
+        parts.append(f"{n_interventions} steps by hand")
     if late := said.get("late_ticks"):
         parts.append(f"{late} late ticks, worst {1000 * float(said['worst_lateness_s']):.0f} ms")
     if clamps := said.get("clamps"):

@@ -117,10 +117,10 @@ class _Collector:
         assert outbox is not None
         attempts, practice = Attempts(place, self._policy.fps), self._policy.practice
 
-        def tick(steps: int, by_hand: bool) -> None:
-            if by_hand:
+        def tick(steps: int, intervening: bool) -> None:
+            if intervening:
                 practice.moved()
-            attempts.tick(steps, None if by_hand else practice.acts_as)
+            attempts.tick(steps, None if intervening else practice.acts_as)
 
         rollout = attempts.rollout(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():

@@ -168,7 +168,7 @@ class EnvWorld:
         self._hand = HandKeys(flag, given, names if len(names) == self.action_dim else (), self._env.action_space.high, settings)
         logging.info(f"By hand, {flag}: {self._hand}.")
 
-    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
+    def step_intervention(self, action: Mapping[str, float]) -> StepResult:
         """What the teleoperator asks for, under its own keys.
 
         Raises:

@@ -60,10 +60,10 @@ def evaluate(settings: EvaluationSettings) -> tuple[int, int]:
 def _run(place: Workplace, policy: DeployedPolicy, fps: int, n_episodes: int, results: EvaluationFile) -> None:
     attempts = Attempts(place, fps)
 
-    def tick(steps: int, by_hand: bool) -> None:
-        if by_hand:
+    def tick(steps: int, intervening: bool) -> None:
+        if intervening:
             policy.moved()
-        attempts.tick(steps, None if by_hand else policy.acts_as)
+        attempts.tick(steps, None if intervening else policy.acts_as)
 
     rollout = attempts.rollout(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
     while attempts.done < n_episodes and attempts.goes_on:

@@ -125,9 +125,9 @@ class RobotWorld:
         return self.io.observation(self._raw, self._numbers)
 
     def step(self, action: np.ndarray) -> StepResult:
-        return self.step_by_hand(self.io.action(action))
+        return self.step_intervention(self.io.action(action))
 
-    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
+    def step_intervention(self, action: Mapping[str, float]) -> StepResult:
         with self._held_after_faults():
             return self._step(action)
 

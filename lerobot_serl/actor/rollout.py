@@ -65,7 +65,7 @@ class Rollout:
         controls: Controls | None = None,
         hand: Hand | None = None,
         veto_s: float = 0.0,
-        tick: Callable[[int, bool], None] = lambda steps, by_hand: None,
+        tick: Callable[[int, bool], None] = lambda steps, intervening: None,
         film: Callable[[], Film | None] = lambda: None,
         see: Callable[[Observation], None] = lambda observation: None,
     ) -> None:
@@ -95,11 +95,11 @@ class Rollout:
         while True:
             self._see(observation)
             wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
-            by_hand = wanted is not None and not (self._hand is not None and self._hand.waits)
+            intervention = wanted is not None and not (self._hand is not None and self._hand.waits)
             step: Step | None = None
             if wanted is not None:
                 queue.clear()  # what the policy had planned is out of date
-                result = self._world.step_by_hand(wanted)
+                result = self._world.step_intervention(wanted)
             else:
                 if not queue and (chunk := self._act(observation)) is not None:
                     frames.chunks.append(chunk)
@@ -110,7 +110,7 @@ class Rollout:
             self._check_finite(result.observation, result)
             result = self._with_verdict_of_person(result)
             try:
-                frames.add(observation, result, by_hand, step)
+                frames.add(observation, result, intervention, step)
             except EpisodeSpoilt:
                 self._hold()
                 raise
@@ -171,7 +171,7 @@ class _Frames:
         self._observations: list[Observation] = []
         self._actions: list[np.ndarray] = []
         self._rewards: list[float] = []
-        self._by_hand: list[bool] = []
+        self._interventions: list[bool] = []
         self._planned: list[np.ndarray] = []
         self._ages: list[int] = []
         self.chunks: list[Chunk] = []
@@ -180,7 +180,7 @@ class _Frames:
     def __len__(self) -> int:
         return len(self._actions)
 
-    def add(self, observation: Observation, result: StepResult, by_hand: bool, step: Step | None) -> None:
+    def add(self, observation: Observation, result: StepResult, intervention: bool, step: Step | None) -> None:
         images = {}
         if self._film is not None:
             images = {key: value for key, value in observation.items() if value.dtype == torch.uint8}
@@ -188,7 +188,7 @@ class _Frames:
         self._observations.append({key: value for key, value in observation.items() if key not in images})
         self._actions.append(result.executed)
         self._rewards.append(result.reward)
-        self._by_hand.append(by_hand)
+        self._interventions.append(intervention)
         self._planned.append(result.executed if step is None else step.planned)
         self._ages.append(NO_PLAN if step is None else step.age)
 
@@ -202,7 +202,7 @@ class _Frames:
             observation={**_stack(self._observations), **(self._film.finish() if self._film is not None else {})},
             action=torch.from_numpy(np.stack(self._actions)),
             reward=torch.tensor([*self._rewards[:-1], end.reward], dtype=torch.float32),
-            intervention=torch.tensor(self._by_hand, dtype=torch.bool),
+            intervention=torch.tensor(self._interventions, dtype=torch.bool),
             terminated=end.terminated,
             truncated=end.truncated,
             task=world.task,

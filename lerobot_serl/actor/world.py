@@ -68,7 +68,7 @@ class World(Protocol):
     def step(self, action: np.ndarray) -> StepResult:
         """Carry out a raw action ``(D,)``."""
 
-    def step_by_hand(self, action: Mapping[str, float]) -> StepResult:
+    def step_intervention(self, action: Mapping[str, float]) -> StepResult:
         """Carry out what a teleoperator asks for, under its keys."""
 
     def stay(self) -> StepResult:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from lerobot.configs import NormalizationMode
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies import ACTConfig
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from torch import Tensor, nn
@@ -24,26 +24,20 @@ class _GivenMaps(nn.Module):
 class ActBase(NormalizedPolicy):
     """ACT with ``z = 0``, from raw observations to raw actions.
 
-    Args:
-        config: LeRobot's ACT configuration, features included. The VAE encoder, used only in ACT's own training, is left out.
-        modes: of features that are not normalised as the configuration says for their type.
-        sources: ACT's input -> the observation's name for it, where they differ.
+    Made as :class:`NormalizedPolicy`, with LeRobot's ACT configuration. The VAE encoder, used only in ACT's own training, is left out.
 
     Raises:
         ValueError: a feature without a known normalisation mode.
     """
 
-    def __init__(
-        self, config: ACTConfig, modes: Mapping[str, NormalizationMode] | None = None, sources: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(config, modes, sources)
+    def _build(self, config: PreTrainedConfig) -> None:
+        assert isinstance(config, ACTConfig)
         self.config, self.longest_plan = config, config.chunk_size
         self.model = ACT(config)
         # Head and backbone are applied here, so that the decoder's features and the backbone's maps are at hand without a second pass.
         self.action_head, self.model.action_head = self.model.action_head, nn.Identity()
         if self.cameras:
             self.backbone, self.model.backbone = self.model.backbone, _GivenMaps()
-        self.freeze()
 
     @property
     def feature_sizes(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from lerobot.configs import NormalizationMode, PreTrainedConfig
+from lerobot.configs import PreTrainedConfig
 from lerobot.policies import get_policy_class
 from lerobot.utils.constants import OBS_IMAGES, OBS_STATE
 from torch import Tensor
@@ -17,27 +17,18 @@ from .normalized_policy import NormalizedPolicy
 class LerobotBase(NormalizedPolicy):
     """Plans as the policy's own ``select_action`` does, but always the same for an observation: with fixed noise, and without a memory of its own.
 
-    Args:
-        config: of the policy, as :func:`.policy_config.base_policy_config` returns it.
-        modes, sources: as :class:`NormalizedPolicy`.
+    Made as :class:`NormalizedPolicy`, with a configuration as :func:`.policy_config.base_policy_config` returns it.
 
     Raises:
         ImportError: a package that the policy needs is not installed.
     """
 
-    def __init__(
-        self,
-        config: PreTrainedConfig,
-        modes: Mapping[str, NormalizationMode] | None = None,
-        sources: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(config, modes, sources)
+    def _build(self, config: PreTrainedConfig) -> None:
         self.config, self.n_obs_steps = config, config.n_obs_steps
         self.policy = get_policy_class(config.type)(config)
         assert config.action_feature is not None
         self._action_dim = config.action_feature.shape[0]
         self.longest_plan = getattr(config, "n_action_steps", None) or getattr(config, "chunk_size", None)
-        self.freeze()
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         self.policy.load_state_dict(dict(state))

@@ -55,6 +55,12 @@ class NormalizedPolicy(BasePolicy):
             shape = (feature.shape[0], 1, 1) if feature.type is FeatureType.VISUAL else tuple(feature.shape)
             self.statistics.register_buffer(_buffer(key, "offset"), torch.zeros(shape))
             self.statistics.register_buffer(_buffer(key, "scale"), torch.ones(shape))
+        self._build(config)
+        self.freeze()
+
+    @abstractmethod
+    def _build(self, config: PreTrainedConfig) -> None:
+        """Make the policy's network, and say how long its plans are."""
 
     @abstractmethod
     def load_weights(self, state: Mapping[str, Tensor]) -> None:

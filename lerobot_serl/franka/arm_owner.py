@@ -9,20 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lerobot_serl.franka.arm_limits import limits_of
-from lerobot_serl.franka.controller_settings import (
-    CommandRefused,
-    ControllerSettings,
-    StaleState,
-    changed_impedance,
-    check_arm,
-    with_clips_within,
-)
-from lerobot_serl.franka.driver import USER_STOP, ArmDriver, ArmFault, ArmState, Vector
-from lerobot_serl.franka.governor import JointGovernor, checked
-from lerobot_serl.franka.pose_governor import PoseGovernor, governor_of
-from lerobot_serl.franka.recovery_budget import RecoveryBudget
-from lerobot_serl.franka.reset_motion import checked_goal, speed_fraction
+from .arm_limits import limits_of
+from .controller_settings import ArmRefused, ControllerSettings, StaleState, changed_impedance, check_arm, with_clips_within
+from .driver import USER_STOP, ArmDriver, ArmFault, ArmState, Vector
+from .governor import JointGovernor, checked
+from .pose_governor import PoseGovernor, governor_of
+from .recovery_budget import RecoveryBudget
+from .reset_motion import checked_goal, speed_fraction
 
 SETTLE_S = 0.05
 ARRIVED_RAD = 0.03
@@ -116,7 +109,7 @@ class ArmOwner:
 
         Raises:
             ValueError: bad values.
-            CommandRefused: a fault, a motion in progress, or an old epoch.
+            ArmRefused: a fault, a motion in progress, or an old epoch.
             StaleState: the arm has not been heard for too long.
         """
         checked("target", values, 7)
@@ -132,20 +125,18 @@ class ArmOwner:
 
     def _admit(self, epoch: int | None, now_s: float) -> None:
         if self.fault:
-            raise CommandRefused(self.fault)
+            raise ArmRefused(self.fault)
         if self.mode == "moving":
-            raise CommandRefused("the arm is moving to another posture; wait for the end of that motion, or stop it with POST /stop")
+            raise ArmRefused("the arm is moving to another posture; wait for the end of that motion, or stop it with POST /stop")
         if epoch is not None and epoch != self.epoch:
-            raise CommandRefused(
-                f"the command is for epoch {epoch}, the arm is in epoch {self.epoch}: read the state again and start from there"
-            )
+            raise ArmRefused(f"the command is for epoch {epoch}, the arm is in epoch {self.epoch}: read the state again and go on there")
         if now_s - self.read_s > self._settings.state_timeout_s:
             raise StaleState(f"the newest state is {now_s - self.read_s:.2f} s old, expected at most {self._settings.state_timeout_s} s")
 
     def _look_and_admit(self) -> ArmState:
         """As `_admit`, for the arm's own thread: that its own slow work has kept it from reading is no reason to refuse."""
         if self.fault:
-            raise CommandRefused(self.fault)
+            raise ArmRefused(self.fault)
         state, now_s = self._read()
         with self.lock:
             self._admit(None, now_s)
@@ -155,7 +146,7 @@ class ArmOwner:
         """Begin to hold the present posture and to follow commands of this mode ("joint" or "pose"); nothing where it does.
 
         Raises:
-            CommandRefused: a fault, or a motion in progress.
+            ArmRefused: a fault, or a motion in progress.
             ArmFault: the arm does not obey.
         """
         self._look_and_admit()
@@ -204,7 +195,7 @@ class ArmOwner:
 
     def stop(self) -> None:
         """End tracking or a motion; a fault stays."""
-        self._end_move(CommandRefused("the motion was stopped"))
+        self._end_move(ArmRefused("the motion was stopped"))
         if self.mode == "fault":
             self._resume, self._recovers_itself = "", False
             return
@@ -219,7 +210,7 @@ class ArmOwner:
 
         Raises:
             ValueError: outside the joint limits or the workspace.
-            CommandRefused: a fault, or a motion in progress.
+            ArmRefused: a fault, or a motion in progress.
             ArmFault: the arm cannot be read.
         """
         target = checked_goal(q_rad, self._look_and_admit(), self.limits, self._settings)
@@ -305,7 +296,7 @@ class ArmOwner:
 
     def close(self) -> None:
         """End everything; never raises."""
-        self._end_move(CommandRefused("the controller was closed"))
+        self._end_move(ArmRefused("the controller was closed"))
         try:
             self._go_idle()
         except ArmFault as fault:

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any
 
 from ..access_token import is_right
-from .controller import CommandRefused, StaleState
+from .controller import ArmRefused, StaleState
 from .driver import ArmFault
 from .messages import parse_body
 
@@ -104,7 +104,7 @@ class Connection(BaseHTTPRequestHandler):
             return routes.answer(route, parse_body(body), self._is_waiting)
         except ValueError as error:
             raise HttpError(400, str(error)) from error
-        except CommandRefused as error:
+        except ArmRefused as error:
             raise HttpError(409, str(error), **routes.condition()) from error
         except (StaleState, ArmFault) as error:
             raise HttpError(503, str(error)) from error

@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 from lerobot_serl.franka.arm_owner import ArmOwner
-from lerobot_serl.franka.controller_settings import ArmSnapshot, CommandRefused, ControllerSettings, StaleState
+from lerobot_serl.franka.controller_settings import ArmRefused, ArmSnapshot, ControllerSettings, StaleState
 from lerobot_serl.franka.driver import ArmDriver, ArmFault, GripperDriver, Vector
 from lerobot_serl.franka.gripper_thread import GripperThread
 
-__all__ = ["ArmController", "ArmSnapshot", "CommandRefused", "ControllerSettings", "StaleState"]
+__all__ = ["ArmController", "ArmRefused", "ArmSnapshot", "ControllerSettings", "StaleState"]
 
 TICK_S = 0.01
 # A tracker takes some tenths of a second to start or stop, as does a recovery, and the arm is not read meanwhile.
@@ -131,7 +131,7 @@ class ArmController:
 
         Raises:
             ValueError: bad values.
-            CommandRefused: a fault, a motion in progress, or an old epoch.
+            ArmRefused: a fault, a motion in progress, or an old epoch.
             StaleState: the arm has not been heard for too long.
             ArmFault: the tracker cannot be started.
         """
@@ -148,7 +148,7 @@ class ArmController:
             self._do(lambda: self._owner.track(mode))
             goal = self._owner.command(mode, values, period_s, epoch)
         if goal is None:
-            raise CommandRefused(f"another client took the arm out of {mode} mode; use one client, or one mode")
+            raise ArmRefused(f"another client took the arm out of {mode} mode; use one client, or one mode")
         return goal
 
     def command_gripper(self, width_m: float) -> None:
@@ -156,7 +156,7 @@ class ArmController:
 
         Raises:
             ValueError: no gripper, or no distance.
-            CommandRefused: the gripper is in a fault.
+            ArmRefused: the gripper is in a fault.
         """
         self._gripper_or_raise().command(width_m)
 
@@ -200,14 +200,14 @@ class ArmController:
 
         Raises:
             ValueError: outside the joint limits or the workspace.
-            CommandRefused: a fault, another motion, or it was stopped.
+            ArmRefused: a fault, another motion, or it was stopped.
             ArmFault: something kept the arm from arriving.
         """
         target = self._settings.home_rad if q_rad is None else q_rad
         end: Future[None] = self._do(lambda: self._owner.move(target))
         until_s = time.monotonic() + MOVE_TIMEOUT_S
         while not wait([end], timeout=WANTED_PERIOD_S).done:
-            problem: Exception | None = None if is_wanted() else CommandRefused("whoever asked for the motion has gone")
+            problem: Exception | None = None if is_wanted() else ArmRefused("whoever asked for the motion has gone")
             if time.monotonic() > until_s:
                 problem = ArmFault(f"the motion took more than {MOVE_TIMEOUT_S:g} s and was stopped; go there in several steps")
             if problem is not None:

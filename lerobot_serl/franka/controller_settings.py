@@ -17,7 +17,7 @@ READY_RAD = (0.0, -math.pi / 4, 0.0, -3 * math.pi / 4, 0.0, math.pi / 2, math.pi
 logger = logging.getLogger(__name__)
 
 
-class CommandRefused(RuntimeError):  # noqa: N818
+class ArmRefused(RuntimeError):  # noqa: N818
     """The command is good but not now: the arm is in a fault or moving, or the command carries an old epoch."""
 
 

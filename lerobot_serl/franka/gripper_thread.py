@@ -5,7 +5,7 @@ import math
 import threading
 import time
 
-from lerobot_serl.franka.controller_settings import CommandRefused, ControllerSettings
+from lerobot_serl.franka.controller_settings import ArmRefused, ControllerSettings
 from lerobot_serl.franka.driver import ArmFault, GripperDriver
 
 READ_PERIOD_S = 0.1
@@ -60,13 +60,13 @@ class GripperThread:
 
         Raises:
             ValueError: no distance, or negative.
-            CommandRefused: the last command failed; home the gripper.
+            ArmRefused: the last command failed; home the gripper.
         """
         width_m = float(width_m)
         if not 0 <= width_m < 1:
             raise ValueError(f"gripper width is {width_m} m, expected 0 to {self.max_width_m}")
         if self.fault:
-            raise CommandRefused(f"gripper: {self.fault}; home it first (POST /reset_gripper)")
+            raise ArmRefused(f"gripper: {self.fault}; home it first (POST /reset_gripper)")
         with self._wake:
             self._target_m = min(width_m, self.max_width_m)
             self._wake.notify_all()

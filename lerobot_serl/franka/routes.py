@@ -96,7 +96,7 @@ class Routes:
         Raises:
             KeyError: no such route.
             ValueError: bad input.
-            CommandRefused: a fault, a motion in progress, or an old epoch.
+            ArmRefused: a fault, a motion in progress, or an old epoch.
             StaleState: there is no young state of the arm.
             ArmFault: the arm does not obey.
         """

@@ -1,4 +1,4 @@
-"""The critics' own eyes: a small convolutional network for each camera, as an alternative to frozen ACT's features."""
+"""The critics' own image encoder: a small convolutional network for each camera, as an alternative to frozen ACT's features."""
 
 import copy
 from collections.abc import Mapping, Sequence

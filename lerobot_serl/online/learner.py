@@ -153,7 +153,7 @@ class Learner:
     @property
     def best_policy(self) -> BestPolicy:
         """Which weights the episodes as deployed favour; a learner without a robot has none."""
-        return BestPolicy(None, Tally()) if self.watch is None else self.watch.best_policy
+        return BestPolicy(None, Tally(), has_base=self.agent.act.proposes) if self.watch is None else self.watch.best_policy
 
     def save(self, checkpoint: Path) -> None:
         """Write what a resumed run needs beside the policy's weights into a checkpoint."""
@@ -240,12 +240,12 @@ class Learner:
             return
         kept = episode.kept
         self.corrections.add(kept["action"][:], kept[BASE][:], episode.intervention)
-        by_person = intervened_segments(episode)
-        pieces = [*policy_segments(episode), *by_person] if self.config.online.takeover_is_failure else [episode]
+        interventions = intervened_segments(episode)
+        pieces = [*policy_segments(episode), *interventions] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
             self.online.add(piece)
-        self.learning.takeovers += len(by_person)
-        for piece in by_person:
+        self.learning.takeovers += len(interventions)
+        for piece in interventions:
             self.demonstrations.add(piece)
 
     def _start_collection(self, collection: EpisodeSource, keys: list[str], demo_stats: DemonstrationStats) -> None:

@@ -262,7 +262,7 @@ class Agent(Perception):
 
     @torch.no_grad()
     def advantage_metrics(self, batch: Batch) -> Metrics:
-        """How the mean edit compares with the reference in the critics' eyes."""
+        """How the mean edit compares with the reference by the critics."""
         batch = self.encode_batch(batch)
         reference = self.reference(batch.features, batch.base)
         mean, _ = self.actor(batch.features, reference)

@@ -201,37 +201,13 @@ class SerlSacConfig(PreTrainedConfig):
         require_positive(self, "policy.", "horizon", "batch_size", "utd", "policy_delay", "buffer_capacity")
         require_positive(self, "policy.", "annotation_batch_size", "metrics_period_s")
         require_not_negative(self, "policy.", "action_margin", "action_range_floor", "act_tolerance")
-        require(0 <= self.clipped_share <= 1, "policy.clipped_share", self.clipped_share, "a share from 0 to 1")
         require_renames(self.act_rename_map)
         settle_base(self)
-        require(
-            self.base != ACT or self.horizon <= self.act.chunk_size or self.act_path is not None,
-            "policy.horizon",
-            self.horizon,
-            f"at most ACT's chunk_size, {self.act.chunk_size}",
-            "Lower --policy.horizon.",
-        )
-        require(
-            self.n_step is None or (type(self.n_step) is int and self.horizon <= self.n_step <= LARGEST_N_STEP),
-            "policy.n_step", self.n_step, f"a whole number from policy.horizon, {self.horizon}, to {LARGEST_N_STEP}, or nothing",
-            "A critic judges whole chunks: for shorter returns lower --policy.horizon, too.",
-        )  # fmt: skip
-        if self.act_path is None and self.base_path is None:
-            require_execution(self)
+        self._check_steps()
         require_bounds(self, "policy.")
         require_features("input_features", self.input_features)
         require_features("output_features", self.output_features)
-        require(
-            self.discount is None or 0 < self.discount < 1,
-            "policy.discount",
-            self.discount,
-            "a number between 0 and 1, or nothing",
-        )
-        require(
-            self.lr_decay_updates is None or self.lr_decay_updates > 0,
-            "policy.lr_decay_updates", self.lr_decay_updates, "a number of updates above 0, or nothing",
-        )  # fmt: skip
-        require(0 <= self.demo_fraction < 1, "policy.demo_fraction", self.demo_fraction, "a number from 0 to below 1")
+        self._check_ranges()
         choices = {
             "features": ("auto", "state", "act", "both", "cnn"),
             "backup_entropy": ("none", "soft", "serl"),
@@ -241,10 +217,37 @@ class SerlSacConfig(PreTrainedConfig):
         }
         for name, allowed in choices.items():
             require(getattr(self, name) in allowed, f"policy.{name}", getattr(self, name), f"one of {', '.join(allowed)}")
+        self._refuse_what_is_not_supported()
+
+    def _check_steps(self) -> None:
+        """Chunk and window."""
+        require(
+            self.base != ACT or self.horizon <= self.act.chunk_size or self.act_path is not None,
+            "policy.horizon", self.horizon, f"at most ACT's chunk_size, {self.act.chunk_size}", "Lower --policy.horizon.",
+        )  # fmt: skip
+        require(
+            self.n_step is None or (type(self.n_step) is int and self.horizon <= self.n_step <= LARGEST_N_STEP),
+            "policy.n_step", self.n_step, f"a whole number from policy.horizon, {self.horizon}, to {LARGEST_N_STEP}, or nothing",
+            "A critic judges whole chunks: for shorter returns lower --policy.horizon, too.",
+        )  # fmt: skip
+        if self.act_path is None and self.base_path is None:
+            require_execution(self)
+
+    def _check_ranges(self) -> None:
+        """Numbers that lie between others."""
+        require(0 <= self.clipped_share <= 1, "policy.clipped_share", self.clipped_share, "a share from 0 to 1")
+        require(self.discount is None or 0 < self.discount < 1, "policy.discount", self.discount, "a number between 0 and 1, or nothing")
+        require(
+            self.lr_decay_updates is None or self.lr_decay_updates > 0,
+            "policy.lr_decay_updates", self.lr_decay_updates, "a number of updates above 0, or nothing",
+        )  # fmt: skip
+        require(0 <= self.demo_fraction < 1, "policy.demo_fraction", self.demo_fraction, "a number from 0 to below 1")
         require(
             self.value_range is None or self.value_range[0] < self.value_range[1],
             "policy.value_range", self.value_range, "two numbers, the smaller first",
         )  # fmt: skip
+
+    def _refuse_what_is_not_supported(self) -> None:
         require(
             not self.use_amp,
             "policy.use_amp", self.use_amp, "false: the losses are computed in float32", "Remove --policy.use_amp.",
@@ -253,13 +256,7 @@ class SerlSacConfig(PreTrainedConfig):
             not self.use_peft,
             "policy.use_peft", self.use_peft, "false: an adapter's files name another checkpoint to load", "Set it to false in config.json.",
         )  # fmt: skip
-        require(
-            self.schema_version == 1,
-            "policy.schema_version",
-            self.schema_version,
-            "1",
-            "Upgrade lerobot_policy_serl_sac.",
-        )
+        require(self.schema_version == 1, "policy.schema_version", self.schema_version, "1", "Upgrade lerobot_policy_serl_sac.")
 
     @property
     def execution(self) -> Execution:

@@ -149,7 +149,7 @@ class _Recorder:
     def __init__(self, settings: RecordSettings, place: Workplace, world: EnvWorld, dataset: LeRobotDataset) -> None:
         self._settings, self._dataset, self._place = settings, dataset, place
         self._attempts, self.n_attempts = Attempts(place, settings.env.fps), 0
-        self._rollout = self._by_hand() if settings.new_expert is None else self._scripted(settings.new_expert, world)
+        self._rollout = self._by_person() if settings.new_expert is None else self._scripted(settings.new_expert, world)
 
     def run(self) -> None:
         """Until there are enough, or the person wants to stop."""
@@ -178,11 +178,11 @@ class _Recorder:
         expert = Expert(self._settings.expert_name, new_expert, world)
         return self._attempts.rollout(expert.act, begin_episode=expert.begin)
 
-    def _by_hand(self) -> Rollout:
+    def _by_person(self) -> Rollout:
         hand = self._place.hand
         assert hand is not None
         hand.always = True
-        return self._attempts.rollout(_nobody, tick=lambda steps, by_hand: self._attempts.tick(steps, None))
+        return self._attempts.rollout(_nobody, tick=lambda steps, intervening: self._attempts.tick(steps, None))
 
     def _give_up_in_time(self) -> None:
         """Raise if the expert is hopeless; a person may try as often as it takes."""

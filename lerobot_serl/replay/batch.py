@@ -21,7 +21,7 @@ class Batch:
         length: ``(B,)`` int64, ``K``, at most ``n``.
         intervention: ``(B, h)`` bool, a person executed this step; false beyond the window's length.
         is_demo: ``(B,)`` bool, drawn from the demonstrations' memory.
-        images, next_images: camera key -> ``(B, C, H, W)`` uint8 where features are; empty unless the critics have eyes of their own.
+        images, next_images: camera key -> ``(B, C, H, W)`` uint8 where features are; empty unless the critics have an image encoder of their own.
         index: ``(B,)`` int64, number of the window's first transition in the memory that ``is_demo`` names; it never changes there.
         weight: ``(B,)`` of each window's error in the critics' loss; None: all count the same.
         previous: ``(B, D)`` action that was executed before the window; its own first one where an episode begins. None: nobody asks.

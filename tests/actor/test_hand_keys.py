@@ -123,7 +123,7 @@ def test_a_world_takes_the_demonstrations_names_and_says_so(caplog):
     hand = Leader(gripper=1.0, delta_z=0.0, delta_y=0.0, delta_x=0.5)
     expect_teleop(world, hand, "--teleop.type=hand", TakeoverConfig())
     assert "By hand, --teleop.type=hand: gripper -> grasp, delta_z -> dz, delta_y -> dy, delta_x -> dx." in caplog.text
-    assert world.step_by_hand(hand.values).executed.tolist() == [0.5, 0.0, 0.0, 1.0]
+    assert world.step_intervention(hand.values).executed.tolist() == [0.5, 0.0, 0.0, 1.0]
     with pytest.raises(ValueError, match="gives 3 numbers"):
         expect_teleop(world, Leader(delta_x=0.0, delta_y=0.0, delta_z=0.0), "--teleop.type=hand", TakeoverConfig())
 
@@ -132,4 +132,6 @@ def test_an_environment_may_name_its_entries_itself(monkeypatch):
     monkeypatch.setattr(SmallGym, "action_names", ["grasp", "dx", "dy", "dz"], raising=False)
     world = EnvWorld(SmallEnv(), INPUTS, 4, 0, settings=EnvSettings(action_names=DX))
     world.reset()
-    assert world.step_by_hand(dict(zip(DELTA, (0.1, 0.2, 0.3, 0.4), strict=True))).executed.tolist() == pytest.approx([0.4, 0.1, 0.2, 0.3])
+    assert world.step_intervention(dict(zip(DELTA, (0.1, 0.2, 0.3, 0.4), strict=True))).executed.tolist() == pytest.approx(
+        [0.4, 0.1, 0.2, 0.3]
+    )

@@ -53,23 +53,23 @@ def world(robot):
 
 def test_a_gamepad_is_limited_as_the_policy_is(world):
     policy = world.step(np.array([1.0, 0.0, -1.0, 1.0])).executed
-    person = world.step_by_hand({**PUSH, "gripper": 2.0}).executed
+    person = world.step_intervention({**PUSH, "gripper": 2.0}).executed
     np.testing.assert_allclose(person, policy, atol=1e-6)
     np.testing.assert_allclose(person[:3], LIMITED, atol=1e-6)
 
 
 @pytest.mark.parametrize("robot", [{"ee_rotation": True}], indirect=True)
 def test_a_device_without_rotations_turns_nothing(world):
-    np.testing.assert_allclose(world.step_by_hand(PUSH).executed[:6], [*LIMITED, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(world.step_intervention(PUSH).executed[:6], [*LIMITED, 0, 0, 0], atol=1e-6)
 
 
 def test_wishes_of_the_gripper_are_limited_and_stay_means_what_it_was_told(world, server):
-    assert world.step_by_hand({**PUSH, "gripper": 1.0}).executed[3] == 1.0
+    assert world.step_intervention({**PUSH, "gripper": 1.0}).executed[3] == 1.0
     assert server.gripper.calls == []  # nothing was told yet: what it holds by itself is left alone
-    assert world.step_by_hand({**PUSH, "gripper": 0.0}).executed[3] == pytest.approx(0.2)
+    assert world.step_intervention({**PUSH, "gripper": 0.0}).executed[3] == pytest.approx(0.2)
     wait_until(lambda: server.gripper.calls)
     server.gripper.width = 0.05
-    assert world.step_by_hand({**PUSH, "gripper": 1.0}).executed[3] == pytest.approx(0.2)
+    assert world.step_intervention({**PUSH, "gripper": 1.0}).executed[3] == pytest.approx(0.2)
 
 
 def test_the_way_back_between_episodes_is_limited_too(world):

@@ -172,7 +172,7 @@ def test_the_takeover_knows_what_the_robot_was_told():
     assert hand.told() == {**dict.fromkeys(KEYS, 0.0), "right_gripper.pos": 0.75}
     leader.takes_over = True
     for _ in range(8):
-        world.step_by_hand(hand.poll(world.measured))
+        world.step_intervention(hand.poll(world.measured))
     assert [sent["left_gripper.pos"] for sent in robot.sent] == [0.0] * 9
 
 

@@ -67,7 +67,7 @@ def test_the_action_that_is_stored_is_the_one_that_was_executed():
     assert result.executed.tolist() == [1.0, 0.25, -1.0, 1.0]
     assert result.executed.dtype == np.float32
     assert result.observation["observation.state"].tolist() == [1.0, 0.25, -1.0, 1.0]  # of after the action
-    by_hand = world.step_by_hand({**dict.fromkeys(KEYS, -2.0), "button": 1.0})
+    by_hand = world.step_intervention({**dict.fromkeys(KEYS, -2.0), "button": 1.0})
     assert by_hand.executed.tolist() == [-1.0] * 4
 
 
@@ -77,7 +77,7 @@ def test_targets_are_limited_before_they_are_sent():
     world.reset()
     world.step(np.array([0.4, 0.9, -0.2, 0.0]))
     assert list(world.robot.sent[-1].values()) == pytest.approx([0.1, 0.5, -0.2, 0.0])
-    world.step_by_hand(dict.fromkeys(KEYS, 0.4))  # a person's too; from 0.1 now
+    world.step_intervention(dict.fromkeys(KEYS, 0.4))  # a person's too; from 0.1 now
     assert world.robot.sent[-1][KEYS[0]] == pytest.approx(0.2)
     assert world.report()["clamps"] == 3
     world.reset()

@@ -44,7 +44,7 @@ class ScriptedWorld:
         self.holds += 1
         self.at_hold()
 
-    def step_by_hand(self, action):
+    def step_intervention(self, action):
         self.by_hand.append(dict(action))
         return self.step(np.array(list(action.values()), dtype=np.float32))
 

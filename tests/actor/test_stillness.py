@@ -185,7 +185,7 @@ def test_a_takeover_begins_with_the_executed_target_and_a_standing_base(handover
     leader.takes_over = True
     mark = len(robot.sent)
     for _ in range(5):
-        world.step_by_hand(hand.poll(world.measured))
+        world.step_intervention(hand.poll(world.measured))
     assert all(sent == pytest.approx({"arm.pos": 0.5, "x.vel": 0.0}) for sent in robot.sent[mark:])
 
 
@@ -197,7 +197,7 @@ def test_a_takeover_of_targets_that_nobody_measures_slides_from_the_executed_one
     world.step(np.array([0.5, 0.5], np.float32))
     device.takes_over = True
     for _ in range(4):
-        world.step_by_hand(hand.poll(world.measured))
+        world.step_intervention(hand.poll(world.measured))
     assert [sent["ee.z"] for sent in robot.sent] == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3])
     hand.begin()
     device.values["ee.z"] = 0.9

@@ -55,7 +55,7 @@ def test_the_so101_s_shoulder_stays_at_its_goal_through_pauses_takeovers_and_the
         world.hold()
         leader.takes_over = True
         for _ in range(4):
-            world.step_by_hand(hand.poll(world.measured))
+            world.step_intervention(hand.poll(world.measured))
         leader.takes_over = False
         assert hand.poll(world.measured) is None
         world.hold()
@@ -72,7 +72,7 @@ def test_the_lekiwi_s_wheels_stop_and_a_reset_does_not_drive(kiwi):
     assert {value for wheel in kiwi.base_motors for value in kiwi.bus.written("Goal_Velocity", wheel)} == {0}
     action = dict.fromkeys(kiwi.action_features, 0.0) | {"x.vel": 0.3, "arm_shoulder_lift.pos": -10.0}
     for end in (world.hold, world.reset, world.close):
-        world.step_by_hand(action)
+        world.step_intervention(action)
         assert any(kiwi.bus.present["Present_Velocity"].values())
         end()
         assert not any(kiwi.bus.present["Present_Velocity"].values())

@@ -10,7 +10,7 @@ import pytest
 
 from lerobot_serl.franka import gripper_thread, kinematics
 from lerobot_serl.franka.arm_owner import SETTLE_S, ArmOwner
-from lerobot_serl.franka.controller import TICK_S, ArmController, CommandRefused, ControllerSettings, StaleState
+from lerobot_serl.franka.controller import TICK_S, ArmController, ArmRefused, ControllerSettings, StaleState
 from lerobot_serl.franka.controller_settings import READY_RAD, changed_impedance
 from lerobot_serl.franka.driver import USER_STOP, ArmFault, ArmState, Impedance
 from lerobot_serl.setting_error import SettingError
@@ -210,14 +210,14 @@ def test_a_reflex_recovers_by_itself_into_a_new_epoch():
     rig.run(TICK_S)
     assert rig.owner.mode == "fault"
     assert "joint_reflex" in rig.owner.fault
-    with pytest.raises(CommandRefused, match="joint_reflex"):
+    with pytest.raises(ArmRefused, match="joint_reflex"):
         rig.joint(READY)
     rig.run(SETTLE_S + 3 * TICK_S)
     assert (rig.owner.mode, rig.owner.epoch, rig.owner.fault) == ("joint", 1, "")
     held = rig.arm.q.copy()
     rig.run(0.2)
     np.testing.assert_allclose(rig.arm.q, held, atol=1e-9)  # the old goal is forgotten
-    with pytest.raises(CommandRefused, match="for epoch 0, the arm is in epoch 1"):
+    with pytest.raises(ArmRefused, match="for epoch 0, the arm is in epoch 1"):
         rig.joint(READY, epoch=0)
     assert rig.joint(READY, epoch=1) is not None
     assert rig.joint(READY) is not None
@@ -376,9 +376,9 @@ def test_a_move_ends_when_the_arm_is_there():
     assert ("move", 0.15) in rig.arm.calls
     rig.run(0.1)
     assert rig.owner.mode == "moving"
-    with pytest.raises(CommandRefused, match="moving to another posture"):
+    with pytest.raises(ArmRefused, match="moving to another posture"):
         rig.joint(READY)
-    with pytest.raises(CommandRefused, match="moving"):
+    with pytest.raises(ArmRefused, match="moving"):
         rig.owner.track("joint")
     rig.arm.q, rig.arm.tracking = goal, ""
     rig.run(TICK_S)
@@ -399,7 +399,7 @@ def test_a_move_can_be_stopped():
     rig = Rig()
     end = rig.owner.move(READY + 0.3)
     rig.owner.stop()
-    with pytest.raises(CommandRefused, match="stopped"):
+    with pytest.raises(ArmRefused, match="stopped"):
         end.result(timeout=0)
     assert rig.owner.mode == "idle"
 
@@ -468,11 +468,11 @@ def test_only_the_move_that_is_meant_is_stopped():
     first = rig.owner.move(READY + 0.1)
     rig.owner.stop()
     second = rig.owner.move(READY + 0.1)
-    rig.owner.stop_move(first, CommandRefused("nobody waits"))
+    rig.owner.stop_move(first, ArmRefused("nobody waits"))
     assert (rig.owner.mode, second.done()) == ("moving", False)
-    rig.owner.stop_move(second, CommandRefused("nobody waits"))
+    rig.owner.stop_move(second, ArmRefused("nobody waits"))
     assert rig.owner.mode == "idle"
-    with pytest.raises(CommandRefused, match="nobody waits"):
+    with pytest.raises(ArmRefused, match="nobody waits"):
         second.result(timeout=0)
 
 
@@ -717,7 +717,7 @@ def test_clear_errors_and_reset_wait_for_the_end(rigs):
     assert arm.done("recover") == 0
     arm.errors = ("joint_reflex",)
     eventually(lambda: controller.snapshot().mode == "fault", "no fault")
-    with pytest.raises(CommandRefused):
+    with pytest.raises(ArmRefused):
         controller.reset_joints()
     controller.clear_errors()
     assert (controller.snapshot().mode, controller.snapshot().epoch) == ("idle", 1)
@@ -825,7 +825,7 @@ def test_a_broken_gripper_needs_homing_and_does_not_stop_the_arm(rigs):
     gripper.fault = "jammed"
     controller.command_gripper(0.05)
     eventually(lambda: controller.snapshot().gripper_fault == "jammed", "no gripper fault")
-    with pytest.raises(CommandRefused, match="jammed; home it"):
+    with pytest.raises(ArmRefused, match="jammed; home it"):
         controller.command_gripper(0.05)
     assert controller.command_joints(READY, 0.05) is not None
     controller.home_gripper()

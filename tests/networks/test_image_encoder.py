@@ -1,4 +1,4 @@
-"""The critics' own eyes, alone and inside the agent."""
+"""The critics' own image encoder, alone and inside the agent."""
 
 import pytest
 import torch

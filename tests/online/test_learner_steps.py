@@ -43,6 +43,16 @@ def learner_for(dataset, tmp_path, source=None, **changes):
     return Learner(small_agent(config), config, Progress(config), dataset.meta, source)
 
 
+@pytest.mark.parametrize(
+    ("base", "said"), [("act", "acts as ACT: nothing"), ("none", "acts with the newest weights, learnt from scratch.")]
+)
+def test_the_best_of_a_run_without_a_robot_is_what_can_be_deployed(demonstrations, tmp_path, base, said):
+    """Without a base policy there is nothing else: `act_alone`, which is written where the edits are not better, would be refused."""
+    best = learner_for(demonstrations, tmp_path, base=base).best_policy
+    assert str(best).startswith(said)
+    assert best.edits_are_better == (base == "none")
+
+
 def remember(learner, recording: Episode):
     learner.remember(cache_features(learner.agent, recording, 64))
 
