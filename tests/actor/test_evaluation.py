@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
-from conftest import make_recording
 from counter_env import CounterEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.act.modeling_act import ACTPolicy
 from practice_run import Run, actions
 from scripted_hand import ScriptedHandConfig
+from small_data import make_recording
 
 from lerobot_serl.actor.demonstrated import find_facts, nothing_known
 from lerobot_serl.actor.deployed_policy import load_deployed

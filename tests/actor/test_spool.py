@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import record_syncs
+from synced import record_syncs
 
 from lerobot_serl.actor.spool import FLOOR_BYTES, OnlineDataset, Spool, SpoolFullError
 from lerobot_serl.owned_lock import LockedError

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from act_checkpoints import random_observations
-from conftest import FPS
 from diffusion_checkpoints import save_diffusion, small_diffusion_config
+from small_data import FPS
 
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.online.weights import WeightPublisher
