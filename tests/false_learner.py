@@ -4,9 +4,10 @@ import json
 from concurrent import futures
 
 import grpc
-from conftest import FPS, small_agent, small_config
 from lerobot.transport import services_pb2
 from restartable_learner import DEMO_STATS
+from small_data import FPS
+from small_policy import small_agent, small_config
 
 from lerobot_serl.message_header import HEADER_KEY, LENGTH_BYTES
 from lerobot_serl.online.server import SERVICE

@@ -1,7 +1,7 @@
 """Episodes in a journal beside a dataset that does not hold them yet."""
 
-from conftest import ENV_STATE, FPS, STATE, assert_same_recording, vector_features
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from small_data import ENV_STATE, FPS, STATE, assert_same_recording, vector_features
 
 from lerobot_serl.replay.dataset_writer import StoreSettings
 from lerobot_serl.replay.demonstrations import EpisodeReader

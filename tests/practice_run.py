@@ -1,7 +1,8 @@
 """A policy in training, and its practice, without a loop."""
 
 import torch
-from conftest import make_recording, small_config
+from small_data import make_recording
+from small_policy import small_config
 
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy

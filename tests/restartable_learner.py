@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import FPS, small_config
 from lerobot.configs import FeatureType, PolicyFeature
+from small_data import FPS
+from small_policy import small_config
 from small_robots import KEYS
 from so101_bus import SO101_KEYS
 
@@ -23,7 +24,7 @@ from lerobot_serl.replay.journal import EpisodeJournal
 
 
 def robot_policy(size: int) -> dict[str, Any]:
-    """The policy of a robot with so many joints. That of conftest.py is enough where nobody acts."""
+    """The policy of a robot with so many joints. That of small_policy.py is enough where nobody acts."""
     return {
         "input_features": {
             "observation.state": PolicyFeature(type=FeatureType.STATE, shape=(size,)),

@@ -3,8 +3,9 @@
 import uuid
 
 import grpc
-from conftest import FPS, small_agent, small_config
 from lerobot.transport import services_pb2, services_pb2_grpc
+from small_data import FPS
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online.server import EpisodeReceipt, LearnerServer
 from lerobot_serl.online.weights import WeightPublisher

@@ -140,7 +140,7 @@ class RobotWorld:
         targets = self._stillness.targets(self._numbers, leaving=True)
         if not targets:
             raise WorldError(f"{self.robot.name} has no plan yet, and cannot hold still: it measures none of {list(self.io.action_keys)}.")
-        return self.step_by_hand(targets)
+        return self.step_intervention(targets)
 
     def send(self, action: Mapping[str, float]) -> np.ndarray:
         """Send an action within the limits; returns what was executed, ``(D,)``.

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
-from conftest import fresh_chunk, make_recording
 from counter_env import CounterEnv
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.act.modeling_act import ACTPolicy
 from practice_run import Run, actions
 from scripted_hand import ScriptedHandConfig
+from small_data import make_recording
+from small_policy import fresh_chunk
 
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.demonstrated import find_stats, nothing_known

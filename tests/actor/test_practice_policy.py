@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import SIZES, small_agent, small_config
+from small_data import SIZES
+from small_policy import small_agent, small_config
 
 from lerobot_serl.actor.practice_policy import PracticePolicy
 from lerobot_serl.policy.parts import ActorConfig

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import make_recording
+from small_data import make_recording
 
 from lerobot_serl.actor.schedule import ACT_EVERY, Schedule
 from lerobot_serl.replay.episode import ACTED_AS, ActedAs

@@ -7,8 +7,8 @@ import time
 import grpc
 import pytest
 import torch
-from conftest import make_recording
 from restartable_learner import ROBOT, RestartableLearner, uuids
+from small_data import make_recording
 
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor import rpc_errors
@@ -28,8 +28,8 @@ PATIENCE_S = 30
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(client_module, "RETRY_S", 0.05)
-    monkeypatch.setattr(server_module, "POLL_S", 0.2)
-    monkeypatch.setattr(server_module, "GOODBYE_S", 0.5)
+    monkeypatch.setattr(server_module, "POLL_S", 0.05)
+    monkeypatch.setattr(server_module, "GOODBYE_S", 0.1)
 
 
 def eventually(condition):

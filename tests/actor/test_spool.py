@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import record_syncs
+from synced import record_syncs
 
 from lerobot_serl.actor.outbox import FLOOR_BYTES, OnlineDataset, Outbox, OutboxFullError
 from lerobot_serl.owned_lock import LockedError

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
-from conftest import make_recording
 from diffusion_checkpoints import own_diffusion, save_diffusion, small_diffusion_config
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.policies.factory import make_policy
 from owned_act import REPO, own_dataset
+from small_data import make_recording
 
 from lerobot_serl.base.fixed_noise import FixedNoise
 from lerobot_serl.online.feature_cache import cache_features

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 from act_checkpoints import random_observations
-from conftest import FPS, fresh_chunk
 from diffusion_checkpoints import save_diffusion, small_diffusion_config
+from small_data import FPS
+from small_policy import fresh_chunk
 
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.online.weights import WeightPublisher

@@ -13,8 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import make_recording
 from restartable_learner import RestartableLearner, uuids
+from small_data import make_recording
 
 from lerobot_serl import transport
 from lerobot_serl.actor import client as client_module

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config
-from conftest import make_recording, small_agent, small_config
 from hub_server import HubServer
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from safetensors import safe_open
 from safetensors.torch import load_file
+from small_data import make_recording
+from small_policy import small_agent, small_config
 from test_hub import client
 from wandb_offline import wandb_rows
 

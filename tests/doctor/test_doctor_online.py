@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 from broken_datasets import DATA, doctor, tree
-from conftest import assert_same_recording, make_recording
 from journalled import assert_dataset_holds, journalled, settings_for
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from small_data import assert_same_recording, make_recording
 
 from lerobot_serl.owned_lock import OwnedLock
 from lerobot_serl.replay.dataset_writer import write_pending

@@ -47,23 +47,6 @@ def test_what_was_tried_for_speed_is_the_result_file():
         tried = [(float(row["before"]), float(row["after"])) for row in csv.DictReader(handle)]
     steps = re.findall(r"\| (?:all critics in one|one critic after)[^|]+\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text)
     assert [tuple(map(float, pair)) for pair in zip(*steps, strict=True)] == tried[:3]
-    (mkl, one_dnn), (usual, kept), (many, few), (linear, convolution), two, ten, (full, half) = tried[3:10]
-    assert f"{mkl:g} GFLOP/s by MKL, {one_dnn:g} by oneDNN" in text
-    assert f"ten critics needed {kept:g} instead of {usual:g} ms" in text
-    assert (few, many) == (2, 7000)
-    assert "(two page faults an update instead of 7,000)" in text
-    assert f"({convolution:g} ms instead of {linear:g} for" in text
-    assert f"{two[1]:.1f} instead of {two[0]:.1f} ms with two critics, {ten[1]:.1f} instead of {ten[0]:.1f} with ten" in text
-    assert f"{half:g} instead of {full:g} microseconds" in text
-    (large, large_one_dnn), (small, small_one_dnn), two, ten, default, written, written_ten = tried[10:]
-    assert (
-        f"MKL needs {large:g} microseconds for 256 x 256 x 256 and oneDNN {large_one_dnn:g}, and {small:g} and {small_one_dnn:g} for"
-        in text
-    )
-    steps = [f"{after:.1f} instead of {before:.1f}" for before, after in (two, ten, default)]
-    assert f"a step takes {steps[0]} ms with two critics, {steps[1]} with ten, {steps[2]} with the defaults" in text
-    words = f"{written[1]:g} instead of {written[0]:g} ms with two critics and {written_ten[1]:g} instead of {written_ten[0]:g} with ten"
-    assert words in text
 
 
 def test_the_speed_table_is_the_result_file():
@@ -71,48 +54,13 @@ def test_the_speed_table_is_the_result_file():
     assert len(lines) > 10
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert speed_table(lines) in text
-    share = {line.quantity: f"{line.lerobot / line.ours:.2f}" for line in lines if line.lerobot}
-    two, ten = (share[f"training steps, {members} critics, equal sizes"] for members in (2, 10))
-    inside_two, inside_ten = (share[f"the same inside lerobot-train, {members} critics"] for members in (2, 10))
-    stock_two, stock_ten = (share[f"training steps, {members} critics, LeRobot's own sizes there"] for members in (2, 10))
-    words = " ".join(text.split())
-    assert f"takes {two} of the time of LeRobot's with two critics and {ten} with ten" in words
-    assert f"of its own, {inside_two} and {inside_ten}); beside LeRobot's networks as they are, {stock_two} and {stock_ten}." in words
-
-
-def test_the_ratios_of_bare_steps_are_the_result_file():
-    with (RESULTS / "speed" / "updates.csv").open(newline="") as handle:
-        two, ten = (f"{float(row['ratio']):.2f}" for row in csv.DictReader(handle))
-    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
-    assert f"{two} times as many steps as LeRobot's with two critics and {ten} with ten" in text
-
-
-def test_the_speed_without_avx512_is_the_result_file():
-    lines = {line.quantity: line for line in read_lines(RESULTS / "speed_without_avx512" / "speed.csv")}
-    ratio = {name: line.ours / line.lerobot for name, line in lines.items() if line.lerobot}
-    kinds = (
-        "training steps, {} critics, equal sizes",
-        "the same inside lerobot-train, {} critics",
-        "training steps, {} critics, LeRobot's own sizes there",
-    )
-    equal, inside, own = (" and ".join(f"{ratio[kind.format(members)]:.2f}" for members in (2, 10)) for kind in kinds)
-    words = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
-    assert f"a training step is {equal} times as fast as LeRobot's with as many weights (2 and 10 critics), {inside} times inside" in words
-    assert f"`lerobot-train`, {own} times beside LeRobot's own networks; sampling is" in words
-    assert f"is {ratio['replay: sample 256 with random shift']:.0f} times as fast" in words
-    assert f"With the defaults `lerobot-train` makes {lines['the same inside lerobot-train'].ours:.0f} steps a second there." in words
 
 
 def test_the_table_of_the_robot_workflow_is_the_result_file():
     rows = {row["name"]: row for row in rows_of("robot_workflow/robot_workflow.csv")}
-    for document in ("README.md", "docs/benchmarks.md"):
-        text = " ".join((ROOT / document).read_text().split())
-        found = re.search(r"one run(?: of an earlier version)? went from (\d+) to (\d+) of 100 in (\d+) episodes", text) or re.search(
-            r"ACT \| (\d+) of 100 \| 0 \| \| fine-tuned \| (\d+) of 100 \| (\d+) \|", text
-        )
-        assert [int(number) for number in found.groups()] == [
-            int(rows["act"]["successes"]), int(rows["fine_tuned"]["successes"]), int(rows["fine_tuned"]["episodes"]),
-        ]  # fmt: skip
+    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    (found,) = re.findall(r"ACT \| (\d+) of 100 \| 0 \| \| fine-tuned \| (\d+) of 100 \| (\d+) \|", text)
+    assert found == (rows["act"]["successes"], rows["fine_tuned"]["successes"], rows["fine_tuned"]["episodes"])
     assert len(rows_of("robot_workflow/episodes.csv")) == int(rows["fine_tuned"]["episodes"])
 
 
@@ -126,12 +74,6 @@ def test_takeovers_make_the_policy_better_on_each_seed_and_the_table_is_the_resu
         arms = [(arm, seed) for seed in "012" for arm in ("none", "takeovers")]
         quoted |= {(*arm, int(updates.replace(",", ""))): int(value) for arm, value in zip(arms, values, strict=True)}
     assert quoted == {key: value for key, value in measured.items() if key[0] in ("none", "takeovers")}
-    missing = [measured["takeovers_about_to_miss", seed, last] for seed in "01"]
-    assert f"the policy has {missing[0]} of 100 after 8,000 updates with seed 0, and {missing[1]} with seed 1" in " ".join(text.split())
-    without = [measured["takeovers_about_to_miss_without_corrector", seed, last] for seed in "012"]
-    first = measured["takeovers_without_corrector", "0", last]
-    words = f"ended at {first} with seed 0, and those that wait at {without[0]}, {without[1]} and {without[2]} with seeds 0, 1 and 2"
-    assert words in " ".join(text.split())
 
 
 def test_the_table_of_the_takeovers_before_the_corrector_is_the_result_file():
@@ -154,26 +96,18 @@ def test_the_variants_of_takeovers_are_the_result_file():
     }
 
 
-def test_no_kill_lost_or_doubled_an_episode_and_the_text_says_how_many_there_were():
+def test_no_kill_lost_or_doubled_an_episode():
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     *kinds, total = rows_of("durability/kills.csv")
     assert sum(int(row["kills"]) for row in kinds) == int(total["kills"]) >= 200
     assert (total["episodes_lost"], total["episodes_doubled"], total["failed_to_open"]) == ("0", "0", "0")
-    assert f"{int(total['episodes_acknowledged']):,} episodes were acknowledged; 0 were lost and 0 doubled" in text
     assert f"| all | {total['kills']} | 0 |" in text
 
 
-def test_no_episode_was_lost_in_the_faulty_network_and_the_text_has_its_numbers():
-    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+def test_no_episode_was_lost_in_the_faulty_network():
     (row,) = rows_of("durability/faulty_network.csv")
     assert int(row["episodes"]) >= 600
     assert (row["lost"], row["doubled"], row["refused"]) == ("0", "0", "0")
-    for words in (
-        f"{row['dropped']} dropped, {row['delayed']} delayed by up to a second, {row['cut']} cut off", f"{row['reordered']} reordered,",
-        f"{row['repeated']} repeated, {row['changed']} with a changed bit, of {int(row['blocks']):,}. It took {row['connections']} connections.",
-        f"{row['episodes']} episodes came, as they were sent; 0 were lost",
-    ):  # fmt: skip
-        assert words in text
 
 
 def test_nothing_grows_in_a_day_and_the_table_is_the_result_file():
@@ -207,28 +141,21 @@ def test_no_pause_grows_with_the_memory_and_the_table_is_the_result_file():
 
 
 def test_the_completing_process_has_stopped_growing():
-    text = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
     (row,) = [row for row in rows_of("durability/soak_4h_summary.csv") if row["process"] == "completion"]
     assert float(row["resident_mb_at_end"]) < 1.02 * float(row["resident_mb_at_half"])
-    assert f"{int(row['episodes']):,} episodes, {row['lost']} lost, {row['doubled']} doubled" in text
-    assert f"it has {row['resident_mb_at_half']} MB in the middle and {row['resident_mb_at_end']} MB at the end" in text
+    assert (row["lost"], row["doubled"]) == ("0", "0")
 
 
 def test_no_hostile_message_did_anything():
-    text = (ROOT / "docs" / "benchmarks.md").read_text()
     total = rows_of("durability/hostile_messages.csv")[-1]
     assert int(total["sent"]) >= 100_000
     assert int(total["sent"]) == int(total["refused"]) + int(total["still good"])
     assert (total["code executed"], total["crashes"]) == ("0", "0")
-    assert f"{int(total['sent']):,} were sent and {int(total['refused']):,}" in text.replace("\n", " ")
-    assert f"{total['honest episodes acknowledged']} of {total['honest episodes sent']} honest" in text
+    assert total["honest episodes acknowledged"] == total["honest episodes sent"]
 
 
-def test_the_control_loop_is_fast_enough_and_quoted():
+def test_the_control_loop_is_fast_enough():
     (row,) = rows_of("control_loop/control_loop.csv")
-    text = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert f"median {float(row['median_ms']):.2f} ms" in text
-    assert f"percentile {float(row['p99_ms']):.2f} ms" in text
     assert float(row["median_ms"]) <= 1
     assert float(row["p99_ms"]) <= 2
 

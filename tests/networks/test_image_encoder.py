@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import make_recording
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.utils.constants import ACTION
+from small_data import make_recording
 
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.networks.image_encoder import LATENT_SIZE, ImageEncoder

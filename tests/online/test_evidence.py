@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from conftest import make_recording, small_agent, small_config
+from small_data import make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online.best_weights import Kept
 from lerobot_serl.online.evidence import BETWEEN_COPIES, LEVEL, BestPolicy, Candidate, Evidence, Tally, better
@@ -25,12 +26,13 @@ class Practice:
         self.learns = learnt
 
     def run(self, pattern, acted_as=ActedAs.DEPLOYED, learning=True):
+        recordings = {success: make_recording(success=success == "1", info={ACTED_AS: acted_as.value}) for success in "01"}
         for success in pattern:
             if self.learns:
                 self.progress.updates += 1
                 with torch.no_grad():
                     self.agent.actor.head.bias += 1
-            self.evidence.episode(make_recording(success=success == "1", info={ACTED_AS: acted_as.value}), learning)
+            self.evidence.episode(recordings[success], learning)
         return self
 
     @property

@@ -9,13 +9,14 @@ from dataclasses import replace
 import grpc
 import pytest
 import torch
-from conftest import ENV_STATE, INPUTS, STATE, fresh_chunk, make_recording, small_config
 from false_learner import FalseLearner, genuine, genuine_of_robot, with_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
 from processes import Processes
 from restartable_learner import DEMO_STATS, ROBOT
+from small_data import ENV_STATE, INPUTS, STATE, make_recording
+from small_policy import fresh_chunk, small_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

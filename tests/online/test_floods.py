@@ -4,7 +4,7 @@ import errno
 import logging
 
 import pytest
-from conftest import make_recording
+from small_data import make_recording
 from small_learner import RawActor, SmallLearner
 
 from lerobot_serl.online import server as server_module
@@ -19,7 +19,7 @@ TOKEN = "a-token-of-more-than-16-letters"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_S", 0.2)
+    monkeypatch.setattr(server_module, "POLL_S", 0.05)
     monkeypatch.setattr(server_module, "GOODBYE_S", 0.1)
 
 

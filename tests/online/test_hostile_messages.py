@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import make_recording
 from lerobot.transport import services_pb2
+from small_data import make_recording
 from small_learner import RawActor, SmallLearner
 
 from lerobot_serl.online import server as server_module
@@ -48,7 +48,7 @@ def test_the_bomb_is_live(tmp_path):
 
 
 def test_an_honest_actor_goes_on_beside_garbage_and_slow_senders(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(server_module, "POLL_S", 0.2)
+    monkeypatch.setattr(server_module, "POLL_S", 0.05)
     monkeypatch.setattr(server_module, "GOODBYE_S", 0.1)
     attacks = hostile.Attacks(1, tmp_path / "executed")
     limits = ServerLimits(grace_s=1.0, refusals=10_000, uploads=4, stalled_s=0.2)

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import make_recording, small_agent, small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_data import make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online import feature_cache as feature_cache_module
 from lerobot_serl.online.feature_cache import FeatureCache, FeatureCacheWorker, cache_features

@@ -6,13 +6,14 @@ import os
 
 import pytest
 import torch
-from conftest import make_recording, small_config
 from lerobot.common.wandb_utils import WandBLogger
 from lerobot.configs import WandBConfig
 from lerobot.configs.default import DatasetConfig
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.utils.logging_utils import AverageMeter, MetricsTracker
 from pages import columns_in
+from small_data import make_recording
+from small_policy import small_config
 from test_learner_steps import Episodes, learner_for, remember
 
 from lerobot_serl.online.averages import Averages

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import frames_of, make_recording, small_agent, small_config
+from small_data import frames_of, make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner

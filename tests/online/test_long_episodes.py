@@ -8,9 +8,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import INPUTS, STATE, assert_same_recording, frames_of, make_recording, small_agent, small_config
 from lerobot.configs import FeatureType, PolicyFeature
 from pictures import SHAPE, scene
+from small_data import INPUTS, STATE, assert_same_recording, frames_of, make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.actor import film as film_module
 from lerobot_serl.actor.client import LearnerClient
@@ -37,8 +38,8 @@ PATIENCE_S = 60
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(server, "POLL_S", 0.2)
-    monkeypatch.setattr(server, "GOODBYE_S", 0.5)
+    monkeypatch.setattr(server, "POLL_S", 0.05)
+    monkeypatch.setattr(server, "GOODBYE_S", 0.1)
     monkeypatch.setattr(film_module, "PART_BYTES", 3000)
 
 
@@ -68,7 +69,8 @@ def seen(make_dataset):
 def configured(tmp_path, shape=SHAPE, **changes):
     online = OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0)
     startup = StartupConfig(collect_steps=1, critic_updates=1)
-    return small_config(input_features=inputs(shape), online=online, startup=startup, metrics_dir=str(tmp_path), **changes)
+    base = {"base": "none", **changes}  # ACT's backbone takes a quarter of a second to make
+    return small_config(input_features=inputs(shape), online=online, startup=startup, metrics_dir=str(tmp_path), **base)
 
 
 class Side:
@@ -118,7 +120,7 @@ def completed(collection):
 
 @pytest.mark.parametrize("features", ["auto", "cnn"])
 def test_an_episode_in_parts_is_learnt_from_and_stored(tmp_path, seen, features):
-    learner = learner_for(configured(tmp_path, features=features), seen)
+    learner = learner_for(configured(tmp_path, base="act", features=features), seen)
     side = Side(tmp_path, learner.collection.address)
     recording = side.film("long")
     side.sender.start()

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_recording, small_agent, small_config
+from small_data import make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.actor.planned_policy import PlannedPolicy
 from lerobot_serl.base.execution import Execution

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from certificates import make_certificate
-from conftest import make_recording
+from small_data import make_recording
 from small_learner import RawActor, SmallLearner
 
 from lerobot_serl.access_token import TOKEN_VARIABLE
@@ -20,7 +20,7 @@ TOKEN = "a-token-of-more-than-16-letters"
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_S", 0.2)
+    monkeypatch.setattr(server_module, "POLL_S", 0.05)
     monkeypatch.setattr(server_module, "GOODBYE_S", 0.1)
     monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
 

@@ -12,8 +12,9 @@ import time
 import grpc
 import pytest
 import torch
-from conftest import FPS, assert_same_recording, fresh_chunk, make_recording, small_agent, small_config
 from lerobot.transport import services_pb2, services_pb2_grpc
+from small_data import FPS, assert_same_recording, make_recording
+from small_policy import fresh_chunk, small_agent, small_config
 
 from lerobot_serl.actor import client as client_module
 from lerobot_serl.actor.client import LearnerClient, LearnerRefused, LearnerUnreachable
@@ -73,8 +74,8 @@ class Learner:
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch):
     monkeypatch.setattr(client_module, "RETRY_S", 0.05)
-    monkeypatch.setattr(server_module, "POLL_S", 0.2)
-    monkeypatch.setattr(server_module, "GOODBYE_S", 0.5)
+    monkeypatch.setattr(server_module, "POLL_S", 0.05)
+    monkeypatch.setattr(server_module, "GOODBYE_S", 0.1)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import time
 
 import grpc
 import pytest
-from conftest import make_recording
 from lerobot.transport import services_pb2
+from small_data import make_recording
 from small_learner import RawActor, SmallLearner
 
 from lerobot_serl.online import server as server_module
@@ -24,7 +24,7 @@ BEGIN, MIDDLE = 1, 2
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(server_module, "POLL_S", 0.2)
+    monkeypatch.setattr(server_module, "POLL_S", 0.05)
     monkeypatch.setattr(server_module, "GOODBYE_S", 0.1)
 
 

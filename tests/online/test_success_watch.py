@@ -4,7 +4,8 @@ import logging
 
 import pytest
 import torch
-from conftest import make_recording, small_agent, small_config
+from small_data import make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.success_watch import SuccessWatch

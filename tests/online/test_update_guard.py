@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from conftest import make_recording, small_agent, small_config
+from small_data import make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online import update_guard
 from lerobot_serl.online.feature_cache import cache_features

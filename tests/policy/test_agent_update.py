@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from conftest import make_recording, small_agent, small_config
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_data import make_recording
+from small_policy import small_agent, small_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lerobot_serl.online.feature_cache import cache_features

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import frames_of, small_agent, small_config
 from lerobot.configs import PreTrainedConfig
+from small_data import frames_of
+from small_policy import small_agent, small_config
 
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.networks.grasp_critic import HIGH

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import small_agent, small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_policy import small_agent, small_config
 from torch import nn
 
 from lerobot_serl.policy.network_optimizers import NetworkOptimizers

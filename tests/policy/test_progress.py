@@ -3,9 +3,9 @@
 import math
 
 import pytest
-from conftest import small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_policy import small_config
 
 from lerobot_serl.policy.parts import OnlineConfig, StartupConfig
 from lerobot_serl.policy.progress import Phase, Progress

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from functools import cache
 
 import pytest
 import torch
@@ -32,15 +33,23 @@ def roots(tmp_path_factory):
     return root
 
 
+@cache
+def some_frames(root):
+    """Every seventh observation of a dataset, and the range of each action over all frames."""
+    dataset = LeRobotDataset(REPO, root=root)
+    frames = [dataset[i] for i in range(len(dataset))]
+    actions = torch.stack([frame[ACTION] for frame in frames])
+    observations = [{key: value for key, value in frame.items() if key.startswith("observation.")} for frame in frames[::7]]
+    return observations, actions.amax(0) - actions.amin(0)
+
+
 def largest_difference(policy, act, root):
-    """Between the policy and the owner's ACT, each after a reset, over all frames of the dataset, in shares of each action's range."""
+    """Between the policy and the owner's ACT, each after a reset, over frames of the dataset, in shares of each action's range."""
     owner = ACTPolicy.from_pretrained(act).eval()
     before, after = make_pre_post_processors(owner.config, pretrained_path=str(act))
-    dataset, off = LeRobotDataset(REPO, root=root), 0.0
-    actions = torch.stack([dataset[i][ACTION] for i in range(len(dataset))])
-    span = actions.amax(0) - actions.amin(0)
-    for index in range(0, len(dataset), 7):
-        frame = {key: value for key, value in dataset[index].items() if key.startswith("observation.")}
+    observations, span = some_frames(root)
+    off = 0.0
+    for frame in observations:
         owner.reset()
         policy.reset()
         wanted = after(owner.select_action(before(dict(frame))))
@@ -95,10 +104,16 @@ PROCESSORS = {
 }
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, roots):
+    """ACT with the processors that LeRobot made for it."""
+    own_act(act := tmp_path_factory.mktemp("act"), roots / "plain", gain=3.0)
+    return adopted(act, roots / "plain")
+
+
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_the_saved_processors_decide(tmp_path, roots, name, caplog):
+def test_the_saved_processors_decide(tmp_path, roots, plain, name, caplog):
     own_act(act := tmp_path / "act", root := roots / "plain", gain=3.0)
-    plain = adopted(act, root)
     PROCESSORS[name](act)
     with caplog.at_level(logging.INFO):
         policy = adopted(act, root)
@@ -227,16 +242,17 @@ UNLOADABLE = {
 @pytest.mark.parametrize("name", UNLOADABLE)
 @pytest.mark.parametrize("fault", [False, True])
 def test_what_lerobot_does_not_load_is_measured_beside_lerobots_act(tmp_path, roots, monkeypatch, caplog, name, fault):
-    own_act(act := tmp_path / "act", roots / "camera", gain=3.0)
+    root = roots / ("camera" if name == "a compiled model's names" and not fault else "plain")
+    own_act(act := tmp_path / "act", root, gain=3.0)
     spoil, said = UNLOADABLE[name]
     spoil(act)
     if fault:
         monkeypatch.setattr("lerobot_serl.base.act.ActBase._shift_of", lambda self, key: 1.0)
         with pytest.raises(ValueError, match="the pre-processor gives ACT another 'observation"):
-            adopted(act, roots / "camera")
+            adopted(act, root)
         return
     with caplog.at_level(logging.INFO):
-        adopted(act, roots / "camera")
+        adopted(act, root)
     assert re.search(rf"LeRobot itself does not run {act} \(.*{said}.*\); step 0 is measured beside LeRobot's ACT", caplog.text)
     assert float(re.search(r"Step 0 is ACT: .* by at most (\S+) of", caplog.text)[1]) < 1e-5
 
@@ -259,10 +275,9 @@ def test_a_network_that_does_not_run_is_refused_by_name(tmp_path, roots):
         adopted(act, roots / "plain")
 
 
-def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_with_random_ones(tmp_path, roots, caplog):
+def test_weights_under_names_that_lerobot_does_not_look_for_are_not_compared_with_random_ones(tmp_path, roots, plain, caplog):
     """LeRobot leaves random what it does not find; saved from a compiled model, all tensors have other names."""
     own_act(act := tmp_path / "act", roots / "plain", gain=3.0)
-    plain = adopted(act, roots / "plain")
     path = act / "model.safetensors"
     save_file({name.replace("model.", "model._orig_mod.", 1): tensor for name, tensor in load_file(path).items()}, path)
     with caplog.at_level(logging.INFO):

@@ -9,9 +9,9 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
-from conftest import make_recording
 from journalled import assert_dataset_holds, journalled, settings_for
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from small_data import make_recording
 from traps import lay_traps
 
 from lerobot_serl.replay.dataset_writer import DatasetWriter, StoreSettings, write_pending

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ACTION, ENV_STATE, STATE, frames_of
+from small_data import ACTION, ENV_STATE, STATE, frames_of
 
 from lerobot_serl.label_settings import AS_RECORDED
 from lerobot_serl.replay.demonstrations import EpisodeReader

@@ -6,9 +6,9 @@ import sys
 import threading
 
 import pytest
-from conftest import record_syncs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synced import record_syncs
 
 from lerobot_serl.replay.journal import DAMAGED, SUFFIX, DamagedFileError, EpisodeJournal, uuid_of
 

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from conftest import frames_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_data import frames_of
 
 from lerobot_serl.replay.demonstration_stats import DemonstrationStats, gather_stats, stats_from_json
 from lerobot_serl.replay.demonstrations import EpisodeReader

@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import STATE, frames_of
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from small_data import STATE, frames_of
 
 from lerobot_serl.label_settings import LabelSettings
 from lerobot_serl.replay.demonstrations import EpisodeReader

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from broken_datasets import DATA, damage
-from conftest import ENV_STATE, STATE
+from small_data import ENV_STATE, STATE
 
 from lerobot_serl.replay.demonstrations import EpisodeReader
 from lerobot_serl.replay.opening import DamagedDatasetError, explained, first_flaw, open_dataset

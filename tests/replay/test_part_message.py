@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import INPUTS
 from lerobot.configs import FeatureType, PolicyFeature
 from pictures import KEYS, SHAPE
+from small_data import INPUTS
 from test_image_parts import images
 from test_jpeg import BAD as BAD_IMAGES
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ACTION, ENV_STATE, FPS, SIZES, STATE, make_recording, small_agent, small_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_data import ACTION, ENV_STATE, FPS, SIZES, STATE, make_recording
+from small_policy import small_agent, small_config
 
 from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ACTION, ENV_STATE, INPUTS, STATE, assert_same_recording, make_recording
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
+from small_data import ACTION, ENV_STATE, INPUTS, STATE, assert_same_recording, make_recording
 
 from lerobot_serl.replay.episode_message import (
     MARGIN_BYTES,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ACTION, ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from small_data import ACTION, ENV_STATE, FPS, STATE, assert_same_recording, make_recording, vector_features
 
 from lerobot_serl.replay import store as store_module
 from lerobot_serl.replay.demonstrations import EpisodeReader

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from conftest import record_syncs
+from synced import record_syncs
 
 import lerobot_serl.replay.versions as module
 from lerobot_serl.owned_lock import LockedError, OwnedLock

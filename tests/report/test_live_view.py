@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_recording, small_config
+from small_data import make_recording
+from small_policy import small_config
 
 from lerobot_serl.online.metrics_log import MetricsLog
 from lerobot_serl.policy.parts import OnlineConfig

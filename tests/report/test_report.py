@@ -14,7 +14,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lerobot_serl.report import curves
+from lerobot_serl.report import curves, style
 from lerobot_serl.report.csv_appender import CsvAppender
 from lerobot_serl.report.interval import RateCurve, wilson_interval
 from lerobot_serl.report.metrics_files import (
@@ -67,9 +67,22 @@ def write_run(run_dir: Path, episodes: int = 400, seed: int = 0, evaluations: bo
     return run_dir
 
 
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(style.STYLE, "savefig.dpi", 30)
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def short_run(tmp_path: Path) -> Path:
+    """Only one figure is drawn of it."""
+    with CsvAppender(MetricsDirectory(tmp_path).learner, (*LEARNER_LEADING_COLUMNS, "critic_loss")) as appender:
+        appender.append({"step": 50, "env_steps": 100, "wall_s": 3, "phase": "critic", "critic_loss": 0.5})
+    return tmp_path
 
 
 def drawn(metrics: RunMetrics) -> Axes:
@@ -234,10 +247,9 @@ def test_before_any_episode_as_deployed_practice_is_the_headline_and_says_so() -
     assert began_trained[1] == "Success fine-tuned: no episodes yet; ACT alone: not measured."
 
 
-def test_what_is_best_is_the_last_line_of_summary_and_page(tmp_path: Path) -> None:
-    write_run(tmp_path, 80)
-    MetricsDirectory(tmp_path).best.write_text('{"text": "checkpoints/best acts as <ACT>:\\n  nothing can be said yet.", "updates": 5}')
-    report = write_report(tmp_path)
+def test_what_is_best_is_the_last_line_of_summary_and_page(short_run: Path) -> None:
+    MetricsDirectory(short_run).best.write_text('{"text": "checkpoints/best acts as <ACT>:\\n  nothing can be said yet.", "updates": 5}')
+    report = write_report(short_run)
     assert report.summary[-1] == "checkpoints/best acts as <ACT>: nothing can be said yet."
     assert "<p>checkpoints/best acts as &lt;ACT&gt;: nothing can be said yet.</p></div>" in report.page.read_text(encoding="utf-8")
 
@@ -311,11 +323,8 @@ def test_episodes_with_help_say_nothing_about_the_policy() -> None:
     assert few in summarise(RunMetrics(episodes=episodes))[1]
 
 
-def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:
-    directory = MetricsDirectory(tmp_path)
-    with CsvAppender(directory.learner, (*LEARNER_LEADING_COLUMNS, "critic_loss", "sigma")) as appender:
-        appender.append({"step": 50, "env_steps": 100, "wall_s": 3, "phase": "critic", "critic_loss": 0.5})
-    report = write_report(tmp_path, tmp_path / "elsewhere")
+def test_figures_without_columns_are_skipped_and_named(short_run: Path, tmp_path: Path) -> None:
+    report = write_report(short_run, tmp_path / "elsewhere")
     assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"losses.png", "overview.png", "index.html"}
     skipped = re.findall(r"<li>([^:]+): its columns are missing or empty", report.page.read_text(encoding="utf-8"))
     assert "Success" in skipped
@@ -323,7 +332,7 @@ def test_figures_without_columns_are_skipped_and_named(tmp_path: Path) -> None:
     assert "Losses and gradients" not in skipped
 
 
-@pytest.mark.parametrize("episodes", [1, 3, 61])
+@pytest.mark.parametrize("episodes", [1, *(pytest.param(episodes, marks=pytest.mark.slow) for episodes in (3, 61))])
 def test_short_runs_are_drawn(tmp_path: Path, episodes: int) -> None:
     page = write_report(write_run(tmp_path, episodes, evaluations=False)).page
     rolling = drawn(MetricsDirectory(tmp_path).load()).get_lines()[0]
@@ -338,11 +347,11 @@ def test_a_run_with_nothing_to_draw_still_gets_a_page(tmp_path: Path) -> None:
     assert "<img" not in page.read_text(encoding="utf-8")
 
 
-def test_command_prints_the_page_and_the_summary(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(run_dir)]) == 0
+def test_command_prints_the_page_and_the_summary(short_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(short_run)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == str(run_dir / "report" / "index.html")
-    assert lines[1:] == list(summarise(MetricsDirectory(run_dir).load()))
+    assert lines[0] == str(short_run / "report" / "index.html")
+    assert lines[1:] == list(summarise(MetricsDirectory(short_run).load()))
 
 
 def test_command_explains_missing_and_broken_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
