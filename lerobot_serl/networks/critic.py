@@ -1,8 +1,9 @@
 """Ensemble of LayerNorm critics ``Q_i(s, a_t .. a_{t+h-1})``: all in one matrix product a layer, or where a CPU is faster, one after the other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -87,8 +88,8 @@ class CriticEnsemble(nn.Module):
     def _layers(self) -> list[Tensor]:
         """Of each hidden layer weight, bias, LayerNorm's weight and bias; of the last weight and bias."""
         lists = (self.weights, self.biases, self.norm_weights, self.norm_biases)
-        layers = zip(*(each.parameters() for each in lists), strict=True)
-        return [*chain(*layers), self.head_weight, self.head_bias]
+        layers = zip(*(each._parameters.values() for each in lists), strict=True)  # of each list in its order, in a fifth of the time
+        return [*chain.from_iterable(cast("Iterator[tuple[Tensor, ...]]", layers)), self.head_weight, self.head_bias]
 
     @property
     def _networks(self) -> fast_cpu.Networks:
