@@ -35,6 +35,7 @@ class ChunkMlp(nn.Module):
         nn.init.zeros_(self.head.bias)
         self._seen: tuple[int, int] | None = None
         self._has_learnt = False
+        self._views: fast_cpu.Networks | None = None
 
     @property
     def has_learnt(self) -> bool:
@@ -54,9 +55,14 @@ class ChunkMlp(nn.Module):
         flat = chunk.flatten(1)
         hidden_layers = cast("Iterable[tuple[nn.Linear, nn.LayerNorm]]", zip(self.linears, self.norms, strict=True))
         if fast_cpu.suits(flat):
-            layers = [it for linear, norm in hidden_layers for it in (linear.weight.t(), linear.bias, norm.weight, norm.bias)]
-            return fast_cpu.mlp(self.activation, features, flat, [*layers, self.head.weight.t(), self.head.bias])
+            layers = [it for linear, norm in hidden_layers for it in (linear.weight, linear.bias, norm.weight, norm.bias)]
+            return fast_cpu.mlp(self._networks([*layers, self.head.weight, self.head.bias]), features, flat)
         hidden = torch.cat([features, flat], dim=-1)
         for linear, norm in hidden_layers:
             hidden = ACTIVATIONS[self.activation](norm(linear(hidden)))
         return self.head(hidden)
+
+    def _networks(self, layers: Sequence[Tensor]) -> fast_cpu.Networks:
+        if self._views is None or not self._views.are_of(layers):
+            self._views = fast_cpu.Networks(self.activation, layers, turned=True)
+        return self._views

@@ -1,8 +1,9 @@
 """Ensemble of LayerNorm critics ``Q_i(s, a_t .. a_{t+h-1})``: all in one matrix product a layer, or where a CPU is faster, one after the other."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ class CriticEnsemble(nn.Module):
         self.norm_biases = nn.ParameterList([torch.zeros(members, 1, fan_out) for _, fan_out in pairs])
         self.head_weight = nn.Parameter(_uniform(members, sizes[-1], 1))
         self.head_bias = nn.Parameter(torch.zeros(members, 1, 1))
+        self._seen: fast_cpu.Networks | None = None
 
     def forward(self, features: Tensor, chunk: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
         """Values of chunks.
@@ -51,11 +53,11 @@ class CriticEnsemble(nn.Module):
         Returns:
             ``(E', B)`` or ``(E', B, C)``.
         """
-        flat, layers = chunk.flatten(-2).flatten(0, -2), self._layers
+        flat = chunk.flatten(-2).flatten(0, -2)
         if fast_cpu.suits(flat) and (frozen or not torch.is_grad_enabled()):
-            q = fast_cpu.values(self.activation, features, flat, layers, None if members is None else members.tolist())
+            q = fast_cpu.values(self._networks, features, flat, None if members is None else members.tolist())
         else:
-            chosen = layers if members is None else [layer[members] for layer in layers]
+            chosen = self._layers if members is None else [layer[members] for layer in self._layers]
             q = self._values(features, flat, [layer.detach() for layer in chosen] if frozen else chosen)
         return q.unflatten(1, chunk.shape[:-2])
 
@@ -75,7 +77,7 @@ class CriticEnsemble(nn.Module):
         """
         flat, rows = chunk.flatten(-2).flatten(0, -2), chunk.shape[:-2]
         if fast_cpu.suits(flat) and torch.is_grad_enabled():
-            loss, q = fast_cpu.squared_error(self.activation, features, flat, self._layers, contrast, target, weight)
+            loss, q = fast_cpu.squared_error(self._networks, features, flat, contrast, target, weight)
             return loss, q.unflatten(1, rows)
         q = self._values(features, flat, self._layers).unflatten(1, rows)
         candidates = q.unbind(-1) if chunk.dim() == 4 else [q]
@@ -85,8 +87,16 @@ class CriticEnsemble(nn.Module):
     @property
     def _layers(self) -> list[Tensor]:
         """Of each hidden layer weight, bias, LayerNorm's weight and bias; of the last weight and bias."""
-        norms = zip(self.weights, self.biases, self.norm_weights, self.norm_biases, strict=True)
-        return [*chain(*norms), self.head_weight, self.head_bias]
+        lists = (self.weights, self.biases, self.norm_weights, self.norm_biases)
+        layers = zip(*(each._parameters.values() for each in lists), strict=True)  # of each list in its order, in a fifth of the time
+        return [*chain.from_iterable(cast("Iterator[tuple[Tensor, ...]]", layers)), self.head_weight, self.head_bias]
+
+    @property
+    def _networks(self) -> fast_cpu.Networks:
+        layers = self._layers
+        if self._seen is None or not self._seen.are_of(layers):
+            self._seen = fast_cpu.Networks(self.activation, layers)
+        return self._seen
 
     def _values(self, features: Tensor, flat: Tensor, layers: Sequence[Tensor]) -> Tensor:
         """``features (B, F)``, ``flat (B * C, A)`` -> ``(E', B * C)``, all critics in one product a layer."""

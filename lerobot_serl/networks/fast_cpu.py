@@ -9,6 +9,7 @@ microseconds, by oneDNN 150 (one thread of an EPYC of 2024). Without AVX-512 (an
 takes 54 and oneDNN 85. PyTorch ships oneDNN too; its ``torch.compile`` calls the same operator as here.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -43,45 +44,77 @@ def suits(chunk: Tensor) -> bool:
     return chunk.is_cpu and len(chunk) >= LEAST_ROWS and not torch.is_autocast_enabled("cpu")
 
 
-def mlp(activation: str, features: Tensor, chunk: Tensor, layers: Sequence[Tensor]) -> Tensor:
-    """Outputs of an MLP with a LayerNorm after each hidden layer.
+class Networks:
+    """The weights of one MLP, or of several alike, as views that are made once and not at every call.
 
     Args:
         activation: ``relu``, ``silu`` or ``tanh``.
+        layers: weight ``(in, out)``, bias, LayerNorm's weight and bias, ``(out)``, of each hidden layer; weight and bias of the last. Of
+            an ensemble, with a dimension for ``E`` members in front, and vectors ``(E, 1, out)`` or ``(E, out)``.
+        turned: of one network, whose weights are ``(out, in)``, as those of ``nn.Linear``.
+    """
+
+    def __init__(self, activation: str, layers: Sequence[Tensor], turned: bool = False) -> None:
+        self.layers, self.turned = tuple(layers), turned
+        self._places = [layer.data_ptr() for layer in layers]
+        own = [layer.detach() for layer in layers]
+        members = len(own[0]) if own[0].dim() == 3 else 1
+        each = [layer.view(members, *layer.shape[-2:]) if index % 4 == 0 else layer.view(members, -1) for index, layer in enumerate(own)]
+        rows = zip(*(layer.unbind() for layer in each), strict=True)
+        self.members = [_Network(activation, [it.t() if turned and it.dim() == 2 else it for it in row]) for row in rows]
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """A copy of a module has other weights: it has to look at its own."""
+        return type(None), ()
+
+    def are_of(self, layers: Sequence[Tensor]) -> bool:
+        """Whether these are the same tensors, in the same memory; what is in it may have changed."""
+        return all(map(operator.is_, layers, self.layers)) and [layer.data_ptr() for layer in layers] == self._places
+
+
+def mlp(networks: Networks, features: Tensor, chunk: Tensor) -> Tensor:
+    """Outputs of an MLP with a LayerNorm after each hidden layer.
+
+    Args:
+        networks: one.
         features: ``(B, F)``.
         chunk: ``(B * C, A)``, ``C`` candidates for each row of the features.
-        layers: weight ``(in, out)``, bias, LayerNorm's weight and bias, ``(out)``, of each hidden layer; weight and bias of the last.
 
     Returns:
         ``(B * C, out)``.
     """
-    result: Tensor = _Mlp.apply(activation, features, chunk, *layers)
+    if not torch.is_grad_enabled():
+        return networks.members[0].forward(_Inputs(features, chunk))
+    result: Tensor = _Mlp.apply(networks, features, chunk, *networks.layers)
     return result
 
 
-def values(activation: str, features: Tensor, chunk: Tensor, layers: Sequence[Tensor], members: Sequence[int] | None = None) -> Tensor:
+def values(networks: Networks, features: Tensor, chunk: Tensor, members: Sequence[int] | None = None) -> Tensor:
     """Values by an ensemble of MLPs, with gradient to the chunk only.
 
     Args:
-        activation, features, chunk: see :func:`mlp`.
-        layers: as there, each with a dimension for ``E`` members in front.
+        networks: ``E`` of them.
+        features, chunk: see :func:`mlp`.
         members: which of them; all if None.
 
     Returns:
         ``(E', B * C)``.
     """
-    result: Tensor = _Values.apply(activation, features, chunk, tuple(layers), members)
-    return result
+    asked = networks.members if members is None else [networks.members[index] for index in members]
+    if torch.is_grad_enabled() and chunk.requires_grad:
+        result: Tensor = _Values.apply(asked, features, chunk)
+        return result
+    inputs = _Inputs(features, chunk)
+    return torch.cat([network.forward(inputs) for network in asked], dim=-1).t()
 
 
 def squared_error(
-    activation: str, features: Tensor, chunk: Tensor, layers: Sequence[Tensor], contrast: Sequence[float], target: Tensor | float,
-    weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    networks: Networks, features: Tensor, chunk: Tensor, contrast: Sequence[float], target: Tensor | float, weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The mean over members and rows of ``weight (sum_c contrast_c Q(c) - target)^2``, with gradient to layers and features.
 
     Args:
-        activation, features, chunk, layers: see :func:`values`.
+        networks, features, chunk: see :func:`values`.
         contrast: ``C`` numbers.
         target: ``(B,)`` or a number.
         weight: ``(B,)``; None: 1.
@@ -89,14 +122,14 @@ def squared_error(
     Returns:
         () loss, and the values ``(E, B * C)`` without gradient.
     """
-    loss, q = _SquaredError.apply(activation, features, chunk, contrast, target, weight, *layers)
+    loss, q = _SquaredError.apply(networks, features, chunk, contrast, target, weight, *networks.layers)
     return loss, q
 
 
-def product(left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``left @ right + bias`` of matrices."""
+def product(left: Tensor, right: Tensor, bias: Tensor | None = None, turned: Tensor | None = None) -> Tensor:
+    """``left @ right + bias`` of matrices; ``turned`` is the right one's transpose, if there is one already."""
     if ONE_DNN_IS_FASTER and left.numel() * right.shape[1] >= LEAST_MULTIPLICATIONS and left.dtype == right.dtype == torch.float32:
-        result: Tensor = one_dnn_linear(left, right.t(), bias, "none", [], "")
+        result: Tensor = one_dnn_linear(left, right.t() if turned is None else turned, bias, "none", [], "")
         return result
     return left @ right if bias is None else torch.addmm(bias, left, right)
 
@@ -105,40 +138,40 @@ class _Mlp(torch.autograd.Function):
     """One network forwards, later backwards."""
 
     @staticmethod
-    def forward(ctx: Any, activation: str, features: Tensor, chunk: Tensor, *layers: Tensor) -> Tensor:
+    def forward(ctx: Any, networks: Networks, features: Tensor, chunk: Tensor, *layers: Tensor) -> Tensor:
         ctx.save_for_backward(features, chunk, *layers)
-        ctx.network, ctx.inputs, ctx.path = _Network(activation, layers), _Inputs(features, chunk), []
-        return ctx.network.forward(ctx.inputs, ctx.path if any(ctx.needs_input_grad) else None)
+        ctx.networks, ctx.inputs, ctx.path = networks, _Inputs(features, chunk), []
+        return networks.members[0].forward(ctx.inputs, ctx.path if any(ctx.needs_input_grad) else None)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         _ = ctx.saved_tensors  # PyTorch says so here if one of them has changed since
         _, of_features, of_chunk, *of_layers = ctx.needs_input_grad
-        return None, *ctx.network.backward(ctx.inputs, ctx.path, gradient, _Wanted(of_features, of_chunk, any(of_layers)))
+        found = ctx.networks.members[0].backward(ctx.inputs, ctx.path, gradient, _Wanted(of_features, of_chunk, any(of_layers)))
+        if ctx.networks.turned and any(of_layers):
+            found[2::4] = [of_weight.t() for of_weight in found[2::4]]
+        return None, *found
 
 
 class _Values(torch.autograd.Function):
     """A row's value depends on no other row's chunk: so its slope is known before the loss is, and each network is done with at once."""
 
     @staticmethod
-    def forward(
-        ctx: Any, activation: str, features: Tensor, chunk: Tensor, layers: tuple[Tensor, ...], members: Sequence[int] | None
-    ) -> Tensor:
-        networks, inputs, slopes, outputs = _networks(activation, layers), _Inputs(features, chunk), [], []
+    def forward(ctx: Any, networks: Sequence["_Network"], features: Tensor, chunk: Tensor) -> Tensor:
+        inputs, slopes, outputs = _Inputs(features, chunk), [], []
         one = torch.ones(len(chunk), 1, dtype=chunk.dtype)
-        for network in networks if members is None else [networks[index] for index in members]:
-            path: list[_Step] | None = [] if ctx.needs_input_grad[2] else None
+        for network in networks:
+            path: list[_Step] = []
             outputs.append(network.forward(inputs, path))
-            if path is not None:
-                slopes.append(network.backward(inputs, path, one, _Wanted(features=False, chunk=True, layers=False))[1])
+            slopes.append(network.backward(inputs, path, one, _Wanted(features=False, chunk=True, layers=False))[1])
         ctx.slopes = slopes
-        return torch.stack(outputs).squeeze(-1)
+        return torch.cat(outputs, dim=-1).t()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, (torch.stack(ctx.slopes) * gradient.unsqueeze(-1)).sum(0), None, None
+        return None, None, (torch.stack(ctx.slopes) * gradient.unsqueeze(-1)).sum(0)
 
 
 class _SquaredError(torch.autograd.Function):
@@ -146,25 +179,25 @@ class _SquaredError(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, activation: str, features: Tensor, chunk: Tensor, contrast: Sequence[float], target: Tensor | float,
+        ctx: Any, networks: Networks, features: Tensor, chunk: Tensor, contrast: Sequence[float], target: Tensor | float,
         weight: Tensor | None, *layers: Tensor,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        networks, inputs = _networks(activation, layers), _Inputs(features, chunk)
+        inputs, count = _Inputs(features, chunk), len(networks.members) * len(features)
         wanted = _Wanted(features=ctx.needs_input_grad[1], chunk=False, layers=True)
-        factors = torch.tensor(contrast, dtype=chunk.dtype)
+        factors = None if tuple(contrast) == (1.0,) else torch.tensor(contrast, dtype=chunk.dtype)
         outputs, squares, gradients = [], [], []
-        for network in networks:
+        for network in networks.members:
             path: list[_Step] = []
             outputs.append(network.forward(inputs, path))
-            error = outputs[-1].view(-1, len(contrast)) @ factors - target
+            error = (outputs[-1].squeeze(-1) if factors is None else outputs[-1].view(-1, len(factors)) @ factors) - target
             weighted = error if weight is None else weight * error
             squares.append(weighted * error)
-            slope = torch.outer(weighted, factors).mul_(2 / (len(networks) * len(features)))
-            gradients.append(network.backward(inputs, path, slope.view(-1, 1), wanted))
+            slope = weighted if factors is None else torch.outer(weighted, factors).view(-1)
+            gradients.append(network.backward(inputs, path, (slope * (2 / count)).unsqueeze(-1), wanted))
         of_features, _, *of_layers = zip(*gradients, strict=True)
         ctx.of_features = torch.stack(of_features).sum(0) if wanted.features else None
         ctx.of_layers = [torch.stack(each).view_as(layer) for each, layer in zip(of_layers, layers, strict=True)]
-        q = torch.stack(outputs).squeeze(-1)
+        q = torch.cat(outputs, dim=-1).t()
         ctx.mark_non_differentiable(q)
         return torch.stack(squares).mean(), q
 
@@ -204,10 +237,10 @@ class _Inputs:
         self.features, self.chunk = features, chunk
         self.joined = torch.cat([features, chunk], dim=-1) if len(features) == len(chunk) else None
 
-    def forward(self, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, weight: Tensor, bias: Tensor, turned: Tensor) -> Tensor:
         """The first layer's product ``(B * C, out)``; the features' share of it is the same for every candidate."""
         if self.joined is not None:
-            return product(self.joined, weight, bias)
+            return product(self.joined, weight, bias, turned)
         size = self.features.shape[1]
         result, shared = product(self.chunk, weight[size:]), product(self.features, weight[:size], bias)
         result.unflatten(0, (len(shared), -1)).add_(shared.unsqueeze(1))
@@ -235,38 +268,37 @@ class _Network:
     def __init__(self, activation: str, layers: Sequence[Tensor]) -> None:
         self.activate, self.deactivate = _ACTIVATIONS[activation]
         self.weights, self.biases, self.norm_weights, self.norm_biases = (layers[i::4] for i in range(4))
+        self.turned = [weight.t() for weight in self.weights]
+        self.shapes = [tuple(scale.shape) for scale in self.norm_weights]
 
     def forward(self, inputs: _Inputs, path: list[_Step] | None = None) -> Tensor:
         """``(B * C, out)``; adds to ``path`` what the gradient needs."""
-        hidden = inputs.forward(self.weights[0], self.biases[0])
-        for depth, (scale, shift) in enumerate(zip(self.norm_weights, self.norm_biases, strict=True), start=1):
-            normed, mean, rstd = torch.native_layer_norm(hidden, scale.shape, scale, shift, EPSILON)
+        hidden = inputs.forward(self.weights[0], self.biases[0], self.turned[0])
+        for depth, shape in enumerate(self.shapes):
+            normed, mean, rstd = torch.native_layer_norm(hidden, shape, self.norm_weights[depth], self.norm_biases[depth], EPSILON)
             result = self.activate(normed)
             if path is not None:
                 path.append(_Step(hidden, mean, rstd, normed, result))
-            hidden = product(result, self.weights[depth], self.biases[depth])
+            hidden = product(result, self.weights[depth + 1], self.biases[depth + 1], self.turned[depth + 1])
         return hidden
 
     def backward(self, inputs: _Inputs, path: list[_Step], gradient: Tensor, wanted: _Wanted) -> list[Tensor | None]:
         """Gradient of features, chunk and layers, in their order."""
         found: list[Tensor | None] = []
+        mask = [True, wanted.layers, wanted.layers]
         for depth in reversed(range(len(path))):
-            step, scale, shift, weight = path[depth], self.norm_weights[depth], self.norm_biases[depth], self.weights[depth + 1]
+            step, weight = path[depth], self.weights[depth + 1]
             of_weight, of_bias = (_of_weight(weight, step.result, gradient), gradient.sum(0)) if wanted.layers else (None, None)
-            gradient = self.deactivate(product(gradient, weight.t()), step.normed)
+            gradient = self.deactivate(product(gradient, self.turned[depth + 1], turned=weight), step.normed)
             gradient, of_scale, of_shift = _layer_norm_gradient(
-                gradient, step.hidden, scale.shape, step.mean, step.rstd, scale, shift, [True, wanted.layers, wanted.layers]
+                gradient, step.hidden, self.shapes[depth], step.mean, step.rstd, self.norm_weights[depth], self.norm_biases[depth], mask
             )
             found = [*((of_scale, of_shift) if wanted.layers else (None, None)), of_weight, of_bias, *found]
         return [*inputs.backward(self.weights[0], gradient, wanted), *found]
 
 
-def _networks(activation: str, layers: Sequence[Tensor]) -> list[_Network]:
-    """Of an ensemble's layers: a matrix at every fourth place, vectors at the others."""
-    each = [layer.unbind() if index % 4 == 0 else layer.flatten(1).unbind() for index, layer in enumerate(layers)]
-    return [_Network(activation, own) for own in zip(*each, strict=True)]
-
-
 def _of_weight(weight: Tensor, inputs: Tensor, gradient: Tensor) -> Tensor:
     """A weight's gradient, in memory as the weight is."""
-    return product(inputs.t(), gradient) if weight.is_contiguous() else product(gradient.t(), inputs).t()
+    if weight.is_contiguous():
+        return product(inputs.t(), gradient)
+    return product(gradient.t(), inputs).t()

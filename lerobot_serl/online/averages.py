@@ -16,10 +16,11 @@ class Averages:
     def __init__(self) -> None:
         self._sums: dict[tuple[str, ...], Tensor] = {}
 
+    @torch.no_grad()
     def add(self, metrics: Mapping[str, Tensor | float]) -> None:
         """One update's metrics: numbers, or tensors of one number each."""
-        tensors = {name: value.detach().reshape(()) for name, value in metrics.items() if isinstance(value, Tensor)}
-        numbers = {name: value for name, value in metrics.items() if not isinstance(value, Tensor)}
+        tensors = {name: value if value.dim() == 0 else value.reshape(()) for name, value in metrics.items() if isinstance(value, Tensor)}
+        numbers = {name: value for name, value in metrics.items() if name not in tensors}
         if tensors:  # those that come together are added together, in a few operations for all of them
             self._add(tuple(tensors), torch.stack(list(tensors.values())).float())
         if numbers:

@@ -17,6 +17,7 @@ from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, Agent
 from ..policy.checkpoint_files import MODEL
 from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from ..policy.progress import Phase, Progress
+from ..policy.update_metrics import MEASURE_EVERY
 from ..replay.batch import Batch
 from ..replay.demonstration_stats import DemonstrationStats
 from ..replay.demonstration_stats_file import RatedStats
@@ -132,7 +133,9 @@ class Learner:
         if self.watch is not None:
             self.watch.before_update()
         batch = self._sample().to(self.learning.generator.device)
-        metrics = self.agent.advantage_metrics(batch) if self.metrics_log.due else {}
+        is_due = self.metrics_log.due
+        metrics = self.agent.advantage_metrics(batch) if is_due else {}
+        self.learning.measures = is_due or self.progress.updates // self.config.policy_delay % MEASURE_EVERY == 0
         self.learning.known_steps = len(self.online) or len(self.demonstrations)
         metrics |= self.agent.update(batch)
         self.metrics_log.collect(metrics)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .. import sac
 from ..networks.corrector import REACH
 from ..replay.batch import Batch
+from . import update_metrics
 from .configuration_serl_sac import SerlSacConfig
 from .construction import corrector, critics, edit_actor, gripping, network_lines
 from .learning import Learning
@@ -16,12 +17,12 @@ from .network_table import NetworkTable
 from .perception import Perception
 from .progress import Progress
 from .proposal import BASE, MEAN, SAMPLE, Proposal
+from .update_metrics import Metrics
 
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
 # What losses are made of, in the metrics of an update.
 LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss", "grasp_loss")
-Metrics = dict[str, Tensor]
 
 
 class Agent(Perception):
@@ -60,6 +61,7 @@ class Agent(Perception):
     def begin_learning(self, progress: Progress, seed: int) -> Learning:
         """Get ready for :meth:`update`; a robot never is."""
         self.learning = Learning(self.networks, progress, seed, self.raw_temperature.device)
+        self._followed = list(self.critic_target.parameters()), list(self.critic.parameters())
         return self.learning
 
     @torch.no_grad()
@@ -163,7 +165,7 @@ class Agent(Perception):
             self.actor.learns()
         terms = {name: metrics[name] for name in LOSS_TERMS if name in metrics}
         metrics |= self.learning.optimizers.step(loss, terms, scales, takes_part)
-        sac.update_target(self.critic_target.parameters(), self.critic.parameters(), settings.critic.target_rate)
+        sac.update_target(*self._followed, settings.critic.target_rate)
         self.gripping.update_target()
         progress.updates += 1
         return metrics
@@ -192,17 +194,9 @@ class Agent(Perception):
         # Like a prior, the penalty counts for less the more there is in the memory.
         prior, known = settings.prior_steps, 0 if self.learning is None else self.learning.known_steps
         penalty = self._advantage_penalty(batch) if prior else loss.new_zeros(())
-        values, demo = q.mean(0), batch.is_demo
-        metrics = {
-            "critic_loss": loss.detach(),
-            "advantage_penalty": penalty.detach(),
-            "q_data": values.mean(),
-            "q_demo": _mean_where(values, demo),
-            "q_online": _mean_where(values, ~demo),
-            "q_std": q.std(0, correction=0).mean(),
-            "target_q": target.mean(),
-            "reward_share": (batch.reward > 0).float().mean(),
-        }
+        metrics = {"critic_loss": loss.detach(), "advantage_penalty": penalty.detach(), "target_q": target.mean()}
+        if self._measures:
+            metrics |= update_metrics.of_critics(q, batch)
         return (loss + prior / (prior + known) * penalty if prior else loss), metrics
 
     def _advantage_penalty(self, batch: Batch) -> Tensor:
@@ -238,18 +232,10 @@ class Agent(Perception):
         squashed = mean.tanh()
         anchor = squashed.square().mean()
         alpha_loss = sac.temperature_loss(alpha, log_prob, self.target_entropy)
-        squashed = squashed.detach()
-        metrics = {
-            "actor_loss": policy_loss,
-            "q_edit": q.mean(),
-            "anchor": anchor,
-            "edit_rms": (self.actor.along_chunk(squashed) * self.edit_scale).square().mean().sqrt(),
-            "edit_saturation": (squashed.abs() > 0.9).float().mean(),
-            "sigma": std.mean(),
-            "entropy": -log_prob.mean(),
-            "temperature": alpha,
-            "temperature_loss": alpha_loss,
-        }
+        metrics = {"actor_loss": policy_loss, "anchor": anchor, "temperature": alpha, "temperature_loss": alpha_loss}
+        if self._measures:
+            reach = self.actor.along_chunk(squashed.detach()) * self.edit_scale
+            metrics |= update_metrics.of_actor(q, squashed, reach, std, log_prob)
         loss = policy_loss + self.config.actor.anchor * anchor + alpha_loss
         return loss, {name: value.detach() for name, value in metrics.items()}
 
@@ -276,6 +262,11 @@ class Agent(Perception):
         """Of learning; PyTorch's own where only a loss is asked for."""
         return None if self.learning is None else self.learning.generator
 
+    @property
+    def _measures(self) -> bool:
+        """Whether to tell more than the losses."""
+        return self.learning is None or self.learning.measures
+
     def _white(self, like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=self._generator, device=like.device)
 
@@ -299,8 +290,3 @@ class Agent(Perception):
         index = sac.choose_candidate(self.critic(features, chunks), self.config.actor.margin)
         chunk = chunks[torch.arange(len(reference), device=reference.device), index]
         return Proposal(chunk, index.clamp_max(SAMPLE))
-
-
-def _mean_where(values: Tensor, where: Tensor) -> Tensor:
-    """NaN, which no row shows, where there is none."""
-    return (values * where).sum() / where.sum()

@@ -30,12 +30,14 @@ class Learning:
     Attributes:
         known_steps: recorded steps that the memory holds; they weigh against the critics' prior.
         takeovers: of the robot's episodes in the memory.
+        measures: an update tells more than its losses.
     """
 
     def __init__(self, table: NetworkTable, progress: Progress, seed: int, device: torch.device) -> None:
         self.optimizers, self.progress = NetworkOptimizers(table), progress
         self.generator = torch.Generator(device).manual_seed(seed)
         self.known_steps = self.takeovers = 0
+        self.measures = True
 
     def save(self, checkpoint: Path) -> None:
         """Write the state into a checkpoint, beside LeRobot's own training state."""

@@ -1,10 +1,12 @@
 """One AdamW for each network of the table, each with its own rate and gradient limit; nothing moves where a number is not finite."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from .adam import Adam
 from .network_table import NetworkTable
 
 
@@ -25,8 +27,7 @@ class NetworkOptimizers:
         self._parameters = {name: table.parameters(name) for name in table.learning}
         self._settings = table.learning
         self._adams = {
-            name: torch.optim.AdamW(self._parameters[name], lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
-            for name, settings in self._settings.items()
+            name: Adam(name, self._parameters[name], settings.lr, settings.weight_decay) for name, settings in self._settings.items()
         }
         device = next(iter(self._parameters.values()))[0].device
         self.skipped, self.in_a_row = (torch.zeros((), dtype=torch.int64, device=device) for _ in range(2))
@@ -47,11 +48,7 @@ class NetworkOptimizers:
             ``NAME_grad_norm`` -> () norm before clipping.
         """
         loss.backward()
-        norms = {}
-        for name, parameters in self._parameters.items():
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            if gradients:
-                norms[name] = torch.nn.utils.get_total_norm(gradients)
+        norms = self._norms()
         is_bad = self._look({**terms, **{f"gradient of {name}": norm for name, norm in norms.items()}})
         for name, norm in norms.items():
             self._step_one(name, norm, is_bad, scales.get(name, 1.0), (takes_part or {}).get(name))
@@ -60,7 +57,7 @@ class NetworkOptimizers:
     def forget(self) -> None:
         """Drop all momentum: the weights were replaced."""
         for adam in self._adams.values():
-            adam.state.clear()
+            adam.forget()
 
     def take_bad_terms(self) -> list[str]:
         """Read which terms were not finite since the last call; losses only, where a loss was."""
@@ -71,12 +68,7 @@ class NetworkOptimizers:
 
     def state_dict(self) -> dict[str, Tensor]:
         """``NETWORK.INDEX.KEY`` -> tensor: momentum and step counts of each parameter."""
-        return {
-            f"{name}.{index}.{key}": value
-            for name, adam in self._adams.items()
-            for index, parameter in enumerate(self._parameters[name])
-            for key, value in adam.state.get(parameter, {}).items()
-        }
+        return {name: value for adam in self._adams.values() for name, value in adam.state_dict().items()}
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state_dict`; learning rates and limits stay those of this run's configuration.
@@ -85,16 +77,24 @@ class NetworkOptimizers:
             ValueError: a tensor of another network, or of another shape.
         """
         self.forget()
-        for full_name, tensor in tensors.items():
-            name, index, key = full_name.rsplit(".", 2)
-            known = self._parameters.get(name, [])
-            if not index.isdecimal() or int(index) >= len(known) or key not in ("step", "exp_avg", "exp_avg_sq"):
-                raise ValueError(f"momentum of an unknown network: {full_name}")
-            parameter = known[int(index)]
-            shape = () if key == "step" else tuple(parameter.shape)
-            if tuple(tensor.shape) != shape:
-                raise ValueError(f"momentum {full_name} has shape {tuple(tensor.shape)}, expected {shape}")
-            self._adams[name].state[parameter][key] = tensor.to(parameter.device, torch.float32, copy=True)
+        of_each: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            of_each.setdefault(name.partition(".")[0], {})[name] = tensor
+        for name, its_own in of_each.items():
+            if name not in self._adams:
+                raise ValueError(f"momentum of an unknown network: {next(iter(its_own))}")
+            self._adams[name].load(its_own)
+
+    def _norms(self) -> dict[str, Tensor]:
+        """Of the gradient of each network that has one: () norm, in one pass over all of them."""
+        gradients = {
+            name: [cast("Tensor", it.grad) for it in parameters]
+            for name, parameters in self._parameters.items()
+            if parameters[0].grad is not None
+        }
+        of_each = torch.stack(torch._foreach_norm([it for its_own in gradients.values() for it in its_own]))
+        parts = of_each.split([len(its_own) for its_own in gradients.values()])
+        return {name: torch.linalg.vector_norm(part) for name, part in zip(gradients, parts, strict=True)}
 
     def _look(self, terms: Mapping[str, Tensor]) -> Tensor:
         """Count this update if a term is not finite; () float, 1 if so, as fused optimizers take it."""
@@ -107,9 +107,7 @@ class NetworkOptimizers:
 
     def _step_one(self, name: str, norm: Tensor, is_bad: Tensor, scale: float, takes_part: Tensor | None) -> None:
         adam, settings = self._adams[name], self._settings[name]
-        adam.param_groups[0]["lr"] = settings.lr * scale
-        # A fused optimizer divides by the one and stops at the other within its own pass over the numbers.
-        adam.grad_scale = (norm / settings.grad_clip_norm).clamp_min(1.0) if settings.grad_clip_norm else None  # type: ignore[attr-defined]
-        adam.found_inf = is_bad if takes_part is None else is_bad.maximum((~takes_part).float())  # type: ignore[attr-defined]
-        adam.step()
-        adam.zero_grad()
+        adam.lr = settings.lr * scale
+        # The operator divides by the one and stops at the other within its own pass over the numbers.
+        divisor = (norm / settings.grad_clip_norm).clamp_min(1.0) if settings.grad_clip_norm else None
+        adam.step(is_bad if takes_part is None else is_bad.maximum((~takes_part).float()), divisor)

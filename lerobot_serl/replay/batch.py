@@ -44,7 +44,9 @@ class Batch:
     previous: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
+        """The same batch on another device, or itself."""
+        if self.reward.device == torch.device(device):
+            return self
         return Batch(**{item.name: _map(lambda value: value.to(device), getattr(self, item.name)) for item in fields(self)})
 
     @staticmethod

@@ -65,7 +65,7 @@ def test_the_gradient_of_one_network(activation, candidates):
     inputs, layers = [tensor.requires_grad_() for tensor in inputs_of(candidates)], layers_of((5, 6, 4, 3))
 
     def outputs(features, chunk, *layers):
-        return fast_cpu.mlp(activation, features, chunk, layers)
+        return fast_cpu.mlp(fast_cpu.Networks(activation, layers), features, chunk)
 
     torch.testing.assert_close(outputs(*inputs, *layers), plainly(activation, *inputs, layers))
     assert torch.autograd.gradcheck(outputs, (*inputs, *layers))
@@ -78,7 +78,7 @@ def test_the_gradient_of_values_to_the_chunk(activation, candidates):
     layers = layers_of((5, 6, 4, 1), members=3)
 
     def outputs(chunk):
-        return fast_cpu.values(activation, features, chunk, layers, members=[2, 0])
+        return fast_cpu.values(fast_cpu.Networks(activation, layers), features, chunk, members=[2, 0])
 
     expected = torch.stack([plainly(activation, features, chunk, [layer[i] for layer in layers]).squeeze(-1) for i in (2, 0)])
     torch.testing.assert_close(outputs(chunk), expected)
@@ -92,7 +92,7 @@ def test_the_gradient_of_the_squared_error(activation, contrast):
     layers, target = layers_of((5, 6, 4, 1), members=3), torch.linspace(-1, 1, 5, dtype=torch.float64)
 
     wanted = [features.requires_grad_(), *layers]
-    loss, values = fast_cpu.squared_error(activation, features, chunk, layers, contrast, target)
+    loss, values = fast_cpu.squared_error(fast_cpu.Networks(activation, layers), features, chunk, contrast, target)
     q = torch.stack([plainly(activation, features, chunk, [layer[i] for layer in layers]).view(5, -1) for i in range(3)])
     expected = sac.critic_loss(sum(factor * q[..., i] for i, factor in enumerate(contrast)), target)
     torch.testing.assert_close(loss, expected)
@@ -180,11 +180,28 @@ def test_a_copy_has_weights_of_its_own(critic):
     assert not other(features, chunk, frozen=True).any()
 
 
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("make", [lambda: CriticEnsemble(18, 8, (256,), 2), lambda: Corrector(18, 4, 2, (256,))])
+def test_weights_that_are_put_in_or_moved_elsewhere_are_the_ones_in_use(make, assign):
+    features, chunk = torch.randn(128, 18), torch.randn(128, 4, 2)
+    one, other = make(), make()
+    with torch.no_grad():
+        for parameter in (*one.parameters(), *other.parameters()):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        before, wanted = one(features, chunk), other(features, chunk)
+        one.load_state_dict(copy.deepcopy(other.state_dict()), assign=assign)
+        assert torch.equal(one(features, chunk), wanted)
+        for parameter in one.parameters():
+            parameter.data = torch.zeros_like(parameter)
+        assert not torch.equal(before, wanted)
+        assert not one(features, chunk).any()
+
+
 def test_weights_that_changed_in_between_are_refused():
     """As by PyTorch's own: the gradient would be of neither."""
     features, chunk = inputs_of()
     layers = layers_of((5, 6, 3))
-    outputs = fast_cpu.mlp("relu", features, chunk, layers)
+    outputs = fast_cpu.mlp(fast_cpu.Networks("relu", layers), features, chunk)
     with torch.no_grad():
         layers[0].add_(1.0)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

@@ -139,7 +139,7 @@ def test_the_actors_rate_rises_with_its_updates(demonstrations, tmp_path):
     actor = learner.learning.optimizers._adams["actor"]
     for _ in range(8):
         learner.step()
-        rates.append(actor.param_groups[0]["lr"] / learner.config.actor.lr if actor.state else None)
+        rates.append(actor.lr / learner.config.actor.lr if actor.has_state else None)
     assert rates == pytest.approx([None, None, 0.25, 0.5, 0.75, 1.0, 1.0, 1.0])
 
 
@@ -152,7 +152,7 @@ def test_a_schedule_holds_for_all_networks(demonstrations, tmp_path):
         learner.step()
         for name in ("critic", "actor", "temperature"):
             adam = learner.learning.optimizers._adams[name]
-            assert adam.param_groups[0]["lr"] == pytest.approx(factor * getattr(learner.config, name).lr)
+            assert adam.lr == pytest.approx(factor * getattr(learner.config, name).lr)
 
 
 def test_the_critics_view_of_the_edit_is_asked_for_when_a_row_is_due(demonstrations, tmp_path):

@@ -218,7 +218,7 @@ def test_the_learner_takes_the_alarm_from_arriving_episodes(demonstrations, tmp_
     finally:
         collection._server.stop()
     assert torch.equal(agent.actor.head.bias, before)
-    assert not any(adam.state for adam in learner.learning.optimizers._adams.values())
+    assert not any(adam.has_state for adam in learner.learning.optimizers._adams.values())
     published = collection._publisher.wait_for_newer(0, 0)
     assert torch.equal(published.tensors["actor.head.bias"], before)
     assert progress.alarms == 1

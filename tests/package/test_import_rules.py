@@ -121,7 +121,8 @@ ALLOWED = {
     "policy.step_clock": (),
     "policy.bounds": ("policy.validation",),
     "policy.network_table": (),
-    "policy.network_optimizers": ("policy.network_table",),
+    "policy.adam": (),
+    "policy.network_optimizers": ("policy.network_table", "policy.adam"),
     "policy.parts": ("policy.bounds", "policy.validation", "setting_error"),
 }
 

@@ -156,7 +156,7 @@ def test_the_state_goes_on_under_this_runs_own_rates():
     resumed.step(RATES, 4), nets.step(RATES, 4, **dict.fromkeys(RATES, 0.5))
     moved = [(value - other).abs().max() for value, other in zip(resumed.actor, nets.actor, strict=True)]
     assert max(moved) > 0  # another gradient limit
-    assert resumed.optimizers._adams["actor"].param_groups[0]["lr"] == 0.5 * RATES["actor"]
+    assert resumed.optimizers._adams["actor"].lr == 0.5 * RATES["actor"]
 
 
 @pytest.mark.parametrize(
