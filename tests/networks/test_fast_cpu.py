@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from lerobot_serl import sac
 from lerobot_serl.networks import fast_cpu
+from lerobot_serl.networks.corrector import Corrector
 from lerobot_serl.networks.critic import CriticEnsemble
 from lerobot_serl.networks.edit_actor import EditActor
 from lerobot_serl.networks.fast_cpu import LEAST_MULTIPLICATIONS, LEAST_ROWS, product

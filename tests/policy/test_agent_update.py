@@ -59,7 +59,7 @@ def test_every_fourth_update_tells_more_than_its_losses(learner):
     told = []
     for _ in range(9):
         learner.step()
-        told.append(dict(learner.journal._averages.read()))
+        told.append(dict(learner.metrics_log._averages.read()))
     assert all({"target_q", "actor_loss", "temperature", "actor_grad_norm"} <= row.keys() for row in told[1:])
     # The first one's row is written at once.
     for name in ("q_data", "q_std", "reward_share", "q_edit", "edit_rms", "edit_saturation", "sigma", "entropy"):
@@ -71,7 +71,7 @@ def test_with_a_delay_the_actor_is_in_the_updates_that_tell_more(learner):
     told = []
     for _ in range(24):
         learner.step()
-        told.append(learner.journal._averages.read())
+        told.append(learner.metrics_log._averages.read())
     assert [index for index, row in enumerate(told) if "q_data" in row] == [1, 2, 12, 13, 14]
     assert [index for index, row in enumerate(told) if "sigma" in row] == [12]
 
