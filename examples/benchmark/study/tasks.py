@@ -67,9 +67,10 @@ CAMERA_ACT = (
 
 
 def _pick_cube(
-    demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, ...], act_range: tuple[float, float], grip_late: int = 0, **env: Any
-) -> Task:
-    """``grip_late``: by so many steps the demonstrations' gripper comes too late."""
+    demonstrations: int, act: tuple[str, ...], act_steps: tuple[int, ...], act_range: tuple[float, float], grip_late: int = 0,
+    chunk: tuple[int, int, int] = (10, 10, 10), **env: Any,
+) -> Task:  # fmt: skip
+    """``grip_late``: by so many steps the demonstrations' gripper comes too late; ``chunk``: ACT's chunk_size and n_action_steps, our horizon."""
 
     def make_env() -> FrankaSimEnv:
         return FrankaSimEnv(**env)
@@ -80,8 +81,8 @@ def _pick_cube(
             delay_entry(LeRobotDatasetMetadata("local/pick_cube", root=root), "gripper", grip_late)
         return summary
 
-    flags = (*act, "--policy.chunk_size=10", "--policy.n_action_steps=10")
-    return Task(make_env, record, demonstrations, flags, act_steps, act_range)
+    flags = (*act, f"--policy.chunk_size={chunk[0]}", f"--policy.n_action_steps={chunk[1]}")
+    return Task(make_env, record, demonstrations, flags, act_steps, act_range, chunk[2])
 
 
 # Stock Diffusion Policy, small: five denoising steps (DDIM), two frames of state.
@@ -145,6 +146,10 @@ TASKS: dict[str, Task] = {
     # Tasks that nobody chose: whatever ACT has after its steps is what practice starts from.
     "so101_lift": _so101(),
 }
+# ACT plans for two seconds: its plans outlive decisions.
+_LONGER = (500, 400, 300, 600, 700, 800, 1000, 200, 100, 1200, 1500)
+TASKS["pick_cube_ee_plans_10hz"] = _pick_cube(20, SMALL_ACT, _LONGER, (0.3, 0.7), chunk=(30, 20, 5))
+TASKS["pick_cube_ee_plans_30hz"] = _pick_cube(20, SMALL_ACT, _LONGER, (0.3, 0.7), chunk=(90, 60, 10), fps=30, episode_length=180)
 _cube = TASKS["pick_cube_ee"]
 TASKS["pick_cube_ee_diffusion"] = replace(
     _cube, base_type="diffusion", act_flags=SMALL_DIFFUSION, act_steps=(3000, 2000, 4000, 1000, 5000, 6000), act_range=(0.2, 0.7)
