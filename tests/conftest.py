@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +27,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: whichever worker is free takes the next file, and the short ones fill the end."""
-    slow_files = {item.path for item in items if is_slow(item)}
-    items.sort(key=lambda item: item.path not in slow_files)
+    """Files whose every test is slow first, then those with most slow tests: whichever worker is free takes the next, and short ones fill the end."""
+    tests, slow = Counter(item.path for item in items), Counter(item.path for item in items if is_slow(item))
+    items.sort(key=lambda item: (slow[item.path] < tests[item.path], -slow[item.path]))
 
 
 def cpu_s() -> float:
