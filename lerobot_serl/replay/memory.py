@@ -9,11 +9,11 @@ import torch
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 
-from ..sac import window_return
 from .episode_table import EpisodeTable
 from .lazy_frames import Frames
 from .random_shift import shifted
 from .transition import Batch, Episode
+from .window_facts import WindowFacts, window_facts
 
 FEATURES, BASE = "features", "base"
 FRAMES_AT_ONCE = 64
@@ -47,6 +47,7 @@ class ReplayMemory:
         self.device = HOST
         self._place = place
         self._columns: dict[str, Tensor] = {}
+        self._facts: WindowFacts | tuple[()] = ()
         self._episodes = EpisodeTable()
         self._head = 0
 
@@ -67,7 +68,8 @@ class ReplayMemory:
     @property
     def bytes_per_frame(self) -> int:
         """Bytes that a frame takes."""
-        return sum(column[0].numel() * column.element_size() for column in self._columns.values())
+        columns = (*self._columns.values(), *self._facts)
+        return sum(column[0].numel() * column.element_size() for column in columns)
 
     def check_size(self, fps: int) -> None:
         """Say so if this machine does not have the memory for all of the capacity, which is taken as frames arrive."""
@@ -97,9 +99,11 @@ class ReplayMemory:
         }
         if len(episode) > self.capacity:
             raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
+        facts = window_facts(episode, self.n_step, self.discount)
         if not self._columns:
-            self.device = self._place(sum(_frame_bytes(value) for value in values.values()))
+            self.device = self._place(sum(_frame_bytes(value) for value in (*values.values(), *facts)))
             self._columns = {name: self._column(value) for name, value in values.items()}
+            self._facts = WindowFacts(*(self._column(value) for value in facts))
             self._episodes = EpisodeTable(self.device)
         self._check_layout(values)
         start = self._make_room(len(episode))
@@ -107,7 +111,9 @@ class ReplayMemory:
             for first in range(0, len(episode), FRAMES_AT_ONCE):  # encoded images are decoded here, and not all at once
                 piece = value[first : first + FRAMES_AT_ONCE]
                 self._columns[name][start + first : start + first + len(piece)] = piece
-        self._episodes.append(start, len(episode), episode.steps, episode.terminated)
+        for column, value in zip(self._facts, facts, strict=True):
+            column[start : start + len(episode)] = value
+        self._episodes.append(start, len(episode), episode.steps)
         self._head = start + len(episode)
 
     def bad_columns(self) -> list[str]:
@@ -142,37 +148,35 @@ class ReplayMemory:
             generator: of the images' shifts.
             is_demo: value of the batch's column of that name.
         """
-        number, frame, remaining, terminated, is_first = self._episodes.find(index)
-        length = remaining.clamp_max(self.n_step)
-        terminal = (length == remaining) & terminated
-        step = torch.arange(self.n_step, device=self.device)
+        number, frame, is_first = self._episodes.find(index)
+        length, jump, reward, discount = (column.index_select(0, frame) for column in self._facts)
+        step, of_each = torch.arange(self.horizon, device=self.device), length.unsqueeze(-1)
         # Steps beyond the window repeat its last frame: read, then masked, never used.
-        rewarded = frame.unsqueeze(-1) + torch.minimum(step, length.unsqueeze(-1) - 1)
-        executed, inside = rewarded[:, : self.horizon], step[: self.horizon] < length.unsqueeze(-1)
-        after = torch.where(terminal, frame, frame + length)
+        executed, inside = frame.unsqueeze(-1) + torch.minimum(step, of_each - 1), step < of_each
+        after = frame + jump
         base = self._rows(BASE, frame).float()
-        reward, discount = window_return(self._rows("reward", rewarded), length, self.discount)
         return Batch(
             features=self._rows(FEATURES, frame).float(),
             base=base,
             chunk=torch.where(inside.unsqueeze(-1), self._rows("action", executed), base),
             reward=reward,
-            discount=discount * ~terminal,
+            discount=discount,
             next_features=self._rows(FEATURES, after).float(),
             next_base=self._rows(BASE, after).float(),
             length=length,
             by_person=self._rows("intervention", executed) & inside,
-            is_demo=torch.full_like(terminal, is_demo),
+            is_demo=torch.full_like(is_first, is_demo),
             images=self._images(frame, generator),
             next_images=self._images(after, generator),
             index=number,
             weight=torch.ones_like(reward),
-            previous=self._rows("action", frame - (~is_first).long()),
+            previous=self._rows("action", frame - 1 + is_first),
         )
 
     def _rows(self, name: str, frame: Tensor) -> Tensor:
         """A column at these frames, ``(*frame.shape, ...)``."""
-        return self._columns[name].index_select(0, frame.flatten()).unflatten(0, frame.shape)
+        column = self._columns[name]
+        return column.index_select(0, frame) if frame.dim() == 1 else column.index_select(0, frame.flatten()).unflatten(0, frame.shape)
 
     def _images(self, frame: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Kept camera images of these frames, each moved by a few pixels."""
