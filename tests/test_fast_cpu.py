@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl import sac
-from lerobot_serl.networks import fast_cpu
+from lerobot_serl.networks import edit_gradients, fast_cpu
 from lerobot_serl.networks.actor import EditActor
 from lerobot_serl.networks.corrector import Corrector
 from lerobot_serl.networks.critic import CriticEnsemble
@@ -103,6 +103,31 @@ def test_the_gradient_of_the_squared_error(activation, contrast):
         torch.testing.assert_close(actual, other)
     with pytest.raises(RuntimeError, match="a second time"):
         loss.backward()
+
+
+def test_the_gradient_of_an_edited_chunk():
+    """Also where the box cuts it off."""
+    generator = torch.Generator().manual_seed(0)
+    base, edit, spread, scale = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 4, 2), (5, 6), (6, 8), (2,))
+    )
+
+    def chunk(edit):
+        return edit_gradients.edited(base, edit, spread, scale)
+
+    expected = sac.edit_chunk(base, (edit @ spread).view(5, 4, 2), scale)
+    torch.testing.assert_close(chunk(edit), expected)
+    assert 0 < (expected.abs() == 1).sum() < expected.numel()
+    assert torch.autograd.gradcheck(chunk, (edit.requires_grad_(),))
+
+
+def test_the_gradient_of_an_actors_gaussian():
+    """Also where the limits of the deviation cut it off."""
+    outputs = torch.linspace(-3, 3, 24, dtype=torch.float64).view(4, 6).requires_grad_()
+    mean, std = edit_gradients.gaussian(outputs, -0.1, -1.0, 0.5)
+    torch.testing.assert_close(mean, outputs[:, :3])
+    torch.testing.assert_close(std, (outputs[:, 3:] - 0.1).clamp(-1.0, 0.5).exp())
+    assert torch.autograd.gradcheck(lambda outputs: edit_gradients.gaussian(outputs, -0.1, -1.0, 0.5), (outputs,))
 
 
 @pytest.fixture(params=["relu", "silu", "tanh"])
