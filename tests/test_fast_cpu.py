@@ -223,6 +223,14 @@ def test_weights_that_are_put_in_or_moved_elsewhere_are_the_ones_in_use(make, as
         assert not one(features, chunk).any()
 
 
+def test_parameters_that_take_over_the_memory_of_others_get_the_gradient(critic):
+    features, chunk = torch.randn(128, 18), torch.randn(128, 4, 2)
+    critic.squared_error(features, chunk, 0.0)
+    critic.head_weight = torch.nn.Parameter(critic.head_weight.data)
+    critic.squared_error(features, chunk, 0.0)[0].backward()
+    assert critic.head_weight.grad.any()
+
+
 def test_weights_that_changed_in_between_are_refused():
     """As by PyTorch's own: the gradient would be of neither."""
     features, chunk = inputs_of()
