@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from ..base.execution import Execution
 from ..base.plan_maker import Beside, MakePlan, PlanMaker, PlayedDelay
+from ..execution import Execution
 from .world import Observation
 
 AUTO, IN_LOOP, BESIDE = "auto", "in_loop", "beside"
