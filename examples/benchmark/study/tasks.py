@@ -133,7 +133,7 @@ def _aloha() -> Task:
 
     # A batch is a hundred actions for each of its frames, most of whose time LeRobot's dataset takes: small batches, as is LeRobot's default.
     flags = (*SMALL_ACT, "--batch_size=8", "--policy.optimizer_lr=5e-4", "--policy.chunk_size=100", "--policy.n_action_steps=100")
-    return Task(env, record, 50, flags, (8000,), None)
+    return Task(env, record, 50, flags, (5000,), None)
 
 
 TASKS: dict[str, Task] = {
