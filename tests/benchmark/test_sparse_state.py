@@ -1,4 +1,4 @@
-"""The tasks with state observations and a sparse reward: Meta-World's, Push-T, and the SO-101's."""
+"""The tasks with state observations and a sparse reward: Meta-World's, Push-T, the SO-101's, and ALOHA's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import pytest
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.envs import make_env
 from lerobot.utils.constants import ACTION, OBS_ENV_STATE
-from study import metaworld_state, pusht_state, so101_state
+from study import aloha_state, metaworld_state, pusht_state, so101_state
 from study.run import policy_features
 from study.sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv
 
@@ -34,8 +34,10 @@ PUSHT = _Case(pusht_state.PushtStateEnv, pusht_state.PushtState, pusht_state.rec
 
 SO101 = _Case(so101_state.So101StateEnv, so101_state.So101State, so101_state.record_expert, (4, 14, 3), 1e-6)
 
+ALOHA = _Case(aloha_state.AlohaTransferStateEnv, aloha_state.AlohaTransferState, aloha_state.record_expert, (14, 14, 7), 1e-6)
 
-@pytest.fixture(params=[METAWORLD, PUSHT, SO101], ids=["metaworld", "pusht", "so101"])
+
+@pytest.fixture(params=[METAWORLD, PUSHT, SO101, ALOHA], ids=["metaworld", "pusht", "so101", "aloha"])
 def case(request: pytest.FixtureRequest) -> _Case:
     return request.param
 

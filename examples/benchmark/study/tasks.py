@@ -12,7 +12,7 @@ from lerobot.envs import EnvConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.record.own_expert import record_expert
 
-from . import metaworld_state, pusht_state, so101_state
+from . import aloha_state, metaworld_state, pusht_state, so101_state
 from .late_grip import delay_entry
 
 NORMALISED = '--policy.normalization_mapping={"VISUAL":"MEAN_STD","STATE":"MEAN_STD","ENV":"MEAN_STD","ACTION":"MEAN_STD"}'
@@ -125,6 +125,18 @@ def _so101() -> Task:
     return Task(env, record, 20, flags, (700,), None)
 
 
+def _aloha() -> Task:
+    """ACT as its owners run it: chunks of 100 steps, two seconds, carried out to their end."""
+    env = aloha_state.AlohaTransferStateEnv
+
+    def record(root: Path, demonstrations: int, seed: int) -> object:
+        return aloha_state.record_expert(env(), "local/aloha", root, demonstrations, seed)
+
+    # A batch is a hundred actions for each of its frames, most of whose time LeRobot's dataset takes: small batches, as is LeRobot's default.
+    flags = (*SMALL_ACT, "--batch_size=8", "--policy.optimizer_lr=5e-4", "--policy.chunk_size=100", "--policy.n_action_steps=100")
+    return Task(env, record, 50, flags, (5000,), None)
+
+
 TASKS: dict[str, Task] = {
     "pick_cube_ee": _pick_cube(20, SMALL_ACT, (300, 200, 400, 100, 500, 600, 700), (0.45, 0.65)),
     # Whatever ACT has after its steps: with the fault in its demonstrations it does not come far.
@@ -145,6 +157,7 @@ TASKS: dict[str, Task] = {
     "pusht": _pusht(),
     # Tasks that nobody chose: whatever ACT has after its steps is what practice starts from.
     "so101_lift": _so101(),
+    "aloha_transfer": _aloha(),
 }
 # ACT plans for two seconds: its plans outlive decisions.
 _LONGER = (500, 400, 300, 600, 700, 800, 1000, 200, 100, 1200, 1500)
