@@ -4,7 +4,8 @@
     python examples/benchmark/hardware.py --output=docs/results/hardware/hardware.csv
 
 The small one is the quickstart's. The full-size one has LeRobot's defaults: dim_model 512, chunks of 100, a ResNet-18, cameras of 480x640. Its actor
-and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. Rows of another device in the file stay.
+and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. Rows of another device in the file stay. On
+a CPU it is processor time of one thread, which other processes do not lengthen much.
 """
 
 import argparse
@@ -98,15 +99,15 @@ def learning_step(agent: Agent) -> Callable[[], object]:
     return lambda: [agent.update(sampler.sample(learning.generator)) for _ in range(2)]
 
 
-def times_ms(call: Callable[[], object], count: int) -> tuple[float, float]:
-    """Median and 90th percentile of wall times, after two calls that do not count."""
-    times = []
+def times_ms(call: Callable[[], object], count: int, device: str) -> tuple[float, float]:
+    """Median and 90th percentile, after two calls that do not count: of processor time on a CPU, of wall time elsewhere."""
+    clock, times = time.process_time if device == "cpu" else time.perf_counter, []
     for _ in range(count + 2):
-        started_s = time.perf_counter()
+        started_s = clock()
         call()
-        if torch.cuda.is_available():
+        if device != "cpu":
             torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - started_s))
+        times.append(1000 * (clock() - started_s))
     times = sorted(times[2:])
     return times[len(times) // 2], times[int(0.9 * len(times))]
 
@@ -117,7 +118,7 @@ class Bench:
     def __init__(self, policy: str, features: str, device: str, few: int, many: int) -> None:
         self.agent, self._few, self._many = agent_of(policy, features, device), few, many
         self._line = lambda quantity, median, p90, unit: Line(device, policy, features, quantity, median, p90, unit)
-        self._one, self._together = observation_of(self.agent, 1), TOGETHER[policy]
+        self._one, self._together, self._device = observation_of(self.agent, 1), TOGETHER[policy], device
 
     def lines(self, whole: bool) -> Iterator[Line]:
         """All quantities; else those that depend on what actor and critics see."""
@@ -152,7 +153,7 @@ class Bench:
 
     def _time(self, quantity: str, call: Callable[[], object], count: int, parts: int = 1) -> Line:
         """Of each of the ``parts`` that a call makes."""
-        median, p90 = times_ms(call, count)
+        median, p90 = times_ms(call, count, self._device)
         return self._line(quantity, median / parts, p90 / parts, "ms")
 
 
@@ -198,12 +199,11 @@ def main() -> None:
     """Measure and print; write where asked to."""
     command = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     command.add_argument("--device", default="cpu")
-    command.add_argument("--threads", type=int, default=1)
     command.add_argument("--few", type=int, default=10, help="plans and features of the full-size ACT")
     command.add_argument("--many", type=int, default=100, help="decisions and updates")
     command.add_argument("--output", type=Path, help="file to write; default: none")
     settings = command.parse_args()
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # a random ACT warns that it is one
     lines = []
     for line in measured(settings.device, settings.few, settings.many):
@@ -216,7 +216,7 @@ def main() -> None:
         names = [item.name for item in fields(Line)]
         rows: list[dict[str, Any]] = [{name: _rounded(getattr(line, name)) for name in names} for line in lines]
         replace_measured(settings.output, rows, ["device"])
-        machine = {**describe_machine(REPOSITORY), "threads": settings.threads, "device": settings.device}
+        machine = {**describe_machine(REPOSITORY), "threads": 1, "device": settings.device}
         write_json(settings.output.with_name(f"meta_{settings.device}.json"), machine)
 
 
