@@ -4,8 +4,8 @@
     python examples/benchmark/hardware.py --output=docs/results/hardware/hardware.csv
 
 The small one is the quickstart's. The full-size one has LeRobot's defaults: dim_model 512, chunks of 100, a ResNet-18, cameras of 480x640. Its actor
-and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. Rows of another device in the file stay. On
-a CPU it is processor time of one thread, which other processes do not lengthen much.
+and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. On a CPU it is processor time of one thread,
+which other processes do not lengthen much. Rows of another device in the file stay.
 """
 
 import argparse
@@ -205,6 +205,7 @@ def main() -> None:
     settings = command.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)  # a random ACT warns that it is one
+    machine = {**describe_machine(REPOSITORY), "threads": 1, "device": settings.device}
     lines = []
     for line in measured(settings.device, settings.few, settings.many):
         lines.append(line)
@@ -216,7 +217,6 @@ def main() -> None:
         names = [item.name for item in fields(Line)]
         rows: list[dict[str, Any]] = [{name: _rounded(getattr(line, name)) for name in names} for line in lines]
         replace_measured(settings.output, rows, ["device"])
-        machine = {**describe_machine(REPOSITORY), "threads": 1, "device": settings.device}
         write_json(settings.output.with_name(f"meta_{settings.device}.json"), machine)
 
 
