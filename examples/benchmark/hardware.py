@@ -4,8 +4,8 @@
     python examples/benchmark/hardware.py --output=docs/results/hardware/hardware.csv
 
 The small one is the quickstart's. The full-size one has LeRobot's defaults: dim_model 512, chunks of 100, a ResNet-18, cameras of 480x640. Its actor
-and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. On a CPU it is processor time of one thread,
-which other processes do not lengthen much. Rows of another device in the file stay.
+and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. On a CPU it is processor time of one
+thread, which other processes do not lengthen much. Rows of another device in the file stay.
 """
 
 import argparse
