@@ -221,7 +221,7 @@ def main() -> None:
 
 
 def _rounded(value: Any) -> str:
-    return str(round(value, 4)) if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
