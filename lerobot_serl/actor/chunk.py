@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..base.timeline import NO_PLAN
 from ..replay.episode import ActedAs
+from ..replay.frame_columns import NO_PLAN
 
 
 class Step(NamedTuple):

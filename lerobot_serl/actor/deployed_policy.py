@@ -14,7 +14,7 @@ from ..policy.owner import Owner
 from ..policy.proposal import BASE
 from ..replay.episode import ActedAs, policy_input
 from .chunk import Chunk
-from .planned_policy import PlannedPolicy
+from .planned_policy import PlannedPolicy, planned
 from .planning import Planning
 from .settings import DeployedPolicyConfig
 from .world import Observation
@@ -100,8 +100,7 @@ class DeployedEdits:
 
     def plan_with(self, planning: Planning, fps: int, simulated: bool) -> None:
         self._policy.close()
-        agent = self._agent
-        self._policy = PlannedPolicy(agent, planning.maker(agent.execution, fps, simulated, self.inputs, agent.act.n_obs_steps))
+        self._policy = planned(self._agent, planning, fps, simulated)
 
     def begin(self) -> None:
         self._policy.begin()

@@ -13,6 +13,7 @@ from ..policy.agent import Agent
 from ..policy.proposal import Proposal
 from ..replay.episode import ActedAs, policy_input
 from .chunk import Chunk
+from .planning import Planning, say_features
 from .world import Observation
 
 Choose = Callable[[Tensor, Tensor], Proposal]
@@ -73,6 +74,12 @@ class PlannedPolicy:
         edit_rms = (proposal.chunk - piece.base)[:, : piece.span].square().mean().sqrt().item()
         return Chunk(actions, int(proposal.choice[0]), edit_rms, acted_as, planned, piece.age)
 
+    def look(self, observation: Observation) -> Tensor:
+        """What actor and critics see of a frame while a plan is carried out, ``(1, F)`` on the CPU."""
+        seen = self._input(observation)
+        newest = self.agent.act.newest(seen)
+        return self.agent.look(seen, self.agent.act.pooled(newest)).cpu()
+
     def close(self) -> None:
         """Stop planning."""
         if self._maker is not None:
@@ -84,3 +91,20 @@ class PlannedPolicy:
     def _input(self, observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
         device = self.agent.box.middle.device
         return policy_input({key: value.unsqueeze(0).contiguous().to(device) for key, value in observation.items()})
+
+
+def planned(agent: Agent, planning: Planning, fps: int, simulated: bool) -> PlannedPolicy:
+    """A policy whose plans are made where the flags say; what that takes is measured and said.
+
+    Args:
+        fps: of the control loop.
+        simulated: time stands still between two steps.
+
+    Raises:
+        ValueError: the flags do not fit.
+    """
+    inputs, n_obs_steps = agent.config.input_features or {}, agent.act.n_obs_steps
+    policy = PlannedPolicy(agent, planning.maker(agent.execution, fps, simulated, inputs, n_obs_steps))
+    if agent.execution.is_open and not simulated:
+        say_features(policy.look, inputs, n_obs_steps, fps)
+    return policy

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from lerobot.configs import FeatureType, PolicyFeature
 
-from ..base.execution import Execution
 from ..base.plan_maker import Beside, MakePlan, PlanMaker, PlayedDelay
+from ..execution import Execution
 from .world import Observation
 
 AUTO, IN_LOOP, BESIDE = "auto", "in_loop", "beside"
@@ -79,7 +79,7 @@ class Planning:
         return PlayedDelay(make, steps, in_loop)
 
     def _measured(self, make: MakePlan, execution: Execution, fps: int, observation: Observation) -> PlanMaker:
-        took_s = max([_timed(make, observation) for _ in range(1 + MEASURED_PLANS)][1:])  # the first one is slow
+        took_s = max([_timed(lambda: make(observation).actions.cpu()) for _ in range(1 + MEASURED_PLANS)][1:])  # the first one is slow
         steps = took_s * fps
         words = f"Plans take {1000 * took_s:.0f} ms = {steps:.1f} control steps"
         if self.place == IN_LOOP or not execution.is_open or (self.place == AUTO and steps <= QUICK_SHARE):
@@ -96,13 +96,32 @@ class Planning:
         return Beside(make, ahead, max(LEAST_PATIENCE_S, PATIENCE_PLANS * took_s))
 
 
+def say_features(look: Callable[[Observation], object], inputs: Mapping[str, PolicyFeature], n_obs_steps: int, fps: int) -> None:
+    """Measure what is computed of the newest frame at every decision, in the control loop, and say it if it is not quick.
+
+    Args:
+        look: computes it.
+        inputs, n_obs_steps, fps: as :meth:`Planning.maker`.
+    """
+    observation = _zeros(inputs, n_obs_steps)
+    took_s = max([_timed(lambda: look(observation)) for _ in range(1 + MEASURED_PLANS)][1:])
+    words = f"What actor and critics see of a frame takes {1000 * took_s:.0f} ms = {took_s * fps:.1f} control steps at every decision"
+    if took_s * fps > QUICK_SHARE:
+        logging.warning(
+            f"{words}: the arm waits for it. Use a faster device (--device), or train with --policy.features=state or smaller images."
+        )
+    else:
+        logging.info(f"{words}.")
+
+
 def _zeros(inputs: Mapping[str, PolicyFeature], n_obs_steps: int) -> Observation:
     frames = () if n_obs_steps == 1 else (n_obs_steps,)
     kinds = {key: torch.uint8 if feature.type is FeatureType.VISUAL else torch.float32 for key, feature in inputs.items()}
     return {key: torch.zeros((*frames, *feature.shape), dtype=kinds[key]) for key, feature in inputs.items()}
 
 
-def _timed(make: MakePlan, observation: Observation) -> float:
+def _timed(compute: Callable[[], object]) -> float:
+    """Seconds of a computation that ends with numbers on the CPU: a GPU has only then done it."""
     started_s = time.perf_counter()
-    make(observation).actions.cpu()  # a GPU has only then done it
+    compute()
     return time.perf_counter() - started_s

@@ -10,7 +10,8 @@ from ..policy.agent import Agent
 from ..policy.proposal import Proposal
 from ..replay.episode import ActedAs, Episode
 from .chunk import Chunk
-from .planned_policy import PlannedPolicy
+from .planned_policy import PlannedPolicy, planned
+from .planning import Planning
 from .schedule import Schedule
 from .world import Observation
 
@@ -41,10 +42,14 @@ class PracticePolicy:
     def agent(self, agent: Agent) -> None:
         self._policy.agent = agent
 
-    def plan_with(self, make_maker: Callable[[MakePlan], PlanMaker]) -> None:
-        """Say where plans are made, before the first episode."""
+    def plan_with(self, planning: Planning, fps: int, simulated: bool) -> None:
+        """Say where plans are made, before the first episode; arguments as :func:`.planned_policy.planned`.
+
+        Raises:
+            ValueError: the flags do not fit.
+        """
         self._policy.close()
-        self._policy = PlannedPolicy(self.agent, make_maker)
+        self._policy = planned(self.agent, planning, fps, simulated)
 
     def begin_episode(self, learning: bool) -> None:
         """Decide what the next episode is.

@@ -77,8 +77,7 @@ class ReceivedPolicy:
         Raises:
             ValueError: the flags do not fit.
         """
-        agent = self._agent
-        self.practice.plan_with(planning.maker(agent.execution, self.fps, simulated, self.inputs, agent.act.n_obs_steps))
+        self.practice.plan_with(planning, self.fps, simulated)
 
     @property
     def inputs(self) -> dict[str, PolicyFeature]:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.timeline import NO_PLAN
 from ..finite import not_finite
 from ..replay.episode import ACTED_AS, DECIDED_BY, SAID_SUCCESS, Decider, Episode
+from ..replay.frame_columns import NO_PLAN
 from .chunk import Chunk, Step
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .film import Film

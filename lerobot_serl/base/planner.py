@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..execution import Execution
 from ..lerobot_names import ACTTemporalEnsembler
 from .base_policy import Plan
-from .execution import Execution
 from .plan_maker import PlanMaker
 
 # Plans in a row that are not finite, after which nothing good is to be expected.

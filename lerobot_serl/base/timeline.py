@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .execution import Execution
+from ..execution import Execution
+from ..replay.frame_columns import NO_PLAN
 
-NO_PLAN = -1
-"""Age at frames without a plan: a person moved the robot, or it waited."""
 # Golden ratio: successive multiples spread evenly.
 _GOLDEN = 0.6180339887498949
 

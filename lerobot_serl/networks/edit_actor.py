@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from . import edit_gradients, fast_cpu
 from .chunk_mlp import ChunkMlp
 
 
@@ -61,7 +62,10 @@ class EditActor(ChunkMlp):
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """``features (B, F)``, ``base (B, h, D)`` -> mean and standard deviation, each ``(B, M * D')``."""
-        mean, log_std = self.outputs(features, base).chunk(2, dim=-1)
+        outputs = self.outputs(features, base)
+        if outputs.requires_grad and not self.fixed_std and fast_cpu.suits(outputs):
+            return edit_gradients.gaussian(outputs, self.init_log_std, *self.log_std_range)
+        mean, log_std = outputs.chunk(2, dim=-1)
         if self.fixed_std:
             return mean, torch.full_like(mean, math.exp(self.init_log_std))
         return mean, (self.init_log_std + log_std).clamp(*self.log_std_range).exp()

@@ -57,7 +57,8 @@ class Adam:
 
     def state_dict(self) -> dict[str, Tensor]:
         """``NETWORK.INDEX.KEY`` -> tensor, of each parameter; empty before the first step."""
-        return {name: value.clone() if name.endswith("step") else value for name, value in self._tensors().items()}
+        rows = zip(self._steps, self._means, self._squares, strict=True)
+        return {f"{self._name}.{index}.{key}": value for index, row in enumerate(rows) for key, value in zip(STATE, row, strict=True)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from :meth:`state_dict`.
@@ -66,17 +67,13 @@ class Adam:
             ValueError: a tensor that is none of this network's, or of another shape.
         """
         self._begin()
-        own = self._tensors()
+        own = self.state_dict()
         for name, tensor in tensors.items():
             if name not in own:
                 raise ValueError(f"momentum of an unknown network: {name}")
             if tensor.shape != own[name].shape:
                 raise ValueError(f"momentum {name} has shape {tuple(tensor.shape)}, expected {tuple(own[name].shape)}")
             own[name].copy_(tensor)
-
-    def _tensors(self) -> dict[str, Tensor]:
-        rows = zip(self._steps, self._means, self._squares, strict=True)
-        return {f"{self._name}.{index}.{key}": value for index, row in enumerate(rows) for key, value in zip(STATE, row, strict=True)}
 
     def _begin(self) -> None:
         if not self.has_state:

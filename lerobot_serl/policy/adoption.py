@@ -68,7 +68,7 @@ def adopt_base(config: SerlSacConfig, source: str) -> PolicyCheckpoint:
     else:
         config.lerobot = EmbeddedPolicy(as_document(checkpoint.config), checkpoint.feature_modes)
     config.act_source, config.act_path, config.base_path = path, None, None
-    settle_execution(config, checkpoint.config)
+    settle_execution(config, checkpoint.config, name_of(checkpoint.config))
     return checkpoint
 
 

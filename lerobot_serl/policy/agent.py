@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import sac
+from ..networks import edit_gradients, fast_cpu
 from ..networks.corrector import REACH
 from ..replay.batch import Batch
 from . import update_metrics
@@ -177,7 +178,8 @@ class Agent(Perception):
         with torch.no_grad():
             reference = self.reference(batch.next_features, batch.next_base)
             mean, std = self.actor(batch.next_features, reference)
-            edit, log_prob = sac.tanh_gaussian(mean, std, self._white(mean))
+            noise, with_entropy = self._white(mean), self.config.backup_entropy != "none"
+            edit, log_prob = sac.tanh_gaussian(mean, std, noise) if with_entropy else (torch.addcmul(mean, std, noise).tanh(), None)
             chunk = self._edited(reference, edit)
             if self.config.actor.candidates:
                 next_q = self.critic_target(batch.next_features, torch.stack([reference, chunk], dim=1), members)
@@ -188,7 +190,7 @@ class Agent(Perception):
         target = sac.critic_target(
             batch.reward, batch.discount, next_q,
             backup_entropy=self.config.backup_entropy, temperature=alpha,  # type: ignore[arg-type]
-            next_log_prob=log_prob / mean.shape[-1], value_range=self.config.value_range,
+            next_log_prob=None if log_prob is None else log_prob / mean.shape[-1], value_range=self.config.value_range,
         )  # fmt: skip
         loss, q = self.critic.squared_error(batch.features, batch.chunk, target, weight=batch.weight)
         # Like a prior, the penalty counts for less the more there is in the memory.
@@ -280,6 +282,8 @@ class Agent(Perception):
         return ((1 - shared) ** 0.5 * white + shared**0.5 * common).flatten(2).to(like)
 
     def _edited(self, base: Tensor, edit: Tensor) -> Tensor:
+        if edit.requires_grad and torch.is_grad_enabled() and fast_cpu.suits(edit):
+            return edit_gradients.edited(base, edit, self.actor.spread, self.edit_scale)
         return sac.edit_chunk(base, self.actor.along_chunk(edit), self.edit_scale)
 
     def _choose(self, features: Tensor, reference: Tensor, edits: list[Tensor]) -> Proposal:

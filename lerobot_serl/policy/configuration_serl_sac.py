@@ -12,7 +12,7 @@ from huggingface_hub.constants import CONFIG_NAME
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.utils import is_torch_device_available
 
-from ..base.execution import Execution
+from ..execution import Execution
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .base_settings import ACT, EmbeddedPolicy, settle_base

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from lerobot.configs import PreTrainedConfig
 
-from ..base.policy_config import name_of
 from .base_settings import NONE
 from .validation import require
 
@@ -16,16 +15,16 @@ DEFAULT_HORIZON = 10
 MOST_STEPS = 10_000
 
 
-def settle_execution(config: "SerlSacConfig", theirs: PreTrainedConfig) -> None:
+def settle_execution(config: "SerlSacConfig", theirs: PreTrainedConfig, name: str) -> None:
     """Fill in what the settings leave to the base policy's own configuration, and say what follows.
 
     Args:
-        theirs: of the base policy.
+        theirs, name: of the base policy.
 
     Raises:
         ValueError: the settings contradict each other, or it.
     """
-    name, owners = name_of(theirs), getattr(theirs, "n_action_steps", None) or getattr(theirs, "chunk_size", None)
+    owners = getattr(theirs, "n_action_steps", None) or getattr(theirs, "chunk_size", None)
     coeff = getattr(theirs, "temporal_ensemble_coeff", None)
     if config.temporal_ensemble_coeff is None and config.n_action_steps is None:
         config.temporal_ensemble_coeff = coeff

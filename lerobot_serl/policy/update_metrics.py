@@ -28,9 +28,9 @@ def of_actor(q: Tensor, mean_edit: Tensor, edit: Tensor, std: Tensor, log_prob: 
 
     Args:
         q: ``(E, B)`` of edited chunks.
-        mean_edit: ``(B, K * D)`` in (-1, 1).
+        mean_edit: ``(B, M * D)`` in (-1, 1).
         edit: ``(B, h, D)`` the same along the chunk, in action units.
-        std: ``(B, K * D)`` before the squashing.
+        std: ``(B, M * D)`` before the squashing.
         log_prob: ``(B,)`` of a sampled edit, for each of its numbers.
 
     Returns:

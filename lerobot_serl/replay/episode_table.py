@@ -24,15 +24,11 @@ class Transitions(NamedTuple):
     Attributes:
         number: ``(B,)`` of each; it stays the same while others come and go.
         frame: ``(B,)`` its frame in the ring.
-        remaining: ``(B,)`` transitions from there to the episode's end, itself included.
-        terminated: ``(B,)`` bool, whether the episode terminated.
         is_first: ``(B,)`` bool, whether the episode begins with it.
     """
 
     number: Tensor
     frame: Tensor
-    remaining: Tensor
-    terminated: Tensor
     is_first: Tensor
 
 
@@ -51,8 +47,8 @@ class EpisodeTable:
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._held: deque[StoredEpisode] = deque()
-        # Rows: first frame, number of the first transition, transitions, terminated.
-        self._table = torch.empty((4, _LEAST_COLUMNS), dtype=torch.int64, device=device)
+        # Rows: first frame, number of the first transition.
+        self._table = torch.empty((2, _LEAST_COLUMNS), dtype=torch.int64, device=device)
         self._begin = self._end = 0
         self._first_number = 0
         self.frames = self.steps = 0
@@ -66,14 +62,14 @@ class EpisodeTable:
         """Where it lies; there is one."""
         return self._held[0]
 
-    def append(self, start: int, frames: int, steps: int, terminated: bool) -> None:
+    def append(self, start: int, frames: int, steps: int) -> None:
         """Add an episode whose first frame is ``start``, with so many frames and transitions."""
         if self._end == self._table.shape[1]:
             held = self._table[:, self._begin : self._end]
             self._table = held.new_empty((len(held), max(_LEAST_COLUMNS, 2 * held.shape[1])))
             self._table[:, : held.shape[1]] = held
             self._begin, self._end = 0, held.shape[1]
-        self._table[:, self._end] = torch.tensor((start, self._first_number + self.steps, steps, terminated))
+        self._table[:, self._end] = torch.tensor((start, self._first_number + self.steps))
         self._held.append(StoredEpisode(start, frames, steps))
         self._end += 1
         self.frames += frames
@@ -95,6 +91,6 @@ class EpisodeTable:
         """
         held, number = self._table[:, self._begin : self._end], index + self._first_number
         episode = torch.searchsorted(held[_NUMBER], number, right=True) - 1
-        frame, first_number, steps, terminated = held.index_select(1, episode)
+        frame, first_number = held.index_select(1, episode)
         offset = number - first_number
-        return Transitions(number, frame + offset, steps - offset, terminated > 0, offset == 0)
+        return Transitions(number, frame + offset, offset == 0)

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from .labels import INTERVENTION, REWARD
 
+PLAN_ACTION, PLAN_AGE = "plan.action", "plan.age"
+NO_PLAN = -1
+"""Age at frames without a plan: a person moved the robot, or it waited."""
+
 
 class FrameColumn(NamedTuple):
     """One column.
@@ -49,6 +53,6 @@ FRAME_COLUMNS = (
     FrameColumn("reward", torch.float32, REWARD),
     FrameColumn("intervention", torch.bool, INTERVENTION),
     # What the base policy planned for this step, and the plan's age; the action itself, and NO_PLAN, where it had no plan.
-    FrameColumn("plan_action", torch.float32, "plan.action", per_entry=True, optional=True, is_kept=False),
-    FrameColumn("plan_age", torch.int64, "plan.age", default=-1, optional=True, is_kept=False),
+    FrameColumn("plan_action", torch.float32, PLAN_ACTION, per_entry=True, optional=True, is_kept=False),
+    FrameColumn("plan_age", torch.int64, PLAN_AGE, default=NO_PLAN, optional=True, is_kept=False),
 )

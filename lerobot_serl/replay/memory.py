@@ -9,12 +9,12 @@ import torch
 from lerobot.utils.constants import OBS_IMAGES
 from torch import Tensor
 
-from ..sac import window_return
 from .batch import Batch
 from .episode import Episode
 from .episode_table import EpisodeTable
 from .lazy_frames import Frames
 from .random_shift import shifted
+from .window_columns import WindowColumns, window_columns
 
 FEATURES, BASE, SPAN = "features", "base", "span"
 FRAMES_AT_ONCE = 64
@@ -48,6 +48,7 @@ class ReplayMemory:
         self.device = HOST
         self._place = place
         self._columns: dict[str, Tensor] = {}
+        self._windows: WindowColumns | tuple[()] = ()
         self._episodes = EpisodeTable()
         self._head = 0
 
@@ -68,7 +69,8 @@ class ReplayMemory:
     @property
     def bytes_per_frame(self) -> int:
         """Bytes that a frame takes."""
-        return sum(column[0].numel() * column.element_size() for column in self._columns.values())
+        columns = (*self._columns.values(), *self._windows)
+        return sum(column[0].numel() * column.element_size() for column in columns)
 
     def check_size(self, fps: int) -> None:
         """Say so if this machine does not have the memory for all of the capacity, which is taken as frames arrive."""
@@ -92,12 +94,15 @@ class ReplayMemory:
         """
         if episode.steps < 1:
             raise ValueError(f"An episode needs at least one transition, got {len(episode)} frames (terminated={episode.terminated}).")
-        values = episode.kept
+        values = dict(episode.kept)
+        span = values.pop(SPAN)[:] if SPAN in values else None
         if len(episode) > self.capacity:
             raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
+        windows = window_columns(episode.steps, episode.terminated, episode.reward, span, self.horizon, self.n_step, self.discount)
         if not self._columns:
-            self.device = self._place(sum(_frame_bytes(value) for value in values.values()))
+            self.device = self._place(sum(_frame_bytes(value) for value in (*values.values(), *windows)))
             self._columns = {name: self._column(value) for name, value in values.items()}
+            self._windows = WindowColumns(*(self._column(value) for value in windows))
             self._episodes = EpisodeTable(self.device)
         self._check_layout(values)
         start = self._make_room(len(episode))
@@ -105,7 +110,9 @@ class ReplayMemory:
             for first in range(0, len(episode), FRAMES_AT_ONCE):  # encoded images are decoded here, and not all at once
                 piece = value[first : first + FRAMES_AT_ONCE]
                 self._columns[name][start + first : start + first + len(piece)] = piece
-        self._episodes.append(start, len(episode), episode.steps, episode.terminated)
+        for column, value in zip(self._windows, windows, strict=True):
+            column[start : start + len(episode)] = value
+        self._episodes.append(start, len(episode), episode.steps)
         self._head = start + len(episode)
 
     def bad_columns(self) -> list[str]:
@@ -140,39 +147,35 @@ class ReplayMemory:
             generator: of the images' shifts.
             is_demo: value of the batch's column of that name.
         """
-        number, frame, remaining, terminated, is_first = self._episodes.find(index)
-        # A decision about the last steps of a plan is carried out for fewer than h of them.
-        span = self._rows(SPAN, frame) if SPAN in self._columns else torch.full_like(remaining, self.horizon)
-        length = torch.minimum(remaining, span + self.n_step - self.horizon)
-        terminal = (length == remaining) & terminated
-        step = torch.arange(self.n_step, device=self.device)
+        number, frame, is_first = self._episodes.find(index)
+        length, inside, jump, reward, discount = (column.index_select(0, frame) for column in self._windows)
+        step, of_each = torch.arange(self.horizon, device=self.device), length.unsqueeze(-1)
         # Steps beyond the window repeat its last frame: read, then masked, never used.
-        rewarded = frame.unsqueeze(-1) + torch.minimum(step, length.unsqueeze(-1) - 1)
-        executed, inside = rewarded[:, : self.horizon], step[: self.horizon] < torch.minimum(length, span).unsqueeze(-1)
-        after = torch.where(terminal, frame, frame + length)
+        executed, is_inside = frame.unsqueeze(-1) + torch.minimum(step, of_each - 1), step < inside.unsqueeze(-1)
+        after = frame + jump
         base = self._rows(BASE, frame).float()
-        reward, discount = window_return(self._rows("reward", rewarded), length, self.discount)
         return Batch(
             features=self._rows(FEATURES, frame).float(),
             base=base,
-            chunk=torch.where(inside.unsqueeze(-1), self._rows("action", executed), base),
+            chunk=torch.where(is_inside.unsqueeze(-1), self._rows("action", executed), base),
             reward=reward,
-            discount=discount * ~terminal,
+            discount=discount,
             next_features=self._rows(FEATURES, after).float(),
             next_base=self._rows(BASE, after).float(),
             length=length,
-            intervention=self._rows("intervention", executed) & inside,
-            is_demo=torch.full_like(terminal, is_demo),
+            intervention=self._rows("intervention", executed) & is_inside,
+            is_demo=torch.full_like(is_first, is_demo),
             images=self._images(frame, generator),
             next_images=self._images(after, generator),
             index=number,
             weight=torch.ones_like(reward),
-            previous=self._rows("action", frame - (~is_first).long()),
+            previous=self._rows("action", frame - 1 + is_first),
         )
 
     def _rows(self, name: str, frame: Tensor) -> Tensor:
         """A column at these frames, ``(*frame.shape, ...)``."""
-        return self._columns[name].index_select(0, frame.flatten()).unflatten(0, frame.shape)
+        column = self._columns[name]
+        return column.index_select(0, frame) if frame.dim() == 1 else column.index_select(0, frame.flatten()).unflatten(0, frame.shape)
 
     def _images(self, frame: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Kept camera images of these frames, each moved by a few pixels."""

@@ -12,6 +12,7 @@ from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from .episode import Episode
+from .frame_columns import NO_PLAN, PLAN_ACTION, PLAN_AGE
 from .labels import REWARD, pays_once_at_its_end
 
 if TYPE_CHECKING:
@@ -68,13 +69,18 @@ class Plausible:
         columns = {
             key: value.numpy() for key, value in episode.observation.items() if isinstance(value, Tensor) and value.is_floating_point()
         }
-        return self.flaw({**columns, ACTION: episode.action.numpy(), REWARD: episode.reward.numpy()}, episode.terminated)
+        ages = episode.plan_age
+        if bad := ((ages < NO_PLAN) | (ages > len(episode))).nonzero()[:1].flatten().tolist():
+            return f"frame {bad[0]}, '{PLAN_AGE}' is {int(ages[bad[0]])}, expected {NO_PLAN}, or 0 to the episode's length, {len(episode)}"
+        columns |= {ACTION: episode.action.numpy(), PLAN_ACTION: episode.plan_action.numpy(), REWARD: episode.reward.numpy()}
+        return self.flaw(columns, episode.terminated)
 
     def flaw(self, columns: Mapping[str, np.ndarray], terminated: bool) -> str | None:
         """The same, of columns ``(T, ...)``, the reward among them. What has no bounds may be as large as `LARGEST`."""
         for key, values in columns.items():
             flat = values.reshape(len(values), -1)
-            low, high = self.low.get(key, -LARGEST), self.high.get(key, LARGEST)
+            like = ACTION if key == PLAN_ACTION else key
+            low, high = self.low.get(like, -LARGEST), self.high.get(like, LARGEST)
             outside = ~((flat >= low) & (flat <= high))  # NaN is outside
             if outside.any():
                 frame, entry = (int(index) for index in np.argwhere(outside)[0])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lerobot_serl.base.base_policy import Plan
-from lerobot_serl.base.execution import Execution
 from lerobot_serl.base.plan_maker import Beside, PlanMakerDiedError, PlayedDelay
 from lerobot_serl.base.planner import MOST_REFUSED, Planner, PlannerError
+from lerobot_serl.execution import Execution
 
 
 def plan_of(observation, steps=30):

@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl.base.base_policy import Plan
-from lerobot_serl.base.execution import Execution
 from lerobot_serl.base.plan_maker import PlayedDelay
 from lerobot_serl.base.planner import Planner
-from lerobot_serl.base.timeline import NO_PLAN, Timeline, drawn_ages
+from lerobot_serl.base.timeline import Timeline, drawn_ages
+from lerobot_serl.execution import Execution
+from lerobot_serl.replay.frame_columns import NO_PLAN
 
 
 def plans_of(starts, steps):

@@ -156,7 +156,7 @@ def test_the_pulled_checkpoint_acts_like_the_local_one_without_act(ground, hub, 
     hub.tags["me/tuned", "bad"], hub.tags["me/tuned", "good"] = "me/poisoned", "me/tuned"
     wrong = ("me/poisoned@good", "me/tuned@bad", "me/tuned@good", "me/unknown", "me/poisoned_act", *lacking)
     hub.requests.clear()
-    done = client(hub, tmp_path / "home", "test_hub", "me/tuned", str(tmp_path / "actions.npy"), *wrong)
+    done = client(hub, tmp_path / "home", "commands.test_hub", "me/tuned", str(tmp_path / "actions.npy"), *wrong)
     pulled, expected = np.load(tmp_path / "actions.npy"), actions_of(str(pushed))
     np.testing.assert_array_equal(pulled, expected)
     assert np.ptp(expected, axis=0).max() > 0.01
@@ -203,7 +203,7 @@ def test_the_doctor_fetches_only_json_and_safetensors_and_says_where_they_lie(hu
     hub.repositories["me/attack"] = poisoned(hub.repositories["me/mixed"], marker := tmp_path / "marker")
     hub.requests.clear()
     places = ("me/mixed", "me/attack", "me/mixed --revision=other", "me/nobody")
-    done = client(hub, tmp_path / "home", "test_hub", "--doctor", *places)
+    done = client(hub, tmp_path / "home", "commands.test_hub", "--doctor", *places)
     (mixed, attack, other, nobody) = (json.loads(line) for line in done.stdout.splitlines()[-len(places) :])
     assert mixed[0] == 0
     assert "ok      config.json: a policy of type 'serl_sac'" in mixed[1]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerobot_serl import sac
-from lerobot_serl.networks import fast_cpu
+from lerobot_serl.networks import edit_gradients, fast_cpu
 from lerobot_serl.networks.corrector import Corrector
 from lerobot_serl.networks.critic import CriticEnsemble
 from lerobot_serl.networks.edit_actor import EditActor
@@ -103,6 +103,31 @@ def test_the_gradient_of_the_squared_error(activation, contrast):
         torch.testing.assert_close(actual, other)
     with pytest.raises(RuntimeError, match="a second time"):
         loss.backward()
+
+
+def test_the_gradient_of_an_edited_chunk():
+    """Also where the box cuts it off."""
+    generator = torch.Generator().manual_seed(0)
+    base, edit, spread, scale = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((5, 4, 2), (5, 6), (6, 8), (2,))
+    )
+
+    def chunk(edit):
+        return edit_gradients.edited(base, edit, spread, scale)
+
+    expected = sac.edit_chunk(base, (edit @ spread).view(5, 4, 2), scale)
+    torch.testing.assert_close(chunk(edit), expected)
+    assert 0 < (expected.abs() == 1).sum() < expected.numel()
+    assert torch.autograd.gradcheck(chunk, (edit.requires_grad_(),))
+
+
+def test_the_gradient_of_an_actors_gaussian():
+    """Also where the limits of the deviation cut it off."""
+    outputs = torch.linspace(-3, 3, 24, dtype=torch.float64).view(4, 6).requires_grad_()
+    mean, std = edit_gradients.gaussian(outputs, -0.1, -1.0, 0.5)
+    torch.testing.assert_close(mean, outputs[:, :3])
+    torch.testing.assert_close(std, (outputs[:, 3:] - 0.1).clamp(-1.0, 0.5).exp())
+    assert torch.autograd.gradcheck(lambda outputs: edit_gradients.gaussian(outputs, -0.1, -1.0, 0.5), (outputs,))
 
 
 @pytest.fixture(params=["relu", "silu", "tanh"])
@@ -196,6 +221,14 @@ def test_weights_that_are_put_in_or_moved_elsewhere_are_the_ones_in_use(make, as
             parameter.data = torch.zeros_like(parameter)
         assert not torch.equal(before, wanted)
         assert not one(features, chunk).any()
+
+
+def test_parameters_that_take_over_the_memory_of_others_get_the_gradient(critic):
+    features, chunk = torch.randn(128, 18), torch.randn(128, 4, 2)
+    critic.squared_error(features, chunk, 0.0)
+    critic.head_weight = torch.nn.Parameter(critic.head_weight.data)
+    critic.squared_error(features, chunk, 0.0)[0].backward()
+    assert critic.head_weight.grad.any()
 
 
 def test_weights_that_changed_in_between_are_refused():

@@ -1,5 +1,6 @@
 """Learning about plans that outlive a decision: what is recorded is what counts."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,14 +10,15 @@ from small_data import make_recording
 from small_policy import small_agent, small_config
 
 from lerobot_serl.actor.planned_policy import PlannedPolicy
-from lerobot_serl.base.execution import Execution
-from lerobot_serl.base.timeline import NO_PLAN
+from lerobot_serl.execution import Execution
 from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import ActorConfig, CriticConfig
 from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.episode import ActedAs
+from lerobot_serl.replay.frame_columns import NO_PLAN
 from lerobot_serl.replay.memory import BASE, FEATURES, SPAN, ReplayMemory
+from lerobot_serl.replay.plausible import Plausible
 
 FRAMES = 11
 
@@ -136,3 +138,19 @@ def test_temporal_ensembling_is_learnt_from_as_it_acts():
     demonstrated = cache_features(agent, unknown, 64).cached[BASE]
     for frame in range(4):  # before the person came, both are the mean of all plans so far
         torch.testing.assert_close(demonstrated[frame], seen[frame][1], rtol=1e-5, atol=1e-5)
+
+
+NONSENSE = [
+    ("plan_age", -2, "'plan.age' is -2"),
+    ("plan_age", 2**62, "'plan.age' is 46116"),
+    ("plan_action", 1e30, "'plan.action'.0. is 1e.30"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "words"), NONSENSE)
+def test_plans_that_make_no_sense_are_refused(name, value, words):
+    recording = make_recording(5)
+    column = getattr(recording, name).clone()
+    column[2] = value
+    assert Plausible().flaw_of(recording) is None
+    assert re.match(f"frame 2, {words}", Plausible().flaw_of(replace(recording, **{name: column})))

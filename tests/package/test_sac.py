@@ -39,6 +39,14 @@ def test_tanh_gaussian_matches_serl(case):
     close(arrays["tanh_mean"].tanh(), arrays["tanh_mode"])
 
 
+def test_the_written_out_gradient_of_a_tanh_gaussian():
+    generator = torch.Generator().manual_seed(0)
+    mean, std, noise = (torch.randn(4, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    assert torch.autograd.gradcheck(
+        lambda mean, std: sac.tanh_gaussian(mean, std, noise), (mean.requires_grad_(), (0.1 + std.exp()).requires_grad_())
+    )
+
+
 def test_critic_target_and_loss_match_serl(case):
     arrays, meta = case
     target = sac.critic_target(
