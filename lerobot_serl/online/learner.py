@@ -96,8 +96,8 @@ class Learner:
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         clipping = Clipping(config.clipped_share)
-        for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
-            episode = cache_features(agent, recorded, config.annotation_batch_size, number)
+        for recorded in self._read_all(reader, "Demonstrations"):
+            episode = cache_features(agent, recorded, config.annotation_batch_size)
             self.demonstrations.add(episode)
             clipping.add(episode)
         self.demonstrations.check_size(dataset_meta.fps)
@@ -254,9 +254,8 @@ class Learner:
     def _start_collection(self, collection: EpisodeSource, keys: list[str], demo_stats: DemonstrationStats) -> None:
         dataset = collection.existing()
         if dataset is not None:
-            reader = EpisodeReader(dataset, keys, self._plausible, AS_RECORDED)
-            for number, recorded in enumerate(self._read_all(reader, "Online episodes")):
-                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size, number))
+            for recorded in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
+                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size))
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, demo_stats=demo_stats)
 

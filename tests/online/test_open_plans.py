@@ -12,9 +12,7 @@ from small_policy import small_agent, small_config
 from lerobot_serl.actor.planned_policy import PlannedPolicy
 from lerobot_serl.execution import Execution
 from lerobot_serl.online.feature_cache import cache_features
-from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import ActorConfig, CriticConfig
-from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.episode import ActedAs
 from lerobot_serl.replay.frame_columns import NO_PLAN
 from lerobot_serl.replay.memory import BASE, FEATURES, SPAN, ReplayMemory
@@ -96,15 +94,6 @@ def test_demonstrations_get_plans_of_all_ages(agent):
     for number in range(4):
         base = cache_features(agent, recording, 64, number).cached[BASE]
         torch.testing.assert_close(base[0], plan[:2])
-
-
-def test_plans_of_a_learners_demonstrations_begin_at_different_frames(demonstrations, tmp_path):
-    config = small_config(horizon=2, n_action_steps=8, metrics_dir=str(tmp_path))
-    config.act.chunk_size = 8
-    memory = Learner(small_agent(config), config, Progress(config), demonstrations.meta).demonstrations
-    ages = (memory.windows(torch.arange(len(memory)), torch.Generator()).features[:, -1] * 8).round().int().tolist()
-    # The second plan of each episode begins after 4, 1 and 6 frames.
-    assert ages == [0, 1, 2, 3, 0, *(0, 0, 1), *(0, 1, 2, 3, 4, 5)]
 
 
 def test_a_window_at_a_plans_end_is_as_long_as_its_decision():
