@@ -7,7 +7,7 @@ from pathlib import Path
 from .presets import missing_preset
 
 COMMANDS = ("lerobot-train", "lerobot_train.py")
-_OF_ACT = ("chunk_size", "n_action_steps", "n_obs_steps", "temporal_ensemble_coeff", "vision_backbone", "dim_model", "use_vae")
+_OF_ACT = ("chunk_size", "n_obs_steps", "vision_backbone", "dim_model", "use_vae")
 # Of the fields of serl_sac that ACT does not have, those that stand in commands.
 _OURS = (
     "horizon",
@@ -44,8 +44,8 @@ def hints(argv: Sequence[str]) -> list[str]:
     for name in _OF_ACT:
         if ours and f"policy.{name}" in flags:
             said.append(
-                f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path. How many steps of a chunk are executed before the "
-                "policy looks again is --policy.horizon."
+                f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path. How many steps of its plans are carried out is "
+                "--policy.n_action_steps, and after how many of them the policy decides anew --policy.horizon."
             )
     if "config_path" in flags and (missing := missing_preset(flags["config_path"], "policy")) is not None:
         said.append(missing)

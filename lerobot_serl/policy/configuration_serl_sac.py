@@ -157,9 +157,9 @@ class SerlSacConfig(PreTrainedConfig):
     clipped_share: float = 0.01
     # Smallest half range of an action dimension, as a fraction of the largest.
     action_range_floor: float = 0.02
-    # Observation features of actor and critics: "state", "act" (frozen ACT's decoder and backbone), "both", or "auto": state vectors, and ACT's
-    # features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each camera, trained with
-    # random shifts; the replay memory then keeps the images.
+    # Observation features of actor and critics: "state", "act" (frozen ACT's backbone, and where no plan outlives a decision its decoder), "both",
+    # or "auto": state vectors, and ACT's features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each
+    # camera, trained with random shifts; the replay memory then keeps the images.
     features: str = "auto"
     # What is done with the grippers' entries of an action: "edit": as with any other; "base": the base policy's commands stay as they are;
     # "discrete": critics of their own decide in each chunk for each gripper, as the base policy commands, or one of the two positions at which the

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 
+import hardware
 import pytest
 from result_files import RESULTS, ROOT, rows_of
 from speed import read_lines
@@ -54,6 +55,12 @@ def test_the_speed_table_is_the_result_file():
     assert len(lines) > 10
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     assert speed_table(lines) in text
+
+
+def test_the_hardware_table_is_the_result_file():
+    lines = [line for line in hardware.read_lines(RESULTS / "hardware" / "hardware.csv") if line.device == "cpu"]
+    assert len(lines) > 20
+    assert hardware.table(lines) in (ROOT / "docs" / "hardware.md").read_text()
 
 
 def test_the_table_of_the_robot_workflow_is_the_result_file():

@@ -47,10 +47,11 @@ def test_act_path_without_the_type_that_it_belongs_to_is_answered(flags, words):
     assert hints(["lerobot-train", "--config_path=run.json", "--policy.act_path=act"]) == []
 
 
-@pytest.mark.parametrize("name", ["n_action_steps", "chunk_size", "temporal_ensemble_coeff"])
+@pytest.mark.parametrize("name", ["chunk_size", "dim_model"])
 def test_what_comes_with_act_is_said(name):
     (hint,) = hints(["lerobot-train", "--policy.type=serl_sac", f"--policy.{name}=50"])
     assert hint.startswith(f"--policy.{name} is ACT's: it comes with the checkpoint at --policy.act_path.")
+    assert "--policy.n_action_steps" in hint
     assert "--policy.horizon" in hint
 
 
@@ -58,6 +59,7 @@ def test_what_comes_with_act_is_said(name):
     [], ["lerobot-eval", "--policy.type=serl_sac", "--policy.n_action_steps=5"], ["lerobot-train", "--policy.type=act", "--policy.chunk_size=5"],
     ["lerobot-train", "--policy.path={act}", "--steps=5"], ["lerobot-train", "--policy.path={act}/none", "--policy.horizon=5"],
     ["lerobot-train", "--policy.type=serl_sac", "--policy.act_path={act}", "--policy.horizon=5"], ["lerobot-train", "--policy.path"],
+    ["lerobot-train", "--policy.type=serl_sac", "--policy.n_action_steps=1", "--policy.temporal_ensemble_coeff=0.01", "--policy.horizon=1"],
 ])  # fmt: skip
 def test_nothing_is_said_of_what_is_right_or_somebody_elses(act, argv):
     assert hints([argument.format(act=act) for argument in argv]) == []
