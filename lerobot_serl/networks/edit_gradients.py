@@ -13,7 +13,7 @@ def edited(base: Tensor, edit: Tensor, spread: Tensor, scale: Tensor) -> Tensor:
     Args:
         base: ``(B, h, D)``.
         edit: ``(B, K)``.
-        spread: ``(K, h * D)``.
+        spread: ``(M * D', h * D)``.
         scale: ``(D,)``.
     """
     result: Tensor = _Edited.apply(base, edit, spread, scale)

@@ -158,3 +158,10 @@ def test_what_is_recorded_has_names_and_ends_with_success(tmp_path):
 def test_act_is_trained_as_its_owners_run_it():
     flags = TASKS["aloha_transfer"].act_flags
     assert {"--policy.chunk_size=100", "--policy.n_action_steps=100"} <= set(flags)
+
+
+def test_a_cube_that_fell_off_the_table_is_not_far_away():
+    env = AlohaTransferState()
+    env.reset(seed=0)
+    env.data.qpos[16:19] = (0.3, 5.0, -100.0)
+    assert env._observe()[THINGS][:3].tolist() == pytest.approx([0.3, 1.0, -1.0])

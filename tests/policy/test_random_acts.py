@@ -116,7 +116,8 @@ def test_every_act_is_run_as_lerobot_runs_it_or_refused(config, changes, seed):
         for change in changes:
             edit(act, *change)
         try:
-            policy = SerlSacPolicy(SerlSacConfig(act_path=str(act), device="cpu", push_to_hub=False, horizon=config.chunk_size))
+            steps = {"horizon": config.chunk_size, "n_action_steps": config.chunk_size}
+            policy = SerlSacPolicy(SerlSacConfig(act_path=str(act), device="cpu", push_to_hub=False, **steps))
         except (ValueError, FileNotFoundError) as refused:
             if not str(refused).startswith(("policy.act_path=", "dataset_stats['action']=", "Dataset statistics 'mean'")):
                 raise

@@ -14,6 +14,8 @@ from .aloha_expert import Expert
 from .demonstrate import record_solved
 from .sparse_state import STATE, THINGS, SparseStateConfig, SparseStateEnv, feature_sizes
 
+# As far from the origin as a cube is said to be.
+FARTHEST_M = 1.0
 GYM_ID = "lerobot_serl/AlohaTransferState-v0"
 # Steps of the physics in a control step of 20 ms.
 SUB_STEPS = 10
@@ -99,7 +101,9 @@ class AlohaTransferState(SparseStateEnv):
         return self._finger in touched and self._table not in touched
 
     def _observe(self) -> dict[str, np.ndarray]:
-        return {STATE: self.joints.astype(np.float32), THINGS: self.cube.astype(np.float32)}
+        cube = self.cube.astype(np.float32)
+        cube[:3] = cube[:3].clip(-FARTHEST_M, FARTHEST_M)  # there is no floor: pushed off the table, it falls for ever
+        return {STATE: self.joints.astype(np.float32), THINGS: cube}
 
     def _as_entries(self, joints: np.ndarray) -> np.ndarray:
         """Joints or controls, fingers in metres -> the 14 entries of an action."""

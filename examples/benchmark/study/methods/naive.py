@@ -47,6 +47,7 @@ class ActActor(nn.Module):
         self.log_std = nn.Parameter(torch.full((agent.horizon * agent.action_dim,), math.log(INITIAL_STD)))
         self.knots, self.action_dim = agent.horizon, agent.action_dim
         self.edits = torch.ones(agent.action_dim, dtype=torch.bool)
+        self.spread = torch.eye(agent.horizon * agent.action_dim)
         self._box, self._features, self._horizon = [agent.box], [agent.features], agent.horizon
 
     def forward(self, features: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
