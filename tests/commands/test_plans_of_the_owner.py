@@ -125,7 +125,7 @@ def evaluated(path, results, monkeypatch, env):
 def test_in_evaluations_of_the_actor_process(tmp_path, monkeypatch, way, camera):
     env = FrankaSimEnv(episode_length=STEPS)
     if camera:
-        env = CounterEnv(truncate_at=STEPS)
+        env = CounterEnv(succeed_at=999, terminate_at=999, truncate_at=STEPS)
         config = small_act_config(1, 2, 2, chunk_size=100, n_action_steps=way[0], temporal_ensemble_coeff=way[2])
         config.input_features = {STATE: config.input_features[STATE], CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 6, 5))}
         here = of_config(tmp_path, config, way[1])
