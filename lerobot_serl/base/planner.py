@@ -123,7 +123,7 @@ class Planner:
         return self._step - plan.begun
 
     def _take(self, plan: Plan, begun: int) -> None:
-        if not bool(plan.actions.isfinite().all()):
+        if not bool(plan.actions.isfinite().all() & plan.features.isfinite().all()):
             self.refused_plans += 1
             self._refused_in_a_row += 1
             logging.warning("A plan of the base policy had numbers that are not finite. It is refused; another one is made.")

@@ -131,6 +131,14 @@ def test_plans_that_are_not_finite_are_refused_and_counted(caplog):
     assert (planner.refused_plans, planner.held_steps) == (2, 2)
 
 
+def test_a_plan_whose_features_are_not_finite_is_refused_too():
+    """Whatever looked at them would make an edit of them."""
+    planner = Planner(PlayedDelay(lambda seen: plan_of(seen)._replace(features=torch.full((1, 2), torch.nan))), Execution(5, 20))
+    planner.see({"step": torch.tensor(0)})
+    assert planner.next() is None
+    assert planner.refused_plans == 1
+
+
 def test_no_finite_plan_ever_ends_it():
     planner = Planner(PlayedDelay(lambda seen: Plan(torch.full((1, 30, 2), torch.inf), torch.zeros(1, 0))), Execution(5, 20))
     with pytest.raises(PlannerError, match=f"{MOST_REFUSED} plans in a row"):

@@ -3,22 +3,19 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from act_checkpoints import STATE, save_act, small_act_config, statistics_for
+from act_checkpoints import small_act_config
 from counter_env import CounterEnv
-from lerobot.configs import FeatureType, PolicyFeature
+from edited_act import save_edited_act, with_small_camera
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
 from lerobot.scripts import lerobot_eval
 from opengl import opengl_platform
 
 from examples.benchmark.study.practice import deterministic
 from examples.benchmark.study.practice import evaluate as study_evaluate
-from lerobot_serl import SerlSacConfig
 from lerobot_serl.actor.chunk import Chunk
 from lerobot_serl.actor.env_world import EnvWorld
 from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
@@ -27,8 +24,6 @@ from lerobot_serl.actor.rollout import Rollout
 from lerobot_serl.actor.settings import DeployedPolicyConfig
 from lerobot_serl.base.timeline import NO_PLAN
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
-from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
-from lerobot_serl.policy.processor_serl_sac import make_serl_sac_pre_post_processors
 from lerobot_serl.replay.episode import policy_input
 from lerobot_serl.robots.franka_sim_robot import STATE_KEYS
 
@@ -36,42 +31,12 @@ pytestmark = pytest.mark.slow
 STEPS = 110
 # Steps of a plan, of a decision, and temporal ensembling.
 WAYS = [(1, 1, None), (10, 10, None), (50, 15, None), (100, 10, None), (1, 1, 0.01)]
-CAMERA = "observation.image"
 
 
-@dataclass
-class Pair:
-    """ACT, and the fresh policy that edits it.
-
-    Attributes:
-        root: holds ``act`` and ``serl``.
-        stock: LeRobot's policy with its processors.
-        policy: serl_sac.
-    """
-
-    root: Path
-    stock: tuple
-    policy: SerlSacPolicy
-
-    @property
-    def half_width(self) -> torch.Tensor:
-        return self.policy.agent.box.half_width
-
-
-def pair(root, way, **config_changes):
+def pair(root, way, cameras=0, **changes):
     n_action_steps, horizon, coeff = way
-    config_changes.setdefault("cameras", 0)
-    config = small_act_config(chunk_size=100, n_action_steps=n_action_steps, temporal_ensemble_coeff=coeff, **config_changes)
-    return of_config(root, config, horizon)
-
-
-def of_config(root, config, horizon):
-    stock = save_act(root / "act", config, statistics_for(config))
-    settings = SerlSacConfig(act_path=str(root / "act"), device="cpu", push_to_hub=False, horizon=horizon)
-    policy = SerlSacPolicy(settings, dataset_stats=statistics_for(config)).eval()
-    for part in (policy, *make_serl_sac_pre_post_processors(settings, statistics_for(config))):
-        part.save_pretrained(root / "serl")
-    return Pair(root, stock, policy)
+    config = small_act_config(cameras, chunk_size=100, n_action_steps=n_action_steps, temporal_ensemble_coeff=coeff, **changes)
+    return save_edited_act(root, config, horizon=horizon)
 
 
 def assert_equal_actions(pair, ours, theirs):
@@ -126,9 +91,8 @@ def test_in_evaluations_of_the_actor_process(tmp_path, monkeypatch, way, camera)
     env = FrankaSimEnv(episode_length=STEPS)
     if camera:
         env = CounterEnv(succeed_at=999, terminate_at=999, truncate_at=STEPS)
-        config = small_act_config(1, 2, 2, chunk_size=100, n_action_steps=way[0], temporal_ensemble_coeff=way[2])
-        config.input_features = {STATE: config.input_features[STATE], CAMERA: PolicyFeature(FeatureType.VISUAL, (3, 6, 5))}
-        here = of_config(tmp_path, config, way[1])
+        config = with_small_camera("observation.image", 2, chunk_size=100, n_action_steps=way[0], temporal_ensemble_coeff=way[2])
+        here = save_edited_act(tmp_path, config, horizon=way[1])
     else:
         here = pair(tmp_path, way)
     theirs, ours = (evaluated(tmp_path / name, tmp_path / f"of_{name}", monkeypatch, env) for name in ("act", "serl"))

@@ -155,7 +155,11 @@ def test_a_dataset_of_an_earlier_release_is_opened_learnt_from_and_appended_to(r
 def test_a_message_without_plans_is_learnt_from_as_a_demonstration(restarts, remembered):
     episode = walked(restarts.agent)[0]
     learner = restarts.begin()
-    restarts.receive(remembered, of_earlier_release(episode, "old"), encode_episode(make_recording(FRAMES, plan_age=torch.full((FRAMES,), NO_PLAN)), "none"))
+    restarts.receive(
+        remembered,
+        of_earlier_release(episode, "old"),
+        encode_episode(make_recording(FRAMES, plan_age=torch.full((FRAMES,), NO_PLAN)), "none"),
+    )
     assert [recording.plan_age.tolist() for recording in remembered] == [[NO_PLAN] * FRAMES] * 2
     observation = {key: value[:1] for key, value in episode.observation.items()}
     torch.testing.assert_close(remembered[0].cached[BASE][0], restarts.agent.plan(observation).actions[0, :2])
