@@ -90,6 +90,10 @@ def describe(episode: Episode) -> str:
         parts.append(f"{n_interventions} steps by hand")
     if late := said.get("late_ticks"):
         parts.append(f"{late} late ticks, worst {1000 * float(said['worst_lateness_s']):.0f} ms")
+    if held := said.get("held_steps"):
+        parts.append(f"{held} steps without a plan")
+    if refused := said.get("refused_plans"):
+        parts.append(f"{refused} plans refused")
     if clamps := said.get("clamps"):
         parts.append(f"{clamps} targets at a limit")
     return ", ".join(parts)

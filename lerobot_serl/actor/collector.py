@@ -122,7 +122,9 @@ class _Collector:
                 practice.moved()
             attempts.tick(steps, None if intervening else practice.acts_as)
 
-        rollout = attempts.rollout(practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see)
+        rollout = attempts.rollout(
+            practice.act, begin_episode=self._begin_episode, tick=tick, film=self._new_film, see=practice.see, report=practice.report
+        )
         while attempts.done != settings.n_episodes and attempts.goes_on and self._learner_wants_more():
             outbox.check_room()
             episode = attempts.run(rollout)

@@ -47,6 +47,9 @@ class DeployedPolicy(Protocol):
     def begin(self) -> None:
         """An episode begins."""
 
+    def report(self) -> dict[str, int]:
+        """What went wrong with plans in this episode."""
+
     def moved(self) -> None:
         """A person has moved the robot: what was planned is out of date."""
 
@@ -105,6 +108,9 @@ class DeployedEdits:
     def begin(self) -> None:
         self._policy.begin()
 
+    def report(self) -> dict[str, int]:
+        return self._policy.report
+
     def moved(self) -> None:
         self._policy.moved()
 
@@ -144,6 +150,9 @@ class DeployedAct:
 
     def begin(self) -> None:
         self._owner.policy.reset()
+
+    def report(self) -> dict[str, int]:
+        return {}
 
     def moved(self) -> None:
         self._owner.policy.reset()

@@ -65,7 +65,7 @@ def _run(place: Workplace, policy: DeployedPolicy, fps: int, n_episodes: int, re
             policy.moved()
         attempts.tick(steps, None if intervening else policy.acts_as)
 
-    rollout = attempts.rollout(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see)
+    rollout = attempts.rollout(policy.act, begin_episode=policy.begin, tick=tick, see=policy.see, report=policy.report)
     while attempts.done < n_episodes and attempts.goes_on:
         episode = attempts.run(rollout)
         if episode is None:

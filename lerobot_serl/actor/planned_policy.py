@@ -49,6 +49,12 @@ class PlannedPolicy:
         self._seen = observation
         self._planner.see(observation)
 
+    @property
+    def report(self) -> dict[str, int]:
+        """What went wrong with plans in this episode; for its info."""
+        refused = self._planner.refused_plans
+        return {"refused_plans": refused} if refused else {}
+
     def moved(self) -> None:
         """A person has moved the robot: what was planned is out of date."""
         self._planner.forget()

@@ -68,6 +68,10 @@ class PracticePolicy:
         """The next frame of the episode, whoever moves the robot."""
         self._policy.see(observation)
 
+    def report(self) -> dict[str, int]:
+        """What went wrong with plans in this episode."""
+        return self._policy.report
+
     def moved(self) -> None:
         """A person has moved the robot."""
         self._policy.moved()

@@ -49,6 +49,7 @@ class Rollout:
         world: where to act.
         act: observation -> chunk; called when the last chunk is used up, and after a takeover.
         see: told each observation, before ``act``; for policies that look at several frames.
+        report: what the policy has to say of an episode at its end.
         begin_episode: called before each episode (new weights, a new decision whether to explore).
         controls: what the person asks for with keys or buttons.
         hand: the person's teleoperator.
@@ -68,9 +69,10 @@ class Rollout:
         tick: Callable[[int, bool], None] = lambda steps, intervening: None,
         film: Callable[[], Film | None] = lambda: None,
         see: Callable[[Observation], None] = lambda observation: None,
+        report: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
-        self._see = see
+        self._see, self._report = see, report
         self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
         self._not_held = ""
 
@@ -124,7 +126,7 @@ class Rollout:
                 self._hold()
                 break
         takeovers = self._hand.count if self._hand is not None else 0
-        return frames.episode(self._confirmed(result), self._world, takeovers)
+        return frames.episode(self._confirmed(result), {**self._world.report(), **self._report(), "takeovers": takeovers}, self._world.task)
 
     def _hold(self) -> None:
         """After an episode that is complete: a fault now does not spoil it, and one that stays is met by the next reset."""
@@ -192,8 +194,8 @@ class _Frames:
         self._planned.append(result.executed if step is None else step.planned)
         self._ages.append(NO_PLAN if step is None else step.age)
 
-    def episode(self, end: StepResult, world: World, takeovers: int) -> Episode:
-        info = {**_summary(self.chunks), **world.report(), "takeovers": takeovers, DECIDED_BY: end.decided_by.value}
+    def episode(self, end: StepResult, facts: Mapping[str, float | int | str], task: str) -> Episode:
+        info = {**_summary(self.chunks), **facts, DECIDED_BY: end.decided_by.value}
         if self.held_steps:
             info["held_steps"] = self.held_steps
         if end.success is not None:
@@ -205,7 +207,7 @@ class _Frames:
             intervention=torch.tensor(self._interventions, dtype=torch.bool),
             terminated=end.terminated,
             truncated=end.truncated,
-            task=world.task,
+            task=task,
             info=info,
             plan_action=torch.from_numpy(np.stack(self._planned)),
             plan_age=torch.tensor(self._ages, dtype=torch.int64),

@@ -110,6 +110,7 @@ class Beside(PlanMaker):
         self._make, self.steps_ahead, self._patience_s = make, steps_ahead, patience_s
         self._was_restarted, self._waiting_for, self._begun_s = False, 0, 0.0
         self._last: tuple[Mapping[str, Tensor], int] | None = None
+        self._answer: Made | Exception | None = None
         self._start()
 
     @property
@@ -117,30 +118,41 @@ class Beside(PlanMaker):
         return self._last is not None
 
     def begin(self, observation: Mapping[str, Tensor], step: int, at_once: bool = False) -> None:
-        self._waiting_for += 1
+        self.forget()
         self._last, self._begun_s = (observation, step), time.monotonic()
         self._orders.put((self._waiting_for, observation, step))
-        while at_once and self._results.empty() and not self._is_dead:
+        while at_once and not self._is_answered and not self._is_dead:
             time.sleep(0.001)
 
     def take(self, step: int) -> Made | None:
-        while not self._results.empty():
-            number, made = self._results.get()
-            if isinstance(made, Exception):
-                self._restart(f"{type(made).__name__}: {made}")
-            elif number == self._waiting_for and self._last is not None:
-                self._last = None
-                return made
-        if self._last is not None and self._is_dead:
-            self._restart(f"no plan came within {self._patience_s:g} s")
-        return None
+        if self._last is None:
+            return None
+        if not self._is_answered:
+            if self._is_dead:
+                self._restart(f"no plan came within {self._patience_s:g} s")
+            return None
+        answer, self._answer = self._answer, None
+        if isinstance(answer, Exception):
+            self._restart(f"{type(answer).__name__}: {answer}")
+            return None
+        self._last = None
+        return answer
 
     def forget(self) -> None:
-        self._last = None
+        self._last = self._answer = None
+        self._waiting_for += 1
 
     def close(self) -> None:
         self._orders.put(None)
         self._thread.join(self._patience_s)
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the newest order is; answers to others, which were forgotten, go."""
+        while self._answer is None and not self._results.empty():
+            number, answer = self._results.get()
+            self._answer = answer if number == self._waiting_for else None
+        return self._answer is not None
 
     @property
     def _is_dead(self) -> bool:

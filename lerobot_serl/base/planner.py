@@ -1,5 +1,6 @@
 """Carries the base policy's plans out one after another, as its owner does: which of its actions come next, and how old their plan is."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -122,9 +123,10 @@ class Planner:
         return self._step - plan.begun
 
     def _take(self, plan: Plan, begun: int) -> None:
-        if not bool(plan.actions.isfinite().all()):
+        if not bool(plan.actions.isfinite().all() & plan.features.isfinite().all()):
             self.refused_plans += 1
             self._refused_in_a_row += 1
+            logging.warning("A plan of the base policy had numbers that are not finite. It is refused; another one is made.")
             if self._refused_in_a_row >= MOST_REFUSED:
                 raise PlannerError(
                     f"{MOST_REFUSED} plans in a row had numbers that are not finite. The base policy or its observations are broken."

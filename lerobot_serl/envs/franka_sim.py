@@ -64,6 +64,11 @@ class FrankaSimGym(AtOneCube, gym.Env):
         self.observation_space = self._build_observation_space()
         simulated_arms.add(self)
 
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Of an action's entries: they say how the arm is kept still."""
+        return tuple(ACTION_NAMES[self.config.control_mode])
+
     def _build_observation_space(self) -> gym.spaces.Dict:
         spaces: dict[str, gym.Space] = {"agent_pos": _unbounded(len(STATE_NAMES))}
         if self.config.obs_type == "state":

@@ -70,6 +70,11 @@ class Collection:
             use_videos = decide_videos(sent, dataset_meta.fps, dataset_root(online.repo_id, online.root))
         features = online_features(sent, use_videos)
         self.store = EpisodeStore(online.repo_id, online.root, dataset_meta.fps, features, use_videos)
+        if (late := sorted(features.keys() - self.store.features.keys())) and config.execution.is_apart:
+            logging.warning(
+                f"Online dataset {online.repo_id} is of an earlier release and goes on without {', '.join(late)}: after a restart its plans are "
+                "taken to be what the base policy would plan. Name a new dataset to keep them."
+            )
         settings = StoreSettings(online.repo_id, str(self.store.root), dataset_meta.fps, features, use_videos)
         if self.store.root.resolve() == dataset_meta.root.resolve():
             raise ValueError(

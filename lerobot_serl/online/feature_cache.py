@@ -140,13 +140,16 @@ class FeatureCacheWorker:
         batch_size: most frames of a slice.
         slice_s: what one should take. Without a limit slices do not depend on the clock, and the same seed gives the same run (ACT's output differs
             in the last digits between batches of different sizes).
+
+    Attributes:
+        number: of the next episode, see :class:`FeatureCache`.
     """
 
     def __init__(self, agent: Agent, batch_size: int, slice_s: float = SLICE_S) -> None:
         self._agent, self._batch_size, self.slice_s = agent, batch_size, slice_s
         self._cache: FeatureCache | None = None
         self._slice = 1 if slice_s < math.inf else batch_size
-        self._number = 0
+        self.number = 0
 
     @property
     def is_idle(self) -> bool:
@@ -155,8 +158,8 @@ class FeatureCacheWorker:
 
     def begin(self, episode: Episode) -> None:
         """Take the next episode; :attr:`is_idle` before."""
-        self._cache = FeatureCache(self._agent, episode, self._number)
-        self._number += 1
+        self._cache = FeatureCache(self._agent, episode, self.number)
+        self.number += 1
 
     def forget(self) -> None:
         """Give the episode in work up."""

@@ -96,8 +96,8 @@ class Learner:
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         clipping = Clipping(config.clipped_share)
-        for recorded in self._read_all(reader, "Demonstrations"):
-            episode = cache_features(agent, recorded, config.annotation_batch_size)
+        for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
+            episode = cache_features(agent, recorded, config.annotation_batch_size, number)
             self.demonstrations.add(episode)
             clipping.add(episode)
         self.demonstrations.check_size(dataset_meta.fps)
@@ -255,7 +255,8 @@ class Learner:
         dataset = collection.existing()
         if dataset is not None:
             for recorded in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
-                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size))
+                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size, self.feature_cache.number))
+                self.feature_cache.number += 1
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed, demo_stats=demo_stats)
 

@@ -45,7 +45,7 @@ class Perception(nn.Module):
 
     @torch.no_grad()
     def plan(self, observation: Mapping[str, Tensor], whole: bool = False) -> Plan:
-        """The base policy's plan for observations ``(B, ...)``, images float in [0, 1]; in action units, inside the box.
+        """The base policy's plan for observations ``(B, ...)``, images float in [0, 1]; in action units, inside the box or NaN.
 
         Args:
             whole: all of it, not only the steps that are carried out.
@@ -53,7 +53,9 @@ class Perception(nn.Module):
         execution, longest = self.execution, self.act.longest_plan
         whole |= execution.temporal_ensemble_coeff is not None
         actions, features = self.act.plan(observation, longest if whole and longest else execution.n_action_steps)
-        return Plan(self.box.normalize(actions).clamp(-1.0, 1.0), features)
+        actions = self.box.normalize(actions)
+        # Clamped, what is infinite would look like an order to go to the box's border.
+        return Plan(torch.where(actions.isfinite(), actions.clamp(-1.0, 1.0), torch.nan), features)
 
     @torch.no_grad()
     def cache_features(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -102,6 +102,9 @@ class Stub:
     def plan_with(self, planning, fps, simulated):
         pass
 
+    def report(self):
+        return {}
+
     def close(self):
         pass
 

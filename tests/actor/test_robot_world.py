@@ -184,6 +184,43 @@ def test_holding_stops_what_is_commanded_as_a_velocity():
     world = RobotWorld(robot, io, Guard(None), [], Pace(200), 5, 60.0, "")
     world.hold()
     assert still(world) == {"x.vel": 0.0, "theta.vel": 0.0, "arm.pos": 0.7, "delta.pos": 0.0}
+    world.reset()
+    assert world.stay().executed.tolist() == pytest.approx([0.0, 0.0, 0.7, 0.0])
+    world.step(np.array([0.3, -1.0, 0.4, 0.1], np.float32))
+    for _ in range(2):  # it goes on measuring 0.7
+        assert world.stay().executed.tolist() == pytest.approx([0.0, 0.0, 0.4, 0.0])
+    assert still(world) == pytest.approx({"x.vel": 0.0, "theta.vel": 0.0, "arm.pos": 0.4, "delta.pos": 0.0})
+
+
+def test_staying_is_a_step_that_keeps_the_last_target():
+    """While there is no plan: time goes on, and the arm is neither lowered by its servo error nor moved."""
+    world = make_world(limit=4)
+    world.robot.stuck = {"left_elbow.pos"}
+    world.reset()
+    world.step(np.array([0.5, 0.75, 0.5, 2.0]))
+    results = [world.stay() for _ in range(3)]
+    assert [result.executed.tolist() for result in results] == [[0.5, 0.75, 0.5, 1.0]] * 3
+    assert [result.truncated for result in results] == [False, False, True]
+    assert still(world) == dict(zip(KEYS, [0.5, 0.75, 0.5, 1.0], strict=True))
+
+
+def test_where_nobody_knows_how_to_stay_nothing_is_sent():
+    class Blind(TwoArms):
+        observation_features = property(lambda self: {CAMERA: (6, 5, 3)})
+
+        def get_observation(self):
+            return {CAMERA: self.image}
+
+    robot = Blind()
+    robot.connect()
+    io = RobotIo("blind", robot.observation_features, robot.action_features, {IMAGE: INPUTS[IMAGE]}, 4, action_names=KEYS)
+    world = RobotWorld(robot, io, Guard(None), [], Pace(200), 5, 60.0, "")
+    world.reset()
+    with pytest.raises(WorldError, match=r"two_arms has no plan yet, and cannot hold still: it measures none of .*left_elbow.pos"):
+        world.stay()
+    assert robot.sent == []
+    world.step(np.full(4, 0.5))
+    assert world.stay().executed.tolist() == [0.5] * 4
 
 
 def test_nothing_is_held_in_lockstep():

@@ -6,7 +6,7 @@ import torch
 from counter_env import CounterEnv
 from lerobot.configs import FeatureType, PolicyFeature
 
-from lerobot_serl.actor.env_world import EnvWorld
+from lerobot_serl.actor.env_world import EnvSettings, EnvWorld
 from lerobot_serl.actor.world import WorldError
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 
@@ -62,6 +62,38 @@ def test_joint_targets_are_recorded_after_rate_limiting():
     result = world.step(np.append(before + offsets, np.float32(0.0)))
     assert result.executed[:2] - before[:2] == pytest.approx([0.2, -0.2], abs=1e-5)  # 2 rad/s at 10 Hz
     world.close()
+
+
+def test_staying_stops_displacements_and_keeps_the_gripper(franka):
+    """While there is no plan; a step like any other."""
+    franka.reset()
+    assert franka.stay().executed.tolist() == [0.0] * 4
+    franka.step(np.array([0.5, -0.5, 0.3, 0.25]))
+    results = [franka.stay() for _ in range(2)]
+    assert [result.executed.tolist() for result in results] == [[0.0, 0.0, 0.0, 0.25]] * 2
+    assert [result.truncated for result in results] == [False, True]
+
+
+def test_staying_keeps_the_last_target_of_joints():
+    world = EnvWorld(FrankaSimEnv(control_mode="joint"), FRANKA_INPUTS, 8, seed=0)
+    before = world.reset()[STATE][:7].numpy()
+    target = world.step(np.append(before + 0.05, np.float32(1.0))).executed
+    for _ in range(3):
+        assert world.stay().executed.tolist() == pytest.approx(target.tolist())
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"), [(("arm.pos", "lift.pos"), [-0.75, 0.25]), (("x.vel", "lift.pos"), [0.0, 0.25]), ((), [-0.75, 0.25])]
+)
+def test_the_names_of_an_action_say_what_staying_is(names, kept):
+    """Those of the demonstrations, where the environment has none; without names, and before an episode's first action."""
+    world = EnvWorld(CounterEnv(), INPUTS, 2, seed=0, settings=EnvSettings(action_names=names))
+    for _ in range(2):
+        world.reset()
+        assert world.stay().executed.tolist() == [0.0, 0.0]
+        world.step(np.array([-0.75, 0.25]))
+        assert world.stay().executed.tolist() == kept
 
 
 def test_the_panda_reaches_its_time_limit(franka):

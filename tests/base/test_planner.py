@@ -117,7 +117,7 @@ def test_after_a_takeover_the_arm_holds_until_there_is_a_new_plan():
     assert ages[:3] == [0, 5, 3]
 
 
-def test_plans_that_are_not_finite_are_refused_and_counted():
+def test_plans_that_are_not_finite_are_refused_and_counted(caplog):
     bad = iter([True, True, False])
 
     def make(observation):
@@ -126,8 +126,17 @@ def test_plans_that_are_not_finite_are_refused_and_counted():
 
     planner = Planner(PlayedDelay(make), Execution(5, 20))
     actions, _ = walk(planner, 10)
+    assert caplog.text.count("It is refused") == 2
     assert actions[:3] == [None, None, [2.0, 0.0]]
     assert (planner.refused_plans, planner.held_steps) == (2, 2)
+
+
+def test_a_plan_whose_features_are_not_finite_is_refused_too():
+    """Whatever looked at them would make an edit of them."""
+    planner = Planner(PlayedDelay(lambda seen: plan_of(seen)._replace(features=torch.full((1, 2), torch.nan))), Execution(5, 20))
+    planner.see({"step": torch.tensor(0)})
+    assert planner.next() is None
+    assert planner.refused_plans == 1
 
 
 def test_no_finite_plan_ever_ends_it():
@@ -165,6 +174,30 @@ def test_a_thread_plans_while_the_loop_goes_on():
     assert threads == {"planner"}
     assert len({made for made, _ in actions}) > 3
     assert not any(thread.name == "planner" for thread in threading.enumerate())
+
+
+def test_what_is_left_of_a_forgotten_order_is_no_answer_to_the_next():
+    """A plan, or an error, that was under way when an episode ended: the next one begins with its own plan, at once."""
+    for left in (plan_of, lambda seen: [][1]):
+        gate, begun = threading.Event(), threading.Event()
+
+        def make(observation, left=left, gate=gate, begun=begun):
+            if not gate.is_set():
+                begun.set()
+                gate.wait(20)
+                return left(observation)
+            return plan_of(observation)
+
+        planner = Planner(Beside(make, steps_ahead=8, patience_s=20.0), Execution(5, 20))
+        planner._maker.begin({"step": torch.tensor(7)}, 7)
+        assert begun.wait(20)
+        planner.reset()
+        gate.set()
+        planner.see({"step": torch.tensor(100)})
+        piece = planner.next()
+        assert piece.base[0, 0].tolist() == [100.0, 0.0]
+        assert planner.held_steps == 0
+        planner._maker.close()
 
 
 def test_a_dead_planner_is_started_anew_once(caplog):

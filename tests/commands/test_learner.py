@@ -284,7 +284,8 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     run, online = tmp_path / "run", tmp_path / "online"
     small = [f"--train.{flag.removeprefix('--')}" for flag in SMALL]
     datasets = [f"--train.{flag.removeprefix('--')}" for flag in dataset(ground, "demos")]
-    shared = ["--train.policy.startup.collect_steps=60", f"--train.policy.online.root={online}"]
+    # ACT's plans are of 10 steps: each is decided about three times.
+    shared = ["--train.policy.startup.collect_steps=60", "--train.policy.horizon=4", f"--train.policy.online.root={online}"]
     command(
         "lerobot_serl.scripts.lerobot_serl_run", f"--config_path={recipe}", f"--output_dir={run}", *datasets, *small, *shared,
         f"--train.policy.act_path={ground / 'act'}", "--train.policy.online.repo_id=local/online", "--train.steps=20",
@@ -300,7 +301,7 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     shown = ("success", "return", "takeovers", "phase", "lead_steps", "alarms", "rollbacks", "critic_loss", "env_steps")
     assert all(f"train/{name}" in row for row in rows for name in shown)
     assert [rows[0]["train/phase"], rows[-1]["train/phase"]] == [1, 2]
-    assert {"next.reward", "next.terminated", "next.truncated", "is_intervention"} <= set(dataset_one.features)
+    assert {"next.reward", "next.terminated", "next.truncated", "is_intervention", "plan.action"} <= set(dataset_one.features)
 
     config = run / "checkpoints" / "000010" / "pretrained_model" / "train_config.json"
     command(
@@ -313,6 +314,8 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     assert second["updates"] == 150
     assert second["env_steps"] >= 60 + 144
     assert dataset_two.num_frames > dataset_one.num_frames
+    frames = dataset_two.hf_dataset.with_format("numpy")[:]
+    assert frames["plan.age"].ravel().tolist() == (frames["frame_index"].ravel() % 10).tolist()  # through the restart too
     episodes = (run / "metrics" / "episodes.csv").read_text().splitlines()
     assert len(episodes) - 1 >= dataset_one.num_episodes
     assert Path(run / "metrics" / "learner.csv").is_file()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from act_checkpoints import random_observations, save_act, small_act_config, statistics_for
+from diffusion_checkpoints import save_diffusion, small_diffusion_config
 
 from lerobot_serl import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
@@ -93,6 +94,27 @@ def test_other_steps_than_the_owners_are_said(tmp_path, caplog):
 def test_ensembling_takes_single_steps(tmp_path):
     with pytest.raises(ValueError, match=r"policy.temporal_ensemble_coeff=0.01: expected policy.n_action_steps=1, policy.horizon=1"):
         settled(tmp_path, {}, temporal_ensemble_coeff=0.01, n_action_steps=5, horizon=5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (
+            {"temporal_ensemble_coeff": 0.01},
+            r"policy.temporal_ensemble_coeff=0.01: expected nothing: diffusion has no temporal ensembling",
+        ),
+        ({"horizon": 9}, r"policy.horizon=9: expected at most policy.n_action_steps, 8.*--policy.horizon=8"),
+        ({"n_action_steps": 4, "horizon": 5}, r"policy.horizon=5: expected at most policy.n_action_steps, 4"),
+        ({"n_action_steps": 16}, r"policy.n_action_steps=16: expected at most 8, the steps that the base policy plans"),
+        ({"n_action_steps": 0}, r"policy.n_action_steps=0: expected a whole number from 1"),
+    ],
+)
+def test_what_another_base_policy_cannot_do_is_refused(tmp_path, settings, refused):
+    theirs = small_diffusion_config()
+    statistics = statistics_for(theirs)
+    save_diffusion(tmp_path, theirs, statistics)
+    with pytest.raises(ValueError, match=refused):
+        SerlSacPolicy(SerlSacConfig(base_path=str(tmp_path), device="cpu", push_to_hub=False, **settings), dataset_stats=statistics)
 
 
 def test_ensembling_without_a_base_policy_is_refused():
