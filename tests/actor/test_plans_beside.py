@@ -13,6 +13,7 @@ from counter_env import CounterEnv
 from edited_act import save_edited_act, with_small_camera
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.robots import RobotConfig
+from lerobot_serl.base.execution import Execution
 from scripted_hand import ScriptedHandConfig
 from small_robots import KEYS, TwoArmsThatKnow, TwoArmsThatKnowConfig
 
@@ -24,7 +25,6 @@ from lerobot_serl.actor.robot_setup import RobotSettings
 from lerobot_serl.actor.settings import DeployedPolicyConfig, SafetyConfig
 from lerobot_serl.base.act import ActBase
 from lerobot_serl.base.base_policy import Plan
-from lerobot_serl.base.execution import Execution
 from lerobot_serl.base.plan_maker import Beside, PlayedDelay
 from lerobot_serl.base.timeline import NO_PLAN
 from lerobot_serl.online.feature_cache import cache_features
