@@ -12,6 +12,8 @@ from torch import Tensor
 from .base_policy import Plan
 
 MakePlan = Callable[[Mapping[str, Tensor]], Plan]
+CLOSING_S = 2.0
+"""What a plan may still take in the end; its thread ends with the process."""
 Made = tuple[Plan, int]
 """A plan in action units, and the step from which its actions count."""
 
@@ -144,7 +146,7 @@ class Beside(PlanMaker):
 
     def close(self) -> None:
         self._orders.put(None)
-        self._thread.join(self._patience_s)
+        self._thread.join(min(self._patience_s, CLOSING_S))
 
     @property
     def _is_answered(self) -> bool:
