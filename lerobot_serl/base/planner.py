@@ -15,6 +15,8 @@ from .plan_maker import PlanMaker
 
 # Plans in a row that are not finite, after which nothing good is to be expected.
 MOST_REFUSED = 10
+FADING_HORIZONS = 2
+"""What a new plan differs by from the old one goes over so many decisions: so targets jump no farther than within ACT's own plans."""
 
 
 class PlannerError(RuntimeError):
@@ -48,7 +50,8 @@ class Planner:
     """The open plan of an episode that goes on.
 
     Where the maker makes plans beside the control loop, the next plan is begun before this one is used up, and its actions begin where the clock
-    then is. What is left of the old plan fades into it, so that no target jumps. If it is late, what is left of the old plan goes on.
+    then is. They begin where the old plan has come to, so that no target jumps. If it is late, what is left of the old plan goes on; and if nothing
+    is left, the arm stands still, and the actions of a plan that was begun meanwhile count from when it is there.
 
     Args:
         maker: makes plans.
@@ -73,6 +76,7 @@ class Planner:
     def forget(self) -> None:
         """The robot was moved otherwise than planned: the plan is out of date."""
         self._open: _OpenPlan | None = None
+        self._stands = False
         self._maker.forget()
         coeff = self.execution.temporal_ensemble_coeff
         self._ensemble = None if coeff is None else _Ensemble(coeff)
@@ -81,8 +85,9 @@ class Planner:
         """The newest observation ``(B, ...)``, in every control step, whoever moves the robot."""
         self._step += 1
         self._newest = observation
-        if self._open is not None and not self._maker.in_loop and not self._maker.is_busy and self._left <= self._ahead:
+        if self._usable > 0 and not self._maker.in_loop and not self._maker.is_busy and self._left <= self._maker.steps_ahead:
             self._maker.begin(self._newest, self._step)
+            self._stands = False
 
     def next(self) -> Slice | None:
         """What to decide about at the newest observation; None: there is no plan yet, and the robot has to hold for a step.
@@ -93,8 +98,10 @@ class Planner:
         if self._left <= 0 and not self._maker.is_busy:
             # At first the arm rests, and nothing waits for it.
             self._maker.begin(self._newest, self._step, at_once=self._step == 0)
+            self._stands = self._usable <= 0
         if (made := self._maker.take(self._step)) is not None:
-            self._take(*made)
+            plan, begun = made
+            self._take(plan, self._step if self._stands else begun)
         if self._open is None or self._usable <= 0:
             self.held_steps += 1
             return None
@@ -112,12 +119,6 @@ class Planner:
         if plan is None or self._maker.in_loop:
             return self._left
         return plan.actions.shape[1] - self._age(plan)
-
-    @property
-    def _ahead(self) -> int:
-        """Steps before a plan's end at which the next one is begun: what it takes, and something to fade from."""
-        tail = 0 if self._open is None else self._open.actions.shape[1] - self.execution.n_action_steps
-        return self._maker.steps_ahead + max(0, self.execution.horizon - tail)
 
     def _age(self, plan: _OpenPlan) -> int:
         return self._step - plan.begun
@@ -143,15 +144,17 @@ class Planner:
         self._open = _OpenPlan(actions, plan.features, begun)
 
     def _faded(self, new: Tensor, age: int) -> Tensor:
-        """The new plan, with what is left of the old one passing over into it."""
+        """The new plan, from where the old one has come: what lies between the two goes over some decisions, so that no target jumps."""
         if self._open is None:
             return new
-        old = self._open.actions[:, self._age(self._open) :]
-        steps = min(self.execution.horizon, old.shape[1], new.shape[1] - age)
-        weight = torch.arange(1, steps + 1, device=new.device).unsqueeze(-1) / (steps + 1)
+        old, now = self._open.actions, self._age(self._open)
+        if now > old.shape[1]:  # the arm stands still already
+            return new
+        steps = min(FADING_HORIZONS * self.execution.horizon, self.execution.n_action_steps // 2, new.shape[1] - age)
+        left = 1.0 - torch.arange(1, steps + 1, device=new.device, dtype=new.dtype).unsqueeze(-1) / (steps + 1)
         faded = new.clone()
-        faded[:, age : age + steps] = old[:, :steps].lerp(new[:, age : age + steps], weight.to(new))
-        return faded
+        faded[:, age : age + steps] += left * (old[:, min(now, old.shape[1] - 1)] - new[:, age]).unsqueeze(1)
+        return faded.clamp(-1.0, 1.0)
 
     def _slice(self, plan: _OpenPlan) -> Slice:
         age, horizon = self._age(plan), self.execution.horizon
