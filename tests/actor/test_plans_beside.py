@@ -13,7 +13,6 @@ from counter_env import CounterEnv
 from edited_act import save_edited_act, with_small_camera
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.robots import RobotConfig
-from lerobot_serl.base.execution import Execution
 from scripted_hand import ScriptedHandConfig
 from small_robots import KEYS, TwoArmsThatKnow, TwoArmsThatKnowConfig
 
@@ -27,6 +26,7 @@ from lerobot_serl.base.act import ActBase
 from lerobot_serl.base.base_policy import Plan
 from lerobot_serl.base.plan_maker import Beside, PlayedDelay
 from lerobot_serl.base.timeline import NO_PLAN
+from lerobot_serl.execution import Execution
 from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.replay.memory import BASE, FEATURES
 from lerobot_serl.scripts import lerobot_serl_actor as script
@@ -281,8 +281,7 @@ def test_after_a_takeover_the_policy_plans_anew(counter, episodes, tmp_path, del
     (episode,) = episodes
     by_hand = episode.intervention.nonzero().ravel().tolist()
     assert by_hand == [12, 13, 14]
-    begun = delay_steps if place == "beside" else 0
-    ages = [*range(12), *[NO_PLAN] * 3, *[NO_PLAN] * delay_steps, *range(begun, PLANNED)][:45]
+    ages = [*range(12), *[NO_PLAN] * 3, *[NO_PLAN] * delay_steps, *range(PLANNED)][:45]
     assert episode.plan_age.tolist()[: len(ages)] == ages
     assert episode.info.get("held_steps", 0) == delay_steps
     without = episode.plan_age == NO_PLAN
