@@ -204,7 +204,6 @@ def main() -> None:
     command.add_argument("--output", type=Path, help="file to write; default: none")
     settings = command.parse_args()
     torch.set_num_threads(1)
-    logging.disable(logging.WARNING)  # a random ACT warns that it is one
     machine = {**describe_machine(REPOSITORY), "threads": 1, "device": settings.device}
     lines = []
     for line in measured(settings.device, settings.few, settings.many):
@@ -225,4 +224,5 @@ def _rounded(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # a random ACT warns that it is one
     main()

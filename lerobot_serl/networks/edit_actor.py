@@ -79,5 +79,6 @@ def interpolation(knots: int, steps: int) -> Tensor:
     """``(steps, knots)``: each step's weights of the knots, which lie evenly from the first step to the last; rows sum to 1."""
     if knots == 1:
         return torch.ones(steps, 1)
-    place = torch.linspace(0, knots - 1, steps).unsqueeze(-1)
+    # The device by name: where Transformers was the first to build a network without memory, PyTorch no longer sets linspace's by itself.
+    place = torch.linspace(0, knots - 1, steps, device=torch.get_default_device()).unsqueeze(-1)
     return (1 - (place - torch.arange(knots)).abs()).clamp_min(0)

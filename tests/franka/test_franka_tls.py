@@ -60,8 +60,8 @@ def test_another_certificate_is_not_trusted_and_the_token_is_still_needed(server
             reading(server, certificate)
     with pytest.raises(FrankaError, match=r"wants its token"):
         reading(server, pair.certificate, "wrong-token-of-some-length")
-    assert "ArmRefused 127.0.0.1: no TLS connection" in caplog.text
-    assert "ArmRefused 127.0.0.1: the token is missing or wrong" in caplog.text
+    assert "Refused 127.0.0.1: no TLS connection" in caplog.text
+    assert "Refused 127.0.0.1: the token is missing or wrong" in caplog.text
     assert TOKEN not in caplog.text
 
 
@@ -74,7 +74,7 @@ def test_plain_text_and_silence_hold_nobody_up(server, pair, caplog):
     for one in silent:
         one.close()
     assert reading(server, pair.certificate).fault == ""
-    assert "ArmRefused 127.0.0.1: no TLS connection" in caplog.text
+    assert "Refused 127.0.0.1: no TLS connection" in caplog.text
 
 
 def test_a_request_that_never_ends_is_cut_off_under_tls(server, pair):

@@ -132,3 +132,13 @@ def test_steps_lie_between_their_knots(knots, steps):
         torch.testing.assert_close(weights[[0, -1]], torch.eye(knots)[[0, -1]])
     if knots == steps:
         torch.testing.assert_close(weights, torch.eye(steps))
+
+
+def test_knots_follow_the_device_also_after_transformers_has_built_a_network(monkeypatch):
+    """It puts another linspace in the place of PyTorch's for a while, and PyTorch remembers which functions make tensors when it is asked first."""
+    remembered = torch.utils._device._device_constructors
+    without = frozenset(remembered()) - {torch.linspace}
+    monkeypatch.setattr(torch.utils._device, "_device_constructors", lambda: without)
+    with torch.device("meta"):
+        assert torch.linspace(0, 1, 3).device.type == "cpu"
+        assert interpolation(3, 10).device.type == "meta"
