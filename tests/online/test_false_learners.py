@@ -407,7 +407,7 @@ def test_any_header_makes_a_policy_or_a_message_error(changes):
     with Allocations() as memory:
         try:
             policy, said = ReceivedPolicy(header, dict(POLICY[1]), "cpu", 0), "it was taken"
-            policy.practice.act({key: torch.zeros(feature.shape) for key, feature in policy.inputs.items()})
+            fresh_chunk(policy.practice, {key: torch.zeros(feature.shape) for key, feature in policy.inputs.items()})
         except MessageError as error:
             said = str(error)
     assert is_one_sentence(said)
