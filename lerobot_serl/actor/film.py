@@ -12,6 +12,7 @@ from ..replay.encoded_frames import EncodedFrames
 from ..replay.image_parts import ImageParts
 from ..replay.jpeg import encode_jpeg
 from ..replay.part_message import PART_BYTES, Part, encode_part
+from .sight import Sight
 from .world import EpisodeSpoilt
 
 # Raw images that wait to be encoded, and encoded ones that could not be written.
@@ -36,6 +37,7 @@ class Film:
         self._encoded_bytes = self._frame_bytes = 0
         self._ended = self._dropped = False
         self._failure: Exception | None = None
+        self._sight = Sight(shapes)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="film", daemon=True)
         self._thread.start()
@@ -66,6 +68,8 @@ class Film:
             self._changed.notify_all()
         self._thread.join()
         self._check_failure()
+        for complaint in self._sight.complaints():
+            logging.warning(f"Camera {complaint} The episode is learnt from all the same; look at --display_data=true.")
         return {key: EncodedFrames(self.parts, key, shape) for key, shape in self._shapes.items()}
 
     def drop(self) -> None:
@@ -104,6 +108,7 @@ class Film:
         try:
             while (frame := self._next()) is not None:
                 for key, image in zip(self._shapes, frame, strict=True):
+                    self._sight.add(key, image)
                     encoded = encode_jpeg(image)
                     self._encoded[key].append(encoded)
                     self._encoded_bytes += len(encoded)

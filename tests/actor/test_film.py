@@ -58,6 +58,39 @@ def test_every_frame_is_there_in_order_in_several_parts(outbox, monkeypatch):
     assert sorted(each.name for each in path.parent.iterdir()) == ["dataset.json"]
 
 
+@pytest.mark.parametrize("seen", ["all", "cap", "noise", "hangs", "late"])
+def test_a_camera_that_shows_nothing_all_the_time_is_named(outbox, caplog, seen):
+    """The other one shows something; one that shows something late has nothing to complain about."""
+    torch.manual_seed(0)
+    first, still = KEYS[0], frame(0)[KEYS[0]]
+    covered = {
+        "cap": lambda t: torch.zeros_like(still),
+        "noise": lambda t: torch.randint(0, 10, still.shape, dtype=torch.uint8),
+        "hangs": lambda t: still,
+        "late": lambda t: still if t == 11 else torch.zeros_like(still),
+        "all": lambda t: frame(t)[first],
+    }[seen]
+    film = Film("u", outbox.new_parts(ONE, "u"), SHAPES, may_wait=True)
+    for t in range(12):
+        film.add(frame(t) | {first: covered(t)})
+    film.finish()
+    said = {"cap": "of one colour in all 12 frames", "noise": "of one colour in all 12 frames", "hangs": "very same picture 12 times"}.get(
+        seen
+    )
+    assert [record.getMessage().split("'")[1] for record in caplog.records] == ([first] if said else [])
+    assert said is None or said in caplog.text
+    film.parts.close()
+
+
+def test_a_few_frames_say_nothing_of_a_camera(outbox, caplog):
+    film = Film("u", outbox.new_parts(ONE, "u"), SHAPES, may_wait=True)
+    for _ in range(5):
+        film.add({key: torch.zeros(SHAPE, dtype=torch.uint8) for key in KEYS})
+    film.finish()
+    assert not caplog.records
+    film.parts.close()
+
+
 def test_what_is_dropped_leaves_nothing(outbox):
     film = filmed(outbox, 3)
     film.drop()
