@@ -35,6 +35,7 @@ from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
 from .evidence import BestPolicy, Tally
 from .feature_cache import SLICE_S, FeatureCacheWorker, cache_features
+from .frame_time import FrameTime
 from .metrics_log import MetricsLog
 from .stopping import Stopping
 from .success_watch import SuccessWatch
@@ -95,12 +96,15 @@ class Learner:
         self.demonstrations = ReplayMemory(capacity, config.horizon, config.discount, config.n_step, place)
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
-        clipping = Clipping(config.clipped_share)
+        clipping, frame_time = Clipping(config.clipped_share), FrameTime()
         for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
-            episode = cache_features(agent, recorded, config.annotation_batch_size, number)
+            with frame_time.of(len(recorded)):
+                episode = cache_features(agent, recorded, config.annotation_batch_size, number)
             self.demonstrations.add(episode)
             clipping.add(episode)
         self.demonstrations.check_size(dataset_meta.fps)
+        if config.online.enabled:
+            frame_time.report(dataset_meta.fps, str(config.device), bool(config.image_features) and config.features != "state")
         # Without a margin the demonstrations' own extremes lie on the border; and what a random ACT plans is nobody's loss.
         if config.action_margin > 0 and config.act_source != FRESH_ACT:
             clipping.report(dataset_meta.repo_id)
