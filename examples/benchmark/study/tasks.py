@@ -95,6 +95,12 @@ SMALL_DIFFUSION = (
 )  # fmt: skip
 
 
+def _camera(*cameras: str) -> Task:
+    """Pictures of 96x96 pixels in the place of the cube's position."""
+    pixels = {"obs_type": "pixels", "cameras": cameras, "observation_height": 96, "observation_width": 96}
+    return _pick_cube(60, CAMERA_ACT, (1500, 1200, 1800, 900, 2100, 600, 2700, 3300, 3900), (0.2, 0.7), **pixels)
+
+
 def _metaworld(name: str, act_steps: tuple[int, ...], act_range: tuple[float, float] | None, episode_length: int = 120) -> Task:
     env = partial(metaworld_state.MetaworldStateEnv, task=name, episode_length=episode_length)
 
@@ -142,16 +148,7 @@ TASKS: dict[str, Task] = {
     # Whatever ACT has after its steps: with the fault in its demonstrations it does not come far.
     "pick_cube_ee_late_grip": replace(_pick_cube(20, SMALL_ACT, (700,), (0.0, 1.0), grip_late=3), act_range=None),
     "pick_cube_joint": _pick_cube(20, SMALL_ACT, (300, 400, 500, 600, 800, 1000, 200, 100), (0.2, 0.7), control_mode="joint"),
-    "pick_cube_camera": _pick_cube(
-        60,
-        CAMERA_ACT,
-        (1500, 1200, 1800, 900, 2100, 600, 2700, 3300, 3900),
-        (0.2, 0.7),
-        obs_type="pixels",
-        cameras=("front",),
-        observation_height=96,
-        observation_width=96,
-    ),
+    "pick_cube_camera": _camera("front"),
     "metaworld_push": _metaworld("push-v3", (1000, 700, 1500, 500, 2000, 400, 300), (0.2, 0.65)),
     "metaworld_pick_place": _metaworld("pick-place-v3", (1000, 1500, 700, 2000, 500, 400, 300, 200), (0.2, 0.6)),
     "pusht": _pusht(),
@@ -169,6 +166,8 @@ TASKS["pick_cube_ee_diffusion"] = replace(
 )
 for _name in ("assembly", "peg-insert-side", "box-close"):
     TASKS[f"metaworld_{_name.replace('-', '_')}"] = _metaworld(f"{_name}-v3", (3000,), None, episode_length=160)
+for _name, _cameras in (("one_camera", ("front",)), ("two_cameras", ("front", "wrist"))):
+    TASKS[f"pick_cube_{_name}"] = replace(_camera(*_cameras), act_steps=(3900,), act_range=None)
 # ACT trained for as long as it gets better: on as many demonstrations it has next to nothing left to learn, on half of them it stays where it is.
 TASKS["pick_cube_ee_trained_out"] = replace(TASKS["pick_cube_ee"], act_steps=(3000,), act_range=None)
 TASKS["pick_cube_ee_plateau"] = replace(TASKS["pick_cube_ee"], demonstrations=10, act_steps=(1000, 2000, 3000, 5000), act_range=None)
