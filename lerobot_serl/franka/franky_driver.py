@@ -16,7 +16,7 @@ from lerobot_serl.franka.driver import USER_STOP, ArmFault, ArmState, Impedance,
 from lerobot_serl.franka.franky_faults import explained, explaining
 
 NOT_INSTALLED = (
-    "franky-control is not installed on this computer: pip install 'lerobot_policy_serl_sac[franka]'; "
+    "franky-control is not installed on this computer: pip install '.[franka]', in lerobot_serl's directory; "
     "an arm with an older system needs another wheel, and connecting to it says which"
 )
 REALTIME = ("enforce", "ignore")

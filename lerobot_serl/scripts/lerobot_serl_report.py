@@ -14,7 +14,7 @@ from lerobot_serl.report.evaluations import ComparisonError
 from lerobot_serl.report.metrics_files import MetricsFormatError, MissingMetricsError
 from lerobot_serl.report.page import write_report
 
-_INSTALL_HINT = "matplotlib is missing; install it with: pip install 'lerobot_policy_serl_sac[report]'"
+_INSTALL_HINT = "matplotlib is missing; install it with: pip install '.[report]', in lerobot_serl's directory"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -373,7 +373,7 @@ def test_command_says_how_to_install_matplotlib(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main([str(run_dir), "--output_dir", str(tmp_path / "out")]) == 1
-    assert "pip install 'lerobot_policy_serl_sac[report]'" in capsys.readouterr().err
+    assert "pip install '.[report]', in lerobot_serl's directory" in capsys.readouterr().err
 
 
 def test_a_report_that_cannot_be_written_there_is_to_be_written_elsewhere(
