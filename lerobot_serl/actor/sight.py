@@ -29,7 +29,7 @@ class Sight:
         if self._shows[camera] and self._moves[camera]:
             return
         few = image[:, ::_STRIDE, ::_STRIDE]
-        first = self._first.setdefault(camera, few.clone())
+        first = self._first.setdefault(camera, few)
         self._shows[camera] |= int(few.amax()) - int(few.amin()) > _NOISE
         self._moves[camera] |= not bool((few == first).all())
 

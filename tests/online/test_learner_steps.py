@@ -1,6 +1,7 @@
 """Training steps of the learner, in this process: the batch, what the losses are given, what a finished update leaves behind."""
 
 import logging
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 from small_data import frames_of, make_recording
 from small_policy import small_agent, small_config
 
+from lerobot_serl.base.act import ActBase
 from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.policy.parts import CriticConfig, OnlineConfig, StartupConfig
@@ -52,6 +54,30 @@ def test_the_best_of_a_run_without_a_robot_is_what_can_be_deployed(demonstration
     best = learner_for(demonstrations, tmp_path, base=base).best_policy
     assert str(best).startswith(said)
     assert best.edits_are_better == (base == "none")
+
+
+@pytest.mark.parametrize(("takes_s", "is_said"), [(0.0, False), (0.1, True)])
+def test_a_base_policy_that_is_too_slow_for_a_robot_is_said_before_collection(
+    demonstrations, tmp_path, caplog, monkeypatch, takes_s, is_said
+):
+    """The demonstrations' episodes have 5, 4 and 6 frames, and 10 frames a second."""
+    in_time = ActBase.plan
+
+    def plan(self, observation, steps):
+        time.sleep(takes_s * len(next(iter(observation.values()))))
+        return in_time(self, observation, steps)
+
+    monkeypatch.setattr(ActBase, "plan", plan)
+    warned = []
+
+    class Watched(Episodes):
+        def start(self, *values, **named):
+            warned.extend(text for text in caplog.messages if "The base policy takes" in text)
+
+    config = {"online": OnlineConfig(repo_id="local/online", root=str(tmp_path / "online"))}
+    learner_for(demonstrations, tmp_path, Watched(0), **config)
+    assert len(warned) == is_said
+    assert all("a robot delivers 10 frames a second" in text and "nothing is left for updates" in text for text in warned)
 
 
 def remember(learner, recording: Episode):
