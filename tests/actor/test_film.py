@@ -58,7 +58,7 @@ def test_every_frame_is_there_in_order_in_several_parts(outbox, monkeypatch):
     assert sorted(each.name for each in path.parent.iterdir()) == ["dataset.json"]
 
 
-@pytest.mark.parametrize("seen", ["all", "cap", "noise", "hangs", "late", "once"])
+@pytest.mark.parametrize("seen", ["all", "cap", "noise", "hangs", "late", "first"])
 def test_a_camera_that_shows_nothing_all_the_time_is_named(outbox, caplog, seen):
     """The other one shows something; one that shows something late has nothing to complain about."""
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_a_camera_that_shows_nothing_all_the_time_is_named(outbox, caplog, seen)
         "noise": lambda t: torch.randint(0, 10, still.shape, dtype=torch.uint8),
         "hangs": lambda t: still,
         "late": lambda t: still if t == 11 else torch.zeros_like(still),
-        "once": lambda t: still if t == 5 else torch.zeros_like(still),
+        "first": lambda t: still if t == 0 else torch.zeros_like(still),
         "all": lambda t: frame(t)[first],
     }[seen]
     film = Film("u", outbox.new_parts(ONE, "u"), SHAPES, may_wait=True)
