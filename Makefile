@@ -24,7 +24,7 @@ test: setup
 
 # Every test that needs at most 3 s; one that needs more and is not marked slow fails.
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" --limit_s 3
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not slow" --limit_s 3
 
 lint: setup
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 
 import pytest
 from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_config
@@ -105,14 +106,22 @@ def test_calibration_gives_home_and_survives_in_lerobots_file(chain, make, perso
     assert again.get_action()["joint_1.pos"] == pytest.approx(eighth["joint_1.pos"] + 2 * math.pi)
 
 
+def answered(teleop):
+    """On a busy machine the chain's thread may be too late for the second question, too: then nothing is read, but never something wrong."""
+    for _ in range(100):
+        with suppress(ConnectionError):
+            return teleop.get_action()
+    raise AssertionError("no answer to any of 100 questions")
+
+
 def test_a_late_answer_is_not_taken_for_that_to_the_next_question(chain, make, person):
     """What still comes after a second question, since the first was given up, would be read as the answer to the third."""
     teleop = make(gripper_id=None)
     teleop.connect()
     for quarter_turns in (0, 1, 2):
         chain.turn_to({i: HOME[i] + quarter_turns * TURN // 4 for i in HOME})
-        chain.late_s = (2 * LATENCY_MS + 10) / 1000
-        assert teleop.get_action()["joint_1.pos"] == pytest.approx(teleop.config.signs[0] * quarter_turns * math.pi / 2)
+        chain.late_s = (2 * LATENCY_MS + 100) / 1000
+        assert answered(teleop)["joint_1.pos"] == pytest.approx(teleop.config.signs[0] * quarter_turns * math.pi / 2)
 
 
 def test_order_sign_offset_keys_and_flip_are_configurable(chain, make, person):
