@@ -21,7 +21,7 @@ from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.evaluation_file import EvaluationFile
 from lerobot_serl.actor.planning import Planning
 from lerobot_serl.actor.robot_setup import RobotSettings
-from lerobot_serl.actor.settings import DeployedPolicyConfig, SafetyConfig
+from lerobot_serl.actor.settings import DeployedPolicyConfig, RobotKeysConfig, SafetyConfig
 from lerobot_serl.base.act import ActBase
 from lerobot_serl.base.base_policy import Plan
 from lerobot_serl.base.plan_maker import Beside, PlayedDelay
@@ -292,7 +292,7 @@ def test_after_a_takeover_the_policy_plans_anew(counter, episodes, tmp_path, del
             counter.serl,
             tmp_path,
             robot_config=None,
-            robot=RobotSettings(),
+            robot=RobotSettings(robot_keys=RobotKeysConfig(positions=["*"])),
             env=env,
             teleop_config=ScriptedHandConfig(takes_over=BY_HAND),
             planning=Planning(place, delay_steps / env.fps),
