@@ -43,6 +43,7 @@ def make_env_world(
         rename_map=settings.rename_map,
         time_limit_steps=None if seconds is None else max(1, round(seconds * needs.fps)),
         action_names=() if needs.demo_stats is None else needs.demo_stats.action_names,
+        robot_keys=settings.robot_keys,
         pace=Pace(needs.fps) if for_person else None,
         show=show,
     )

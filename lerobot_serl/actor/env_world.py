@@ -13,12 +13,13 @@ from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs import EnvConfig, preprocess_observation
 from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 
-from ..key_names import customary_kinds
 from ..replay.episode import Decider
+from .env_keys import EnvKeys
 from .env_maker import make_one
 from .hand_keys import HandKeys, HandSettings
 from .pace import Pace
 from .said import said
+from .settings import RobotKeysConfig
 from .success_rule import SuccessRule
 from .world import EpisodeSpoilt, Observation, Observer, StepResult, WorldError
 
@@ -33,6 +34,7 @@ class EnvSettings:
         rename_map: environment's observation key -> the policy's.
         time_limit_steps: an episode is truncated after so many; None: the environment's own limit alone.
         action_names: of the entries of an action, as the demonstrations name them; empty if they do not.
+        robot_keys: what these entries mean.
         pace: for a person, who needs real time; None as fast as it goes.
         show: gets each step's observation and executed action (`--display_data`).
     """
@@ -42,6 +44,7 @@ class EnvSettings:
     rename_map: Mapping[str, str] = field(default_factory=dict)
     time_limit_steps: int | None = None
     action_names: Sequence[str] = ()
+    robot_keys: RobotKeysConfig = field(default_factory=RobotKeysConfig)
     pace: Pace | None = None
     show: Observer | None = None
 
@@ -63,6 +66,7 @@ class EnvWorld:
     Attributes:
         inputs: features of its observations.
         action_dim: of its actions.
+        keys: of its actions.
         raw: the last observation, as the environment gave it.
 
     Raises:
@@ -92,6 +96,7 @@ class EnvWorld:
         self._hand: HandKeys | None = None
         self.action_dim = self._size_of_action() if action_dim is None else action_dim
         self._check_action(self.action_dim)
+        self.keys = EnvKeys(config, self.env, self._name, self.action_dim, settings.action_names, settings.robot_keys)
         self._restart()
         self.inputs = self._features() if inputs is None else dict(inputs)
         self._check_observation(self._observation())
@@ -146,13 +151,8 @@ class EnvWorld:
         )
 
     def stay(self) -> StepResult:
-        """Displacements and velocities are 0; whatever else an action's entry is by its name, it stays what it was last."""
-        action = np.zeros(self.action_dim, np.float32) if self._last is None else self._last.copy()
-        names = self._action_names
-        for entry, kind in enumerate(customary_kinds(names, set()).values() if len(set(names)) == self.action_dim else ()):
-            if kind.stops_at_zero:
-                action[entry] = 0.0
-        return self.step(action)
+        """A step in which nothing is to move (`EnvKeys`)."""
+        return self.step(self.keys.still(self._last))
 
     def expect_hand(self, flag: str, given: Sequence[str], settings: HandSettings) -> None:
         """Say which of a teleoperator's numbers is which entry of the action, before it is needed.
@@ -164,8 +164,7 @@ class EnvWorld:
         Raises:
             ValueError: they do not fit.
         """
-        names = self._action_names
-        self._hand = HandKeys(flag, given, names if len(names) == self.action_dim else (), self._env.action_space.high, settings)
+        self._hand = HandKeys(flag, given, self.keys.names, self._env.action_space.high, settings)
         logging.info(f"By hand, {flag}: {self._hand}.")
 
     def step_intervention(self, action: Mapping[str, float]) -> StepResult:
@@ -178,10 +177,6 @@ class EnvWorld:
             self.expect_hand("The teleoperator", list(action), HandSettings())
         assert self._hand is not None
         return self.step(self._hand.action(action, self._last))
-
-    @property
-    def _action_names(self) -> list[str]:
-        return [str(name) for name in getattr(self._env.unwrapped, "action_names", self._settings.action_names)]
 
     @property
     def env(self) -> Any:

@@ -25,6 +25,9 @@ class KeyKinds:
         measured: those that it also measures.
         settings: `--robot_keys.*`.
 
+    Attributes:
+        said: keys that the robot or a flag tells.
+
     Raises:
         ValueError: a declaration or a flag is no list of such keys, they contradict each other, or nobody can tell how a base stands still.
     """
@@ -39,8 +42,8 @@ class KeyKinds:
                 f"--robot_keys.{flags[key]} names '{key}', which {name} declares among its {declared[key]}. Leave it out, or correct the robot class."
             )
         self._kinds = customary_kinds(keys, set(measured)) | flags | declared
-        named = flags.keys() | declared.keys()
-        if unclear := [key for key in keys if key not in named and self._kinds[key] is Kind.POSITION and _may_roll(key)]:
+        self.said = flags.keys() | declared.keys()
+        if unclear := [key for key in keys if key not in self.said and self._kinds[key] is Kind.POSITION and _may_roll(key)]:
             raise ValueError(
                 f"{name}: '{unclear[0]}' moves a base, and neither robot nor name says whether it is a velocity, so nobody knows how it stands "
                 f"still. Say --robot_keys.velocities='{_as_list(unclear)}', or --robot_keys.positions with those that are positions."
@@ -53,6 +56,13 @@ class KeyKinds:
     def tells_pose(self, key: str) -> bool:
         """Whether a measured value is the place of a joint: an action sets it, or its name says position."""
         return self[key] is Kind.POSITION and (key in self._kinds or words_of(key)[-1] in POSITION_WORDS)
+
+    @property
+    def holding(self) -> str:
+        """What is sent to hold still, in words."""
+        kept, zeros = [key for key in self._kinds if key not in self.zeros], list(self.zeros)
+        parts = [f"the last target for {', '.join(kept)}" if kept else "", f"0 for {', '.join(zeros)}" if zeros else ""]
+        return f"Holding still: {' and '.join(filter(None, parts))} (--robot_keys says otherwise)."
 
     @property
     def zeros(self) -> dict[str, float]:

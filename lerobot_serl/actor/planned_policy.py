@@ -32,14 +32,18 @@ class PlannedPolicy:
         self.agent = agent
         self._maker: PlanMaker | None = None
         self._maker = make_maker(self._plan)
+        self._planner = Planner(self._maker, agent.execution)
         self.begin()
 
     def begin(self) -> None:
-        """An episode begins."""
+        """An episode begins.
+
+        Raises:
+            PlannerError: no plan can be had any more.
+        """
         agent = self.agent
+        self._planner.reset()
         self._history = History(agent.act.n_obs_steps, agent.config.input_features or {}) if agent.act.n_obs_steps > 1 else None
-        assert self._maker is not None
-        self._planner = Planner(self._maker, agent.execution)
 
     def see(self, observation: Observation) -> None:
         """The next frame of the episode, whoever moves the robot."""
@@ -67,7 +71,7 @@ class PlannedPolicy:
             choose: is not asked where the base policy acts alone.
 
         Raises:
-            PlannerError, PlanMakerDiedError: no plan can be had any more.
+            PlannerError: no plan can be had any more, and nothing is left of the open one.
         """
         piece, agent = self._planner.next(), self.agent
         if piece is None:

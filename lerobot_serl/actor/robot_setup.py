@@ -124,11 +124,9 @@ def make_robot_world(
 
 
 def _how_it_holds(kinds: KeyKinds, io: RobotIo) -> str:
-    kept, zeros = [key for key in io.action_keys if key not in kinds.zeros], list(kinds.zeros)
-    parts = [f"the last target for {', '.join(kept)}" if kept else "", f"0 for {', '.join(zeros)}" if zeros else ""]
-    unknown = [key for key in kept if key not in io.positions]
+    unknown = [key for key in io.action_keys if key not in kinds.zeros and key not in io.positions]
     before = f" Before the first action nothing is sent, since the robot does not measure {', '.join(unknown)}." if unknown else ""
-    return f"Holding still: {' and '.join(filter(None, parts))} (--robot_keys says otherwise).{before}"
+    return kinds.holding + before
 
 
 def check_fps(asked: int | None, policy_fps: int) -> None:

@@ -134,7 +134,7 @@ class SafetyConfig:
 
 @dataclass
 class RobotKeysConfig:
-    """What the keys of the robot's actions mean, where neither the robot nor their names say it; `*` stands for anything.
+    """What the keys of the actions mean, where neither robot or environment nor their names say it; `*` stands for anything.
 
     Attributes:
         positions: keep their last target while the robot holds still.

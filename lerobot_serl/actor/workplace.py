@@ -102,6 +102,9 @@ class Workplace:
         require_keys(environment_reward(settings.robot.reward.source), self._teleop)
         world = make_env_world(config, settings.robot, needs, settings.seed, self._has_person, self._observer)
         self.world = world  # to be closed, whatever comes now
+        if delay_s := settings.planning.delay_s:
+            world.keys.require_clear(f"--plan_delay_s={delay_s:g}")
+            logging.info(world.keys)
         if self._teleop is not None:
             flag = self._connect_teleop(self._teleop, needs.fps)
             expect_teleop(world, self._teleop, flag, settings.takeover)

@@ -18,8 +18,8 @@ Made = tuple[Plan, int]
 """A plan in action units, and the step from which its actions count."""
 
 
-class PlanMakerDiedError(RuntimeError):
-    """Plans can no longer be made."""
+class PlannerError(RuntimeError):
+    """No plan can be had any more."""
 
 
 class PlanMaker(ABC):
@@ -51,7 +51,7 @@ class PlanMaker(ABC):
         """The plan, once, if it is there.
 
         Raises:
-            PlanMakerDiedError: it will never be.
+            PlannerError: it will never be; said again whenever it is asked for.
         """
 
     @abstractmethod
@@ -98,7 +98,7 @@ class PlayedDelay(PlanMaker):
 class Beside(PlanMaker):
     """A thread of its own, beside the control loop.
 
-    If it dies, or a plan does not come, another one is started, once.
+    If it dies, or a plan does not come, another one is started, once. After that no plan is made any more.
 
     Args:
         make: observation -> plan.
@@ -178,8 +178,8 @@ class Beside(PlanMaker):
 
     def _restart(self, why: str) -> None:
         if self._was_restarted:
-            raise PlanMakerDiedError(f"The planner has failed again ({why}), after it was started anew.")
-        logging.warning(f"The planner has failed ({why}). It is started anew; the robot holds until a plan is there.")
+            raise PlannerError(f"The planner has failed again ({why}), after it was started anew.")
+        logging.warning(f"The planner has failed ({why}). It is started anew; what is left of the open plan goes on meanwhile.")
         self._was_restarted = True
         self._orders.put(None)
         self._start()

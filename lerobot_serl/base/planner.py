@@ -11,16 +11,12 @@ from torch import Tensor
 from ..execution import Execution
 from ..lerobot_names import ACTTemporalEnsembler
 from .base_policy import Plan
-from .plan_maker import PlanMaker
+from .plan_maker import PlanMaker, PlannerError
 
 # Plans in a row that are not finite, after which nothing good is to be expected.
 MOST_REFUSED = 10
 FADING_HORIZONS = 2
 """What a new plan differs by from the old one goes over so many decisions: so targets jump no farther than within ACT's own plans."""
-
-
-class PlannerError(RuntimeError):
-    """No plan can be had any more."""
 
 
 class Slice(NamedTuple):
@@ -51,7 +47,8 @@ class Planner:
 
     Where the maker makes plans beside the control loop, the next plan is begun before this one is used up, and its actions begin where the clock
     then is. They begin where the old plan has come to, so that no target jumps. If it is late, what is left of the old plan goes on; and if nothing
-    is left, the arm stands still, and the actions of a plan that was begun meanwhile count from when it is there.
+    is left, the arm stands still, and the actions of a plan that was begun meanwhile count from when it is there. If no plan can be had any more,
+    what is left of the old one goes on too, and only then it ends.
 
     Args:
         maker: makes plans.
@@ -64,10 +61,17 @@ class Planner:
 
     def __init__(self, maker: PlanMaker, execution: Execution) -> None:
         self._maker, self.execution = maker, execution
+        self._end: PlannerError | None = None
         self.reset()
 
     def reset(self) -> None:
-        """An episode begins."""
+        """An episode begins.
+
+        Raises:
+            PlannerError: no plan can be had any more.
+        """
+        if self._end is not None:
+            raise self._end
         self._step = -1
         self._newest: Mapping[str, Tensor] = {}
         self.held_steps = self.refused_plans = self._refused_in_a_row = 0
@@ -85,27 +89,47 @@ class Planner:
         """The newest observation ``(B, ...)``, in every control step, whoever moves the robot."""
         self._step += 1
         self._newest = observation
-        if self._usable > 0 and not self._maker.in_loop and not self._maker.is_busy and self._left <= self._maker.steps_ahead:
-            self._maker.begin(self._newest, self._step)
-            self._stands = False
+        if self._usable > 0 and not self._maker.in_loop and self._left <= self._maker.steps_ahead:
+            self._begin()
 
     def next(self) -> Slice | None:
         """What to decide about at the newest observation; None: there is no plan yet, and the robot has to hold for a step.
 
         Raises:
-            PlannerError: no plan can be had.
+            PlannerError: no plan can be had any more, and nothing is left of the open one.
         """
-        if self._left <= 0 and not self._maker.is_busy:
-            # At first the arm rests, and nothing waits for it.
-            self._maker.begin(self._newest, self._step, at_once=self._step == 0)
-            self._stands = self._usable <= 0
-        if (made := self._maker.take(self._step)) is not None:
-            plan, begun = made
-            self._take(plan, self._step if self._stands else begun)
+        try:
+            self._renew()
+        except PlannerError as error:
+            self._ends(error)
         if self._open is None or self._usable <= 0:
+            if self._end is not None:
+                raise self._end
             self.held_steps += 1
             return None
         return self._slice(self._open)
+
+    def _begin(self) -> None:
+        """The next plan, unless one is under way, or none can be had."""
+        if self._end is None and not self._maker.is_busy:
+            # At first the arm rests, and nothing waits for it.
+            self._maker.begin(self._newest, self._step, at_once=self._step == 0)
+            self._stands = self._usable <= 0
+
+    def _renew(self) -> None:
+        """Take the next plan, if it is there."""
+        if self._left <= 0:
+            self._begin()
+        if self._end is None and (made := self._maker.take(self._step)) is not None:
+            plan, begun = made
+            self._take(plan, self._step if self._stands else begun)
+
+    def _ends(self, error: PlannerError) -> None:
+        self._end = error
+        if (steps := self._usable) > 0:
+            logging.warning(
+                f"{error} The {steps} steps that are left of the open plan are carried out; the process ends then, or with the episode."
+            )
 
     @property
     def _left(self) -> int:

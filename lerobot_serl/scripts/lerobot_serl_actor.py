@@ -87,7 +87,7 @@ class ActorProcessConfig:
         reward: who decides success.
         reset: what happens between episodes of a robot.
         safety: limits of a robot's targets.
-        robot_keys: what the keys of a robot's actions mean.
+        robot_keys: what the keys of the actions mean.
         takeover: how a person takes over.
         device: to run the policy on.
         planning: where the base policy plans: "in_loop", where the arm waits for each plan; "beside" the control loop, where it does not; "auto":
@@ -178,7 +178,7 @@ class ActorProcessConfig:
 
 
 # Groups of flags that only robots, and only environments, obey; a group's name stands for all of it.
-_OF_ROBOTS = ("reset", "safety", "robot_keys", "reward.path", "reward.function", "reward.threshold", "reward.consecutive", "reward.veto_s")
+_OF_ROBOTS = ("reset", "safety", "reward.path", "reward.function", "reward.threshold", "reward.consecutive", "reward.veto_s")
 _OF_ENVIRONMENTS = ("reward.success_key", "takeover.keys", "takeover.gripper_positions")
 
 

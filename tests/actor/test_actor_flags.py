@@ -6,7 +6,7 @@ import pytest
 from lerobot.teleoperators import TeleoperatorConfig
 from small_robots import TwoArmsConfig
 
-from lerobot_serl.actor.settings import ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig, TakeoverConfig
+from lerobot_serl.actor.settings import ResetConfig, RewardConfig, SafetyConfig, TakeoverConfig
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.scripts import lerobot_serl_actor as script
 from lerobot_serl.scripts.lerobot_serl_actor import ActorProcessConfig, machine_name
@@ -62,7 +62,6 @@ def test_numbers_have_limits(flags):
         ({"reset": ResetConfig(mode="none", pause_s=10)}, "--reset.mode, --reset.pause_s"),
         ({"safety": SafetyConfig(enabled=False)}, "--safety.enabled"),
         ({"safety": SafetyConfig(low={"a": 0.0})}, "--safety.low"),
-        ({"robot_keys": RobotKeysConfig(velocities=["a"])}, "--robot_keys.velocities"),
     ],
 )
 def test_a_flag_that_an_environment_would_ignore_is_refused(flags, named):

@@ -21,7 +21,7 @@ from lerobot_serl.actor.evaluation import EvaluationSettings, evaluate
 from lerobot_serl.actor.evaluation_file import EvaluationFile
 from lerobot_serl.actor.planning import Planning
 from lerobot_serl.actor.robot_setup import RobotSettings
-from lerobot_serl.actor.settings import DeployedPolicyConfig, SafetyConfig
+from lerobot_serl.actor.settings import DeployedPolicyConfig, RobotKeysConfig, SafetyConfig
 from lerobot_serl.base.act import ActBase
 from lerobot_serl.base.base_policy import Plan
 from lerobot_serl.base.plan_maker import Beside, PlayedDelay
@@ -103,7 +103,7 @@ def settings_of(checkpoint, results, seconds=2.0, lockstep=False, **changes):
     return EvaluationSettings(**(values | changes))
 
 
-def exit_code(checkpoint, results, monkeypatch, planning="beside", seconds=2.0):
+def exit_code(checkpoint, results, monkeypatch, planning="beside", seconds=2.0, n_episodes=1):
     """Of the whole command."""
     monkeypatch.setattr(script, "init_logging", lambda: None)  # it would take the test's own log away
     return script.run(
@@ -112,7 +112,7 @@ def exit_code(checkpoint, results, monkeypatch, planning="beside", seconds=2.0):
             policy=DeployedPolicyConfig(str(checkpoint)),
             fps=FPS,
             episode_time_s=seconds,
-            n_episodes=1,
+            n_episodes=n_episodes,
             safety=SafetyConfig(enabled=False, max_observation_age_s=10.0),
             planning=planning,
             output_dir=results,
@@ -186,32 +186,52 @@ def test_plans_too_short_for_their_time_are_told(caplog):
     assert "A plan lasts 8 steps (n_action_steps), too few for the next one to be there in time: the arm will wait." in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["raises", "hangs"])
-def test_a_planner_that_dies_is_started_once_more_and_then_the_arm_is_held(arms, base, tmp_path, monkeypatch, caplog, kind):
+@pytest.fixture(params=["RuntimeError: device lost", "no plan came within 0.4 s"], ids=["raises", "hangs"])
+def dying(request, base, monkeypatch):
+    """Every plan after the first of the first episode fails so."""
     monkeypatch.setattr(planning_module, "LEAST_PATIENCE_S", 0.4)
     monkeypatch.setattr(planning_module, "PATIENCE_PLANS", 1)
     forever = threading.Event()
 
     def failing(number, plan):
         if number > MEASURED_PLANS + 1:
-            if kind == "hangs":
+            if request.param.startswith("no plan"):
                 forever.wait(20)
             raise RuntimeError("device lost")
         return plan
 
     base.failing = failing
-    try:
-        assert exit_code(arms.serl, tmp_path, monkeypatch, seconds=60.0) == 1
-    finally:
-        forever.set()
-    why = "RuntimeError: device lost" if kind == "raises" else "no plan came within 0.4 s"
-    assert caplog.text.count(f"The planner has failed ({why}). It is started anew") == 1
-    assert caplog.records[-1].getMessage() == f"The planner has failed again ({why}), after it was started anew."
+    yield request.param
+    forever.set()
+
+
+@pytest.mark.slow
+def test_a_planner_that_dies_again_leaves_the_open_plan_and_then_the_arm_is_held(arms, dying, tmp_path, monkeypatch, caplog):
+    assert exit_code(arms.serl, tmp_path, monkeypatch, seconds=60.0) == 1
+    again = f"The planner has failed again ({dying}), after it was started anew."
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(message.startswith(f"The planner has failed ({dying}). It is started anew") for message in said) == 1
+    assert sum(message.startswith(f"{again} The ") and "are carried out; the process ends then" in message for message in said) == 1
+    assert said[-1] == again
     assert "Traceback" not in caplog.text
     robot = WatchedArms.made
     assert robot.calls[-1] == "disconnect"
     assert robot.sent[-1] == {key: float(np.clip(robot.sent[-2][key], -1, 1)) for key in KEYS}  # what was executed last
+    assert len(robot.sent) == LONGEST + 1
     assert not (tmp_path / "eval_info.json").exists()
+
+
+@pytest.mark.slow
+def test_an_episode_for_which_the_open_plan_suffices_counts_and_none_follows(arms, dying, episodes, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    assert exit_code(arms.serl, tmp_path, monkeypatch, seconds=2.5, n_episodes=3) == 1
+    (episode,) = episodes
+    assert episode.plan_age.tolist() == list(range(50))
+    assert episode.info.get("held_steps") is None
+    assert json.loads((tmp_path / "eval_info.json").read_text())["per_episode"][0]["steps"] == 50
+    assert caplog.records[-1].getMessage() == f"The planner has failed again ({dying}), after it was started anew."
+    assert WatchedArms.made.calls.count("disconnect") == 1
+    assert len(WatchedArms.made.sent) <= 50 + 2  # of the next episode nothing but holding still
 
 
 @pytest.mark.parametrize("planning", [Planning("in_loop"), Planning("beside", 0.1)])
@@ -272,7 +292,7 @@ def test_after_a_takeover_the_policy_plans_anew(counter, episodes, tmp_path, del
             counter.serl,
             tmp_path,
             robot_config=None,
-            robot=RobotSettings(),
+            robot=RobotSettings(robot_keys=RobotKeysConfig(positions=["*"])),
             env=env,
             teleop_config=ScriptedHandConfig(takes_over=BY_HAND),
             planning=Planning(place, delay_steps / env.fps),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lerobot_serl.base.base_policy import Plan
-from lerobot_serl.base.plan_maker import Beside, PlanMakerDiedError, PlayedDelay
-from lerobot_serl.base.planner import MOST_REFUSED, Planner, PlannerError
+from lerobot_serl.base.plan_maker import Beside, PlannerError, PlayedDelay
+from lerobot_serl.base.planner import MOST_REFUSED, Planner
 from lerobot_serl.execution import Execution
 
 
@@ -237,13 +237,67 @@ def test_a_planner_that_fails_again_ends_it():
         raise ValueError("no such device")
 
     planner = Planner(Beside(make, steps_ahead=2, patience_s=5.0), Execution(5, 10))
-    with pytest.raises(PlanMakerDiedError, match=r"failed again .*no such device"):
+    with pytest.raises(PlannerError, match=r"failed again .*no such device"):
         walk_in_time(planner, 200, 0.002)
 
 
 def test_a_plan_that_never_comes_is_waited_for_only_so_long():
     never = threading.Event()
     planner = Planner(Beside(lambda seen: never.wait() or plan_of(seen), steps_ahead=2, patience_s=0.1), Execution(5, 10))
-    with pytest.raises(PlanMakerDiedError, match=r"no plan came within 0.1 s"):
+    with pytest.raises(PlannerError, match=r"no plan came within 0.1 s"):
         walk_in_time(planner, 2000, 0.002)
     never.set()
+
+
+class Dying:
+    """After its first plan it fails as it is told: every plan from then on raises, never comes, or is not finite."""
+
+    def __init__(self, kind):
+        self.kind, self.plans, self.never = kind, 0, threading.Event()
+
+    def __call__(self, observation):
+        self.plans += 1
+        plan = plan_of(observation, 60)
+        if self.plans == 1:
+            return plan
+        if self.kind == "raises":
+            raise ValueError("device lost")
+        if self.kind == "hangs":
+            self.never.wait(20)
+        return plan._replace(actions=plan.actions / 0)
+
+
+def last_words(kind):
+    return {"raises": "failed again .*device lost", "hangs": r"failed again .*within 0.3 s", "not finite": "10 plans in a row"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["raises", "hangs", "not finite"])
+def test_what_is_left_of_the_open_plan_is_carried_out_when_no_other_follows(kind, caplog):
+    dying = Dying(kind)
+    maker = Beside(dying, steps_ahead=38, patience_s=0.3 if kind == "hangs" else 5.0)
+    planner, actions = Planner(maker, Execution(5, 40)), []
+
+    def carry_out_everything():
+        while True:
+            planner.see({"step": torch.tensor(len(actions))})
+            piece = planner.next()
+            actions.extend(piece.base[0, : piece.span].tolist())
+            for step in range(1, piece.span):
+                planner.see({"step": torch.tensor(len(actions) - piece.span + step)})
+            time.sleep(0.08 if kind == "hangs" else 0.03)
+
+    with pytest.raises(PlannerError, match=last_words(kind)):
+        carry_out_everything()
+    assert actions == [[0.0, float(t)] for t in range(60)]  # the whole of the first plan, not only 40 steps of it
+    assert planner.held_steps == 0
+    said = [record.getMessage() for record in caplog.records if "left of the open plan are carried out" in record.getMessage()]
+    assert len(said) == 1
+    made = {"raises": 3, "hangs": 3, "not finite": 1 + MOST_REFUSED}[kind]
+    assert dying.plans == made
+    with pytest.raises(PlannerError, match=last_words(kind)):
+        planner.next()
+    with pytest.raises(PlannerError, match=last_words(kind)):
+        planner.reset()  # no episode begins
+    assert dying.plans == made
+    dying.never.set()
+    maker.close()

@@ -45,6 +45,8 @@ class MetaworldStateEnv(SparseStateConfig):
 class MetaworldState(SparseStateEnv):
     """One task; a seed gives object and goal their places."""
 
+    serl: ClassVar[dict[str, list[str]]] = {"displacements": [*"012xyz"], "grippers": ["3", "gripper"]}  # by number or name
+
     def __init__(self, task: str = "push-v3", episode_length: int = 120, render_mode: str | None = None) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE  # takes seconds
 

@@ -62,6 +62,7 @@ class SparseStateEnv(gym.Env):
         render_mode: as LeRobot passes it; nothing is drawn.
     """
 
+    serl: ClassVar[dict[str, list[str]]] = {"positions": ["*"]}
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (as in gymnasium)
 
     def __init__(
