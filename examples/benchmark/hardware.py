@@ -2,6 +2,7 @@
 
     python examples/benchmark/hardware.py                                      # prints a table
     python examples/benchmark/hardware.py --output=docs/results/hardware/hardware.csv
+    python examples/benchmark/hardware.py --side=96 --many=6                     # smaller cameras, to print alone
 
 The small one is the quickstart's. The full-size one has LeRobot's defaults: dim_model 512, chunks of 100, a ResNet-18, cameras of 480x640. Its actor
 and critics see the backbone's features (features=auto), an encoder of their own (cnn), or the state alone. On a CPU it is processor time of one
@@ -36,7 +37,9 @@ from lerobot_serl.replay.sampler import UniformSampler
 REPOSITORY = Path(__file__).parents[2]
 SMALL, FULL = "small ACT", "full-size ACT"
 STATE, ENVIRONMENT, CAMERAS = "observation.state", "observation.environment_state", ("observation.images.front", "observation.images.wrist")
-HEIGHT, WIDTH, FRAMES = 480, 640, 200
+CAMERA_SIZE, FRAMES = (480, 640), 200
+# Of cameras whose encoder's update a CPU makes in seconds.
+LARGEST_LEARNT = 128
 # A frame's features are made a few frames at a time: `feature_cache.LARGEST_BATCH_BYTES` of images, or annotation_batch_size.
 TOGETHER = {SMALL: 64, FULL: 9}
 MEAN_STD = dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD)
@@ -58,11 +61,11 @@ class Line:
     unit: str
 
 
-def agent_of(policy: str, features: str, device: str) -> Agent:
+def agent_of(policy: str, features: str, device: str, camera_size: tuple[int, int] = CAMERA_SIZE) -> Agent:
     """With random weights, the actor about to learn."""
     small = policy == SMALL
     kinds = {STATE: (FeatureType.STATE, (18 if small else 14,))}
-    kinds |= {ENVIRONMENT: (FeatureType.ENV, (3,))} if small else dict.fromkeys(CAMERAS, (FeatureType.VISUAL, (3, HEIGHT, WIDTH)))
+    kinds |= {ENVIRONMENT: (FeatureType.ENV, (3,))} if small else dict.fromkeys(CAMERAS, (FeatureType.VISUAL, (3, *camera_size)))
     act = SMALL_ACT if small else ActArchitecture()
     torch.manual_seed(0)
     config = SerlSacConfig(
@@ -84,7 +87,7 @@ def filled_memory(agent: Agent, frames: int) -> ReplayMemory:
     """Of one episode of noise."""
     memory = ReplayMemory(frames, agent.horizon, discount=0.97, place=lambda _: agent.box.middle.device)
     action, zeros = torch.rand(frames, agent.action_dim), torch.zeros(frames)
-    images = {key: torch.zeros((frames, 3, HEIGHT, WIDTH), dtype=torch.uint8) for key in agent.image_keys}
+    images = {key: torch.zeros((frames, *agent.config.image_features[key].shape), dtype=torch.uint8) for key in agent.image_keys}
     spans = {SPAN: torch.full((frames,), agent.horizon)} if agent.execution.is_open else {}
     base = torch.rand(frames, agent.horizon, agent.action_dim)
     cached = {FEATURES: torch.randn(frames, agent.features.size), BASE: base, "action": action, **spans, **images}
@@ -115,8 +118,9 @@ def times_ms(call: Callable[[], object], count: int, device: str) -> tuple[float
 class Bench:
     """One agent on one device."""
 
-    def __init__(self, policy: str, features: str, device: str, few: int, many: int) -> None:
-        self.agent, self._few, self._many = agent_of(policy, features, device), few, many
+    def __init__(self, policy: str, features: str, device: str, few: int, many: int, camera_size: tuple[int, int] = CAMERA_SIZE) -> None:
+        self.agent, self._few, self._many = agent_of(policy, features, device, camera_size), few, many
+        self._learns = features != "cnn" or max(camera_size) <= LARGEST_LEARNT
         self._line = lambda quantity, median, p90, unit: Line(device, policy, features, quantity, median, p90, unit)
         self._one, self._together, self._device = observation_of(self.agent, 1), TOGETHER[policy], device
 
@@ -141,7 +145,7 @@ class Bench:
         yield self._time("a recorded frame, computed for learning", remember, max(self._few // 3, 1), self._together)
         frame_bytes = filled_memory(agent, 2).bytes_per_frame
         yield self._line("a frame in the replay memory", frame_bytes, frame_bytes, "bytes")
-        if not agent.image_keys:
+        if self._learns:
             yield self._time("an update, 256 windows", learning_step(agent), self._many // 2, 2)
 
     def _sizes(self, what: str, tensors: Sequence[Tensor]) -> Iterator[Line]:
@@ -157,8 +161,12 @@ class Bench:
         return self._line(quantity, median / parts, p90 / parts, "ms")
 
 
-def measured(device: str, few: int, many: int) -> Iterator[Line]:
-    """The small ACT, then the full-size one with each kind of features."""
+def measured(device: str, few: int, many: int, side: int | None = None) -> Iterator[Line]:
+    """The small ACT, then the full-size one with each kind of features; with ``side`` cameras of so many pixels, as far as they matter."""
+    if side is not None:
+        for features in ("auto", "cnn"):
+            yield from Bench(FULL, features, device, few, many, (side, side)).lines(whole=False)
+        return
     yield from Bench(SMALL, "auto", device, 10 * few, many).lines(whole=True)
     for features in ("auto", "cnn", "state"):
         yield from Bench(FULL, features, device, few, many).lines(whole=features == "auto")
@@ -201,12 +209,17 @@ def main() -> None:
     command.add_argument("--device", default="cpu")
     command.add_argument("--few", type=int, default=10, help="plans and features of the full-size ACT")
     command.add_argument("--many", type=int, default=100, help="decisions and updates")
+    command.add_argument(
+        "--side", type=int, help="height and width of the cameras, in pixels; default: 480x640, and everything is measured"
+    )
     command.add_argument("--output", type=Path, help="file to write; default: none")
     settings = command.parse_args()
+    if settings.side is not None and settings.output is not None:
+        command.error("--side is to look at; --output takes what is measured without it")
     torch.set_num_threads(1)
     machine = {**describe_machine(REPOSITORY), "threads": 1, "device": settings.device}
     lines = []
-    for line in measured(settings.device, settings.few, settings.many):
+    for line in measured(settings.device, settings.few, settings.many, settings.side):
         lines.append(line)
         print(
             f"{line.policy}, features={line.features}: {line.quantity}: {line.median:,.3f} (90 %: {line.p90:,.3f}) {line.unit}", flush=True

@@ -10,6 +10,7 @@ from ..base.history import History
 from ..base.plan_maker import MakePlan, PlanMaker, PlayedDelay
 from ..base.planner import Planner
 from ..policy.agent import Agent
+from ..policy.look_time import look_s
 from ..policy.proposal import Proposal
 from ..replay.episode import ActedAs, policy_input
 from .chunk import Chunk
@@ -84,12 +85,6 @@ class PlannedPolicy:
         edit_rms = (proposal.chunk - piece.base)[:, : piece.span].square().mean().sqrt().item()
         return Chunk(actions, int(proposal.choice[0]), edit_rms, acted_as, planned, piece.age)
 
-    def look(self, observation: Observation) -> Tensor:
-        """What actor and critics see of a frame while a plan is carried out, ``(1, F)`` on the CPU."""
-        seen = self._input(observation)
-        newest = self.agent.act.newest(seen)
-        return self.agent.look(seen, self.agent.act.pooled(newest)).cpu()
-
     def close(self) -> None:
         """Stop planning."""
         if self._maker is not None:
@@ -116,5 +111,5 @@ def planned(agent: Agent, planning: Planning, fps: int, simulated: bool) -> Plan
     inputs, n_obs_steps = agent.config.input_features or {}, agent.act.n_obs_steps
     policy = PlannedPolicy(agent, planning.maker(agent.execution, fps, simulated, inputs, n_obs_steps))
     if agent.execution.is_open and not simulated:
-        say_features(policy.look, inputs, n_obs_steps, fps)
+        say_features(look_s(agent), fps, agent.config.features)
     return policy

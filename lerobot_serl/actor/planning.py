@@ -2,22 +2,18 @@
 
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
-from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.configs import PolicyFeature
 
 from ..base.plan_maker import Beside, MakePlan, PlanMaker, PlayedDelay
 from ..execution import Execution
+from ..policy.look_time import QUICK_SHARE, blank_frame, remedies, slowest_s
 from .world import Observation
 
 AUTO, IN_LOOP, BESIDE = "auto", "in_loop", "beside"
 PLACES = (AUTO, IN_LOOP, BESIDE)
-# Share of a control step that a plan may take in the loop.
-QUICK_SHARE = 0.3
-MEASURED_PLANS = 5
 # Steps that a plan is begun earlier than it takes.
 SPARE_STEPS, SPARE_SHARE = 2, 0.25
 LEAST_PATIENCE_S, PATIENCE_PLANS = 5.0, 20
@@ -68,7 +64,7 @@ class Planning:
             raise ValueError(
                 f"--plan_delay_s={self.delay_s}: expected 0 where time does not stand still between two steps: planning takes its time."
             )
-        return lambda make: self._measured(make, execution, fps, _zeros(inputs, n_obs_steps))
+        return lambda make: self._measured(make, execution, fps, blank_frame(inputs, n_obs_steps))
 
     def _played(self, make: MakePlan, execution: Execution, fps: int) -> PlanMaker:
         steps = math.ceil(self.delay_s * fps - 1e-9)
@@ -79,7 +75,7 @@ class Planning:
         return PlayedDelay(make, steps, in_loop)
 
     def _measured(self, make: MakePlan, execution: Execution, fps: int, observation: Observation) -> PlanMaker:
-        took_s = max([_timed(lambda: make(observation).actions.cpu()) for _ in range(1 + MEASURED_PLANS)][1:])  # the first one is slow
+        took_s = slowest_s(lambda: make(observation).actions.cpu())
         steps = took_s * fps
         words = f"Plans take {1000 * took_s:.0f} ms = {steps:.1f} control steps"
         if self.place == IN_LOOP or not execution.is_open or (self.place == AUTO and steps <= QUICK_SHARE):
@@ -96,32 +92,15 @@ class Planning:
         return Beside(make, ahead, max(LEAST_PATIENCE_S, PATIENCE_PLANS * took_s))
 
 
-def say_features(look: Callable[[Observation], object], inputs: Mapping[str, PolicyFeature], n_obs_steps: int, fps: int) -> None:
-    """Measure what is computed of the newest frame at every decision, in the control loop, and say it if it is not quick.
+def say_features(took_s: float, fps: int, features: str) -> None:
+    """Say how long it takes to look at the newest frame, which is done in the control loop at every decision; a warning if that is not quick.
 
     Args:
-        look: computes it.
-        inputs, n_obs_steps, fps: as :meth:`Planning.maker`.
+        fps: of the control loop.
+        features: `--policy.features`.
     """
-    observation = _zeros(inputs, n_obs_steps)
-    took_s = max([_timed(lambda: look(observation)) for _ in range(1 + MEASURED_PLANS)][1:])
     words = f"What actor and critics see of a frame takes {1000 * took_s:.0f} ms = {took_s * fps:.1f} control steps at every decision"
     if took_s * fps > QUICK_SHARE:
-        logging.warning(
-            f"{words}: the arm waits for it. Use a faster device (--device), or train with --policy.features=state or smaller images."
-        )
+        logging.warning(f"{words}: the arm waits for it. Use a faster device (--device), or train anew. {remedies(features)}")
     else:
         logging.info(f"{words}.")
-
-
-def _zeros(inputs: Mapping[str, PolicyFeature], n_obs_steps: int) -> Observation:
-    frames = () if n_obs_steps == 1 else (n_obs_steps,)
-    kinds = {key: torch.uint8 if feature.type is FeatureType.VISUAL else torch.float32 for key, feature in inputs.items()}
-    return {key: torch.zeros((*frames, *feature.shape), dtype=kinds[key]) for key, feature in inputs.items()}
-
-
-def _timed(compute: Callable[[], object]) -> float:
-    """Seconds of a computation that ends with numbers on the CPU: a GPU has only then done it."""
-    started_s = time.perf_counter()
-    compute()
-    return time.perf_counter() - started_s

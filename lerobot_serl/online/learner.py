@@ -16,6 +16,7 @@ from ..label_settings import AS_RECORDED
 from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, Agent
 from ..policy.checkpoint_files import MODEL
 from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
+from ..policy.look_time import say_look
 from ..policy.progress import Phase, Progress
 from ..policy.update_metrics import MEASURE_EVERY
 from ..replay.batch import Batch
@@ -96,6 +97,7 @@ class Learner:
         self.demonstrations = ReplayMemory(capacity, config.horizon, config.discount, config.n_step, place)
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
+        say_look(agent, dataset_meta.fps)
         clipping, frame_time = Clipping(config.clipped_share), FrameTime()
         for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
             with frame_time.of(len(recorded)):

@@ -28,12 +28,13 @@ from lerobot_serl.base.plan_maker import Beside, PlayedDelay
 from lerobot_serl.base.timeline import NO_PLAN
 from lerobot_serl.execution import Execution
 from lerobot_serl.online.feature_cache import cache_features
+from lerobot_serl.policy import look_time
 from lerobot_serl.replay.memory import BASE, FEATURES
 from lerobot_serl.scripts import lerobot_serl_actor as script
 from lerobot_serl.setting_error import SettingError
 
 FPS, HORIZON, PLANNED, LONGEST = 20, 5, 30, 60
-MEASURED_PLANS = 1 + planning_module.MEASURED_PLANS
+MEASURED_PLANS = 1 + look_time.MEASURED_TIMES
 
 
 @RobotConfig.register_subclass("serl_test_watched_arms")

@@ -43,7 +43,7 @@ def test_the_table_has_a_column_for_each_policy_and_leaves_out_what_was_not_meas
 def test_nothing_is_written_unless_asked_and_rows_of_another_device_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        hardware, "measured", lambda device, few, many: iter([hardware.Line(device, "A", "auto", "a plan", 1.0, 2.0, "ms")])
+        hardware, "measured", lambda device, few, many, side: iter([hardware.Line(device, "A", "auto", "a plan", 1.0, 2.0, "ms")])
     )
     for arguments in ([], ["--output=out/hardware.csv"], ["--device=cuda", "--output=out/hardware.csv"], ["--output=out/hardware.csv"]):
         monkeypatch.setattr(sys, "argv", ["hardware.py", *arguments])
@@ -51,3 +51,10 @@ def test_nothing_is_written_unless_asked_and_rows_of_another_device_stay(tmp_pat
         assert (tmp_path / "out").exists() == bool(arguments)
     assert [line.device for line in hardware.read_lines(Path("out/hardware.csv"))] == ["cuda", "cpu"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hardware.csv", "meta_cpu.json", "meta_cuda.json"]
+
+
+def test_smaller_cameras_are_measured_with_the_update_of_their_encoder():
+    lines = list(hardware.measured("cpu", few=1, many=2, side=32))
+    assert {line.features for line in lines if line.quantity == "an update, 256 windows"} == {"auto", "cnn"}
+    kept = {line.features: line.median for line in lines if line.quantity == "a frame in the replay memory"}
+    assert 2 * 3 * 32 * 32 < kept["cnn"] < 2 * 3 * 32 * 32 + 1000
