@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from small_data import make_recording
 from small_policy import small_agent, small_config
 from test_hub import client
-from wandb_offline import wandb_rows
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
 from lerobot_serl.envs.gl_platform import choose_gl_platform
@@ -296,6 +295,8 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
     assert first["env_steps"] >= 60 + 14  # 20 updates: 6 before the actor joins, one per step afterwards
     assert dataset_one.num_frames >= first["env_steps"]
     assert not list(online.with_name("online.journal").glob("*"))
+    from wandb_offline import wandb_rows  # it takes six seconds to import, which a run of quick tests need not wait for
+
     rows = wandb_rows(run)
     assert [row["_step"] for row in rows] == [5, 10, 15, 20]
     shown = ("success", "return", "takeovers", "phase", "lead_steps", "alarms", "rollbacks", "critic_loss", "env_steps")
