@@ -16,6 +16,7 @@ import pytest
 
 if TYPE_CHECKING:
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
+    from processes import Processes
 
 
 def is_slow(item: pytest.Item) -> bool:
@@ -110,3 +111,13 @@ def demonstrations(make_dataset: "Callable[..., LeRobotDataset]") -> "LeRobotDat
     import small_data
 
     return make_dataset(small_data.labelled_episodes())
+
+
+@pytest.fixture(scope="module")
+def processes() -> "Iterator[Processes]":
+    """Real ones, which end with the tests of the file."""
+    from processes import Processes
+
+    started = Processes()
+    yield started
+    started.close()

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Processes, eventually
+from processes import eventually
 from restartable_learner import uuids
 
 from lerobot_serl.actor.outbox import OnlineDataset
@@ -13,13 +13,6 @@ from lerobot_serl.actor.outbox import OnlineDataset
 pytestmark = pytest.mark.slow
 ROBOT = ("--robot.type=two_arms", "--episode_time_s=0.4", "--safety.max_observation_age_s=10", "--patience_s=60")
 LOCKSTEP = (*ROBOT, "--robot.lockstep=true")
-
-
-@pytest.fixture(scope="module")
-def processes():
-    started = Processes()
-    yield started
-    started.close()
 
 
 class Lab:

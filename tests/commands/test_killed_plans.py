@@ -10,7 +10,7 @@ import torch
 from act_checkpoints import save_act, small_act_config
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from processes import Processes, eventually
+from processes import eventually
 from witnessed_actor import Witnessed
 
 from lerobot_serl.envs.config_franka_sim import FrankaSimEnv
@@ -25,13 +25,6 @@ pytestmark = pytest.mark.slow
 PLANNED, LONGEST, HORIZON, STEPS, DELAY = 20, 40, 5, 60, 4
 # In the second plan, between two decisions.
 MIDDLE = 33
-
-
-@pytest.fixture(scope="module")
-def processes():
-    started = Processes()
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from processes import Processes
 from test_actor_restarts import Lab
 
 pytestmark = pytest.mark.slow
@@ -37,13 +36,6 @@ REFUSALS = {
         ("--robot.type=koch_follower", "--robot.port=/dev/none", "--reward.function=so101_bus:never"), "--robot.type=koch_follower cannot be ",
     ),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def processes():
-    started = Processes()
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")

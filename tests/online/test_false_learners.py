@@ -13,7 +13,6 @@ from false_learner import FalseLearner, genuine, genuine_of_robot, with_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lerobot.configs import FeatureType, PolicyFeature
-from processes import Processes
 from restartable_learner import DEMO_STATS, ROBOT
 from small_data import ENV_STATE, INPUTS, STATE, make_recording
 from small_policy import fresh_chunk, small_config
@@ -430,13 +429,6 @@ def test_no_id_of_a_dataset_meets_another_name_in_the_outbox(tmp_path, name):
 
 
 # The real process
-
-
-@pytest.fixture(scope="module")
-def processes():
-    started = Processes()
-    yield started
-    started.close()
 
 
 def actor(processes, learner, tmp_path, *flags):
