@@ -35,20 +35,23 @@ class FrameTime:
         """Seconds; 0 as long as nothing was looked at."""
         return self._s / self._frames if self._frames else self._first_s / max(self._first_frames, 1)
 
-    def report(self, fps: float, device: str, sees_cameras: bool) -> None:
+    def report(self, fps: float, device: str, has_cameras: bool, sees_apart: bool) -> None:
         """Warn if a robot delivers frames faster than this machine can look at them and learn.
 
         Args:
             fps: frames a second of a robot that does not wait.
             device: ``policy.device``.
-            sees_cameras: smaller pictures would help.
+            has_cameras: smaller pictures would help.
+            sees_apart: actor and critics see the cameras through the base policy's backbone, which most frames pass for nothing else. Where every
+                frame needs a plan of its own, it is passed all the same.
         """
         share = self.per_frame_s * fps
         if share <= LARGEST_SHARE:
             return
         left = "nothing is left for updates, and episodes wait longer and longer" if share >= 1 else f"{1 - share:.0%} is left for updates"
         remedies = [] if device.startswith("cuda") else ["--policy.device=cuda"]
-        remedies += ["smaller pictures or --policy.features=state"] if sees_cameras else []
+        remedies += ["smaller pictures"] if has_cameras else []
+        remedies += ["--policy.features=state"] if sees_apart else []
         logging.warning(
             f"The base policy takes {1000 * self.per_frame_s:.3g} ms for a frame on {device}, and a robot delivers {fps:g} frames a second: that is "
             f"{share:.0%} of this learner's time; {left}. Use {', or '.join(remedies) or 'a faster machine, or a smaller base policy'}; "

@@ -97,19 +97,7 @@ class Learner:
         self.demonstrations = ReplayMemory(capacity, config.horizon, config.discount, config.n_step, place)
         self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
-        say_look(agent, dataset_meta.fps)
-        clipping, frame_time = Clipping(config.clipped_share), FrameTime()
-        for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
-            with frame_time.of(len(recorded)):
-                episode = cache_features(agent, recorded, config.annotation_batch_size, number)
-            self.demonstrations.add(episode)
-            clipping.add(episode)
-        self.demonstrations.check_size(dataset_meta.fps)
-        if config.online.enabled:
-            frame_time.report(dataset_meta.fps, str(config.device), bool(config.image_features) and config.features != "state")
-        # Without a margin the demonstrations' own extremes lie on the border; and what a random ACT plans is nobody's loss.
-        if config.action_margin > 0 and config.act_source != FRESH_ACT:
-            clipping.report(dataset_meta.repo_id)
+        self._read_demonstrations(reader, dataset_meta)
         memories = {"the demonstrations": self.demonstrations, "the robot's episodes": self.online}
         self.guard = UpdateGuard(config.guard.max_bad_updates, self.learning, memories, self.stopping.ask)
         # Nobody waits for a source in this process.
@@ -256,6 +244,24 @@ class Learner:
         self.learning.takeovers += len(interventions)
         for piece in interventions:
             self.demonstrations.add(piece)
+
+    def _read_demonstrations(self, reader: EpisodeReader, dataset_meta: LeRobotDatasetMetadata) -> None:
+        """Put the demonstrations into their memory, and say what this shows of the machine and of the action box."""
+        agent, config = self.agent, self.config
+        say_look(agent, dataset_meta.fps)
+        clipping, frame_time = Clipping(config.clipped_share), FrameTime()
+        for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
+            with frame_time.of(len(recorded)):
+                episode = cache_features(agent, recorded, config.annotation_batch_size, number)
+            self.demonstrations.add(episode)
+            clipping.add(episode)
+        self.demonstrations.check_size(dataset_meta.fps)
+        if config.online.enabled:
+            sees_apart = agent.execution.is_open and bool(agent.features.pooled_sizes)
+            frame_time.report(dataset_meta.fps, str(config.device), bool(config.image_features), sees_apart)
+        # Without a margin the demonstrations' own extremes lie on the border; and what a random ACT plans is nobody's loss.
+        if config.action_margin > 0 and config.act_source != FRESH_ACT:
+            clipping.report(dataset_meta.repo_id)
 
     def _start_collection(self, collection: EpisodeSource, keys: list[str], demo_stats: DemonstrationStats) -> None:
         dataset = collection.existing()

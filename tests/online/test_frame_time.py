@@ -18,17 +18,31 @@ def test_the_first_frames_count_only_as_long_as_there_are_no_others():
 
 
 @pytest.mark.parametrize(
-    ("per_frame_s", "device", "cameras", "words"),
+    ("per_frame_s", "device", "cameras", "apart", "words"),
     [
-        (0.01, "cpu", True, ()),
-        (0.025, "cpu", True, ("25 ms", "30 frames", "75%", "25% is left for updates", "--policy.device=cuda", "--policy.features=state")),
-        (0.5, "cpu", False, ("500 ms", "nothing is left for updates", "Use --policy.device=cuda;")),
-        (0.5, "cuda:0", False, ("on cuda:0", "Use a faster machine")),
+        (0.01, "cpu", True, True, ()),
+        (
+            0.025,
+            "cpu",
+            True,
+            True,
+            (
+                "25 ms",
+                "30 frames",
+                "75%",
+                "25% is left for updates",
+                "Use --policy.device=cuda, or smaller pictures, or --policy.features=state;",
+            ),
+        ),
+        (0.5, "cpu", True, False, ("500 ms", "nothing is left for updates", "Use --policy.device=cuda, or smaller pictures;")),
+        (0.5, "cpu", False, False, ("Use --policy.device=cuda;",)),
+        (0.5, "cuda:0", False, False, ("on cuda:0", "Use a faster machine")),
     ],
 )
-def test_what_is_left_for_updates_is_said_with_what_would_help(caplog, per_frame_s, device, cameras, words):
+def test_what_is_left_for_updates_is_said_with_what_would_help(caplog, per_frame_s, device, cameras, apart, words):
+    """Where every frame needs a plan of its own, to see less of it saves nothing."""
     found = FrameTime()
     found.took(100, 100 * per_frame_s)
-    found.report(30, device, cameras)
+    found.report(30, device, cameras, apart)
     assert bool(caplog.records) == bool(words)
     assert all(word in caplog.text for word in words)
