@@ -48,10 +48,11 @@ class FalseLearner:
     run: said ahead of each.
     status: ends every call for weights, if it is not None: code and details.
     receipt: of the data of an episode.
+    calls: for weights, so far.
     """
 
     def __init__(self):
-        self.messages, self.answer, self.run, self.status, self.receipt = [], None, "", None, lambda data: ""
+        self.messages, self.answer, self.run, self.status, self.receipt, self.calls = [], None, "", None, lambda data: "", 0
         empty = services_pb2.Empty.SerializeToString
         handlers = {
             "Ready": grpc.unary_unary_rpc_method_handler(self._ready, services_pb2.Empty.FromString, empty),
@@ -71,6 +72,9 @@ class FalseLearner:
         return services_pb2.Empty()
 
     def _weights(self, _, context):
+        if not context.is_active():
+            return  # of a client of an earlier test, which has gone: it must not take what is meant for the next one
+        self.calls += 1
         context.send_initial_metadata(((RUN_KEY, self.run),))
         if self.answer is not None:
             message = self.answer(int(dict(context.invocation_metadata())[VERSION_KEY]))

@@ -52,6 +52,8 @@ from .rpc_errors import (
 
 Message = tuple[dict[str, Any], dict[str, Tensor]]
 RETRY_S = 0.25
+# From a call for weights that brought nothing to the next. A learner keeps such a call for a second; one may end it at once.
+EMPTY_CALL_S = 0.05
 # Until an answer begins; a learner that comes back may have to put a whole policy together first.
 CALL_TIMEOUT_S, POLICY_TIMEOUT_S = 10.0, 60.0
 # Between two parts of a message, either way: 26 kB/s are enough.
@@ -265,6 +267,7 @@ class LearnerClient:
 
     def _fetch(self) -> Message | None:
         metadata = (*self._metadata(), (RUN_KEY, self._run), (VERSION_KEY, str(self._version)))
+        began_s = time.monotonic()
         # Whoever has weights gets an answer within a second or so.
         channel, watch = self._channel, CallWatchdog(CALL_TIMEOUT_S if self.reachable else POLICY_TIMEOUT_S)
         try:
@@ -284,6 +287,8 @@ class LearnerClient:
                 raise WeightsUnusable(str(error)) from error
             raise
         self._fetch_doubt.went_well()
+        if message is None:
+            self._closed.wait(max(0.0, EMPTY_CALL_S - (time.monotonic() - began_s)))
         return message
 
     def _check(self, message: Message | None) -> None:

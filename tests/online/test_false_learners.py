@@ -319,6 +319,22 @@ def test_a_network_that_is_missing_is_named():
     assert policy.version == 1
 
 
+def test_a_learner_that_has_nothing_and_says_so_at_once_is_not_asked_without_end(learner, monkeypatch):
+    """It kept a core of the robot side busy, at first and afterwards."""
+    monkeypatch.setattr(client_module, "EMPTY_CALL_S", pause_s := 0.1)
+    learner.messages, learner.calls = [None] * 3 + [encode(*POLICY), None], 0
+    client = LearnerClient(learner.address, patience_s=5.0)
+    try:
+        began_s = time.monotonic()
+        client.connect()
+        assert learner.calls >= 4
+        time.sleep(0.5)
+        # The policy itself is followed by the next question at once.
+        assert learner.calls <= 2 + (time.monotonic() - began_s) / pause_s
+    finally:
+        client.close()
+
+
 @pytest.mark.parametrize(("by", "change"), BAD_WEIGHTS)
 def test_bad_newer_weights_are_asked_for_again_and_the_old_ones_go_on(learner, by, change, caplog):
     header, tensors = POLICY
