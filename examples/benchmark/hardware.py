@@ -28,6 +28,7 @@ from torch import Tensor
 
 from lerobot_serl.policy.agent import Agent
 from lerobot_serl.policy.configuration_serl_sac import ActArchitecture, SerlSacConfig
+from lerobot_serl.policy.construction import settle_image_size
 from lerobot_serl.policy.parts import StartupConfig
 from lerobot_serl.policy.progress import Progress
 from lerobot_serl.replay.episode import Episode
@@ -38,8 +39,6 @@ REPOSITORY = Path(__file__).parents[2]
 SMALL, FULL = "small ACT", "full-size ACT"
 STATE, ENVIRONMENT, CAMERAS = "observation.state", "observation.environment_state", ("observation.images.front", "observation.images.wrist")
 CAMERA_SIZE, FRAMES = (480, 640), 200
-# Of cameras whose encoder's update a CPU makes in seconds.
-LARGEST_LEARNT = 128
 # A frame's features are made a few frames at a time: `feature_cache.LARGEST_BATCH_BYTES` of images, or annotation_batch_size.
 TOGETHER = {SMALL: 64, FULL: 9}
 MEAN_STD = dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD)
@@ -61,19 +60,20 @@ class Line:
     unit: str
 
 
-def agent_of(policy: str, features: str, device: str, camera_size: tuple[int, int] = CAMERA_SIZE) -> Agent:
-    """With random weights, the actor about to learn."""
+def agent_of(policy: str, features: str, device: str, camera_size: tuple[int, int] = CAMERA_SIZE, image_size: int | None = None) -> Agent:
+    """With random weights, the actor about to learn; ``image_size``: of an encoder of their own, as `policy.image_size`."""
     small = policy == SMALL
     kinds = {STATE: (FeatureType.STATE, (18 if small else 14,))}
     kinds |= {ENVIRONMENT: (FeatureType.ENV, (3,))} if small else dict.fromkeys(CAMERAS, (FeatureType.VISUAL, (3, *camera_size)))
     act = SMALL_ACT if small else ActArchitecture()
     torch.manual_seed(0)
     config = SerlSacConfig(
-        device=device, push_to_hub=False, base="act", act=act, features=features, n_action_steps=act.chunk_size,
+        device=device, push_to_hub=False, base="act", act=act, features=features, image_size=image_size, n_action_steps=act.chunk_size,
         startup=StartupConfig(collect_steps=0, critic_updates=0),
         input_features={key: PolicyFeature(kind, shape) for key, (kind, shape) in kinds.items()},
         output_features={"action": PolicyFeature(FeatureType.ACTION, (4 if small else 14,))},
     )  # fmt: skip
+    settle_image_size(config)
     return Agent(config).to(device)
 
 
@@ -87,7 +87,7 @@ def filled_memory(agent: Agent, frames: int) -> ReplayMemory:
     """Of one episode of noise."""
     memory = ReplayMemory(frames, agent.horizon, discount=0.97, place=lambda _: agent.box.middle.device)
     action, zeros = torch.rand(frames, agent.action_dim), torch.zeros(frames)
-    images = {key: torch.zeros((frames, *agent.config.image_features[key].shape), dtype=torch.uint8) for key in agent.image_keys}
+    images = {key: torch.zeros((frames, *shape), dtype=torch.uint8) for key, shape in agent.picture_shapes.items()}
     spans = {SPAN: torch.full((frames,), agent.horizon)} if agent.execution.is_open else {}
     base = torch.rand(frames, agent.horizon, agent.action_dim)
     cached = {FEATURES: torch.randn(frames, agent.features.size), BASE: base, "action": action, **spans, **images}
@@ -118,10 +118,20 @@ def times_ms(call: Callable[[], object], count: int, device: str) -> tuple[float
 class Bench:
     """One agent on one device."""
 
-    def __init__(self, policy: str, features: str, device: str, few: int, many: int, camera_size: tuple[int, int] = CAMERA_SIZE) -> None:
-        self.agent, self._few, self._many = agent_of(policy, features, device, camera_size), few, many
-        self._learns = features != "cnn" or max(camera_size) <= LARGEST_LEARNT
-        self._line = lambda quantity, median, p90, unit: Line(device, policy, features, quantity, median, p90, unit)
+    def __init__(
+        self,
+        policy: str,
+        features: str,
+        device: str,
+        few: int,
+        many: int,
+        camera_size: tuple[int, int] = CAMERA_SIZE,
+        image_size: int | None = None,
+    ) -> None:
+        self.agent, self._few, self._many = agent_of(policy, features, device, camera_size, image_size), few, many
+        size = self.agent.config.image_size
+        name = features if size is None else f"{features}, {size} px"
+        self._line = lambda quantity, median, p90, unit: Line(device, policy, name, quantity, median, p90, unit)
         self._one, self._together, self._device = observation_of(self.agent, 1), TOGETHER[policy], device
 
     def lines(self, whole: bool) -> Iterator[Line]:
@@ -145,8 +155,7 @@ class Bench:
         yield self._time("a recorded frame, computed for learning", remember, max(self._few // 3, 1), self._together)
         frame_bytes = filled_memory(agent, 2).bytes_per_frame
         yield self._line("a frame in the replay memory", frame_bytes, frame_bytes, "bytes")
-        if self._learns:
-            yield self._time("an update, 256 windows", learning_step(agent), self._many // 2, 2)
+        yield self._time("an update, 256 windows", learning_step(agent), self._many // 2, 2)
 
     def _sizes(self, what: str, tensors: Sequence[Tensor]) -> Iterator[Line]:
         for quantity, number, unit in (
@@ -164,8 +173,8 @@ class Bench:
 def measured(device: str, few: int, many: int, side: int | None = None) -> Iterator[Line]:
     """The small ACT, then the full-size one with each kind of features; with ``side`` cameras of so many pixels, as far as they matter."""
     if side is not None:
-        for features in ("auto", "cnn"):
-            yield from Bench(FULL, features, device, few, many, (side, side)).lines(whole=False)
+        for features, image_size in (("auto", None), ("cnn", None), ("cnn", side)):
+            yield from Bench(FULL, features, device, few, many, (side, side), image_size).lines(whole=False)
         return
     yield from Bench(SMALL, "auto", device, 10 * few, many).lines(whole=True)
     for features in ("auto", "cnn", "state"):

@@ -13,7 +13,9 @@ from ..base.planner import ensembled
 from ..base.timeline import Timeline, drawn_ages
 from ..policy.agent import Agent
 from ..replay.episode import Episode, policy_input
+from ..replay.lazy_frames import Frames
 from ..replay.memory import BASE, FEATURES, SPAN
+from ..replay.reduced_frames import ReducedFrames
 
 # What one slice of the work should take. A gradient step waits for one slice at most; a single frame of a large ACT may take longer.
 SLICE_S = 0.01
@@ -75,7 +77,9 @@ class FeatureCache:
             plans = ensembled(plans, coeff)
         base = timeline.slices(self._starts, plans, self._planned)
         spans = {SPAN: timeline.span} if agent.execution.is_open else {}
-        images = {key: self._episode.observation[key] for key in agent.image_keys}
+        images: dict[str, Frames] = {
+            key: ReducedFrames(self._episode.observation[key], shape) for key, shape in agent.picture_shapes.items()
+        }
         action = self._in_action_units(self._episode.action)
         cached = {FEATURES: torch.cat(self._features), BASE: base, "action": action, **spans, **images}
         return replace(self._episode, cached=cached)

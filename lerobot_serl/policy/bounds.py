@@ -40,7 +40,9 @@ MOST_LAYERS, WIDEST_LAYER = 16, 8_192
 MOST_DECISIONS = 1_000
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MOST_FEATURES, MOST_DIMENSIONS, LONGEST_NAME = 64, 4, 200
-LARGEST_VECTOR, LARGEST_IMAGE = 100_000, 3 * 4_096 * 4_096
+# What the convolutions of an image encoder need each way, and the most that is taken.
+SMALLEST_IMAGE_SIDE, LARGEST_IMAGE_SIDE = 32, 4_096
+LARGEST_VECTOR, LARGEST_IMAGE = 100_000, 3 * LARGEST_IMAGE_SIDE**2
 # Numbers with which the steps of a chunk look at each other, in each layer: n_heads * chunk_size ** 2.
 LARGEST_ATTENTION = 1_000_000_000
 

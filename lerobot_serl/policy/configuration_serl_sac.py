@@ -16,7 +16,16 @@ from ..execution import Execution
 from ..label_settings import LabelSettings
 from ..setting_error import checks_settings
 from .base_settings import ACT, EmbeddedPolicy, settle_base
-from .bounds import BACKBONES, LARGEST_ATTENTION, LARGEST_N_STEP, require_bounds, require_features, require_renames
+from .bounds import (
+    BACKBONES,
+    LARGEST_ATTENTION,
+    LARGEST_IMAGE_SIDE,
+    LARGEST_N_STEP,
+    SMALLEST_IMAGE_SIDE,
+    require_bounds,
+    require_features,
+    require_renames,
+)
 from .execution_settings import require_execution
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GraspConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
 from .step_clock import StepClockConfig
@@ -161,6 +170,9 @@ class SerlSacConfig(PreTrainedConfig):
     # or "auto": state vectors, and ACT's features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each
     # camera, trained with random shifts; the replay memory then keeps the images.
     features: str = "auto"
+    # Longer side, in pixels, of the pictures that this small network sees and the replay memory keeps; larger ones are reduced. Empty: at most 64 on
+    # a CPU and 128 on a GPU, filled in at creation.
+    image_size: int | None = None
     # What is done with the grippers' entries of an action: "edit": as with any other; "base": the base policy's commands stay as they are;
     # "discrete": critics of their own decide in each chunk for each gripper, as the base policy commands, or one of the two positions at which the
     # demonstrations hold it (policy.grasp).
@@ -240,6 +252,10 @@ class SerlSacConfig(PreTrainedConfig):
         require(
             self.lr_decay_updates is None or self.lr_decay_updates > 0,
             "policy.lr_decay_updates", self.lr_decay_updates, "a number of updates above 0, or nothing",
+        )  # fmt: skip
+        require(
+            self.image_size is None or (type(self.image_size) is int and SMALLEST_IMAGE_SIDE <= self.image_size <= LARGEST_IMAGE_SIDE),
+            "policy.image_size", self.image_size, f"a whole number of pixels from {SMALLEST_IMAGE_SIDE} to {LARGEST_IMAGE_SIDE}, or nothing",
         )  # fmt: skip
         require(0 <= self.demo_fraction < 1, "policy.demo_fraction", self.demo_fraction, "a number from 0 to below 1")
         require(

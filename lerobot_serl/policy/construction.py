@@ -1,5 +1,7 @@
 """What the agent is made of, from its configuration. A new network is two places: its module, and its line in the table."""
 
+import logging
+
 from ..base.act import ActBase
 from ..base.base_policy import BasePolicy
 from ..base.lerobot import LerobotBase
@@ -12,10 +14,16 @@ from ..networks.edit_actor import EditActor
 from ..networks.features import ObservationFeatures
 from ..networks.grasp_critic import GraspCritic
 from ..networks.image_encoder import ImageEncoder
+from ..replay.picture_size import reduced_shape
 from .base_settings import ACT, NONE
+from .bounds import SMALLEST_IMAGE_SIDE
 from .configuration_serl_sac import SerlSacConfig
 from .gripping import Gripping
 from .network_table import Network
+from .validation import require
+
+# A convolutional network that learns takes 3 times as long for pictures of 96 pixels as of 64 (docs/hardware.md).
+CPU_IMAGE_SIZE, GPU_IMAGE_SIZE = 64, 128
 
 
 def network_lines(config: SerlSacConfig) -> dict[str, Network]:
@@ -62,11 +70,38 @@ def observation_features(config: SerlSacConfig, base: BasePolicy) -> Observation
     return ObservationFeatures(states if uses_state(config) else {}, pooled, execution.n_action_steps if execution.is_open else None)
 
 
+def settle_image_size(config: SerlSacConfig) -> None:
+    """Choose how large the pictures are that an encoder of its own sees, where ``config.image_size`` does not say, and tell.
+
+    Raises:
+        ValueError: a size is given, and there is no such encoder.
+    """
+    if not uses_encoder(config):
+        require(
+            config.image_size is None,
+            "policy.image_size", config.image_size, f"nothing with policy.features={config.features}: ACT sees pictures as they are",
+            "Add --policy.features=cnn, or leave it out.",
+        )  # fmt: skip
+        return
+    if config.image_size is None:
+        longest = max(max(feature.shape[1:]) for feature in config.image_features.values())
+        config.image_size = min(longest, CPU_IMAGE_SIZE if config.device == "cpu" else GPU_IMAGE_SIZE)
+    for key, shape in picture_shapes(config).items():
+        if (recorded := tuple(config.image_features[key].shape)) != shape:
+            sizes = f"{shape[1]}x{shape[2]} instead of {recorded[1]}x{recorded[2]} pixels"
+            logging.info(f"{key}: actor and critics see {sizes} (policy.image_size={config.image_size}).")
+
+
+def picture_shapes(config: SerlSacConfig) -> dict[str, tuple[int, ...]]:
+    """Camera -> shape ``(C, H, W)`` of the pictures that the critics' own encoder sees, where there is one."""
+    cameras = config.image_features if uses_encoder(config) else {}
+    return {key: reduced_shape(feature.shape, config.image_size, SMALLEST_IMAGE_SIDE) for key, feature in cameras.items()}
+
+
 def image_encoder(config: SerlSacConfig) -> ImageEncoder | None:
     """The critics' own, where it is asked for."""
-    if not uses_encoder(config):
-        return None
-    return ImageEncoder({key: tuple(feature.shape) for key, feature in config.image_features.items()})
+    shapes = picture_shapes(config)
+    return ImageEncoder(shapes) if shapes else None
 
 
 def edit_actor(config: SerlSacConfig, feature_size: int, action_dim: int) -> EditActor:

@@ -71,5 +71,5 @@ def remedies(features: str) -> str:
     Args:
         features: `--policy.features`.
     """
-    other = "" if features == "cnn" else " Where only the learner has a GPU: --policy.features=cnn."
-    return f"Use a GPU on both sides, smaller images, or --policy.features=state, which sees no cameras.{other}"
+    smaller = "a smaller --policy.image_size" if features == "cnn" else "smaller images, --policy.features=cnn, which reduces them"
+    return f"Use a GPU on both sides, {smaller}, or --policy.features=state, which sees no cameras."

@@ -30,6 +30,7 @@ from .agent import Agent
 from .base_settings import NONE
 from .checkpoint_files import MODEL, mark_unfinished, require_whole
 from .configuration_serl_sac import FRESH_ACT, SerlSacConfig
+from .construction import settle_image_size
 from .grippers import name_grippers, set_positions
 from .own_checkpoint import COUNTERS_OF_0_1, require_harmless_files, require_sound_weights
 from .policy_checkpoint import PolicyCheckpoint
@@ -77,9 +78,12 @@ class SerlSacPolicy(PreTrainedPolicy):
             check_train_command(command, bool(config.image_features), config.batch_size)
         source = dataset_meta.repo_id if dataset_meta else "the environment"
         checkpoint = adopt_base(config, source) if config.act_path or config.base_path else None
+        is_new = checkpoint is not None or config.act_source is None
         if dataset_meta is not None:
             name_grippers(config, dataset_meta.features)
         config.validate_features()
+        if is_new:
+            settle_image_size(config)
         self.agent = Agent(config)
         longest, steps = self.agent.act.longest_plan, config.execution.n_action_steps
         setting = "policy.horizon" if config.n_action_steps is None else "policy.n_action_steps"
@@ -91,7 +95,7 @@ class SerlSacPolicy(PreTrainedPolicy):
         # In a tuple, so that it is no part of the policy.
         self._clock = (nn.Parameter(torch.zeros(())),)
         self._learner: Learner | None = None
-        if checkpoint is not None or config.act_source is None:
+        if is_new:
             self._initialise(checkpoint, dataset_stats)
         self.reset()
 

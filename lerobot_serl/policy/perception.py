@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from ..base.base_policy import Plan
 from ..networks.action_normalizer import ActionNormalizer
 from ..replay.batch import Batch
+from ..replay.picture_size import reduce_all
 from .configuration_serl_sac import SerlSacConfig
-from .construction import base_policy, image_encoder, observation_features
+from .construction import base_policy, image_encoder, observation_features, picture_shapes
 
 
 class Perception(nn.Module):
@@ -22,6 +23,7 @@ class Perception(nn.Module):
     Attributes:
         execution: how the base policy's plans are carried out.
         box: of actions.
+        picture_shapes: camera -> ``(C, H, W)`` of the pictures that the encoder sees and the replay memory has to keep.
     """
 
     def __init__(self, config: SerlSacConfig) -> None:
@@ -31,17 +33,16 @@ class Perception(nn.Module):
         self.horizon, self.action_dim = config.horizon, config.action_feature.shape[0]
         self.box = ActionNormalizer(self.action_dim)
         self.act = base_policy(config, self.box)
-        self.features, self.encoder = observation_features(config, self.act), image_encoder(config)
+        self.features, self.encoder, self.picture_shapes = (
+            observation_features(config, self.act),
+            image_encoder(config),
+            picture_shapes(config),
+        )
 
     @property
     def feature_size(self) -> int:
         """``F``."""
         return self.features.size + (0 if self.encoder is None else self.encoder.size)
-
-    @property
-    def image_keys(self) -> list[str]:
-        """Cameras whose images the replay memory has to keep."""
-        return [] if self.encoder is None else self.encoder.keys
 
     @torch.no_grad()
     def plan(self, observation: Mapping[str, Tensor], whole: bool = False) -> Plan:
@@ -104,4 +105,4 @@ class Perception(nn.Module):
         return replace(batch, features=self._completed(batch.features, batch.images), next_features=following, images={}, next_images={})
 
     def _completed(self, features: Tensor, images: Mapping[str, Tensor]) -> Tensor:
-        return features if self.encoder is None else torch.cat([features, self.encoder(images)], dim=-1)
+        return features if self.encoder is None else torch.cat([features, self.encoder(reduce_all(images, self.picture_shapes))], dim=-1)

@@ -53,8 +53,9 @@ def test_nothing_is_written_unless_asked_and_rows_of_another_device_stay(tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hardware.csv", "meta_cpu.json", "meta_cuda.json"]
 
 
-def test_smaller_cameras_are_measured_with_the_update_of_their_encoder():
-    lines = list(hardware.measured("cpu", few=1, many=2, side=32))
-    assert {line.features for line in lines if line.quantity == "an update, 256 windows"} == {"auto", "cnn"}
+def test_smaller_cameras_are_measured_with_pictures_as_they_are_and_reduced():
+    lines = list(hardware.measured("cpu", few=1, many=2, side=72))
+    assert {line.features for line in lines if line.quantity == "an update, 256 windows"} == {"auto", "cnn, 64 px", "cnn, 72 px"}
     kept = {line.features: line.median for line in lines if line.quantity == "a frame in the replay memory"}
-    assert 2 * 3 * 32 * 32 < kept["cnn"] < 2 * 3 * 32 * 32 + 1000
+    for side in (64, 72):
+        assert 2 * 3 * side * side < kept[f"cnn, {side} px"] < 2 * 3 * side * side + 1000

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from act_checkpoints import random_observations, save_act, small_act_config
+from act_checkpoints import CAMERAS, random_observations, save_act, small_act_config
 from hub_server import HubServer
+from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.configs.train import TrainPipelineConfig
 from lerobot.datasets.dataset_metadata import LeRobotDatasetMetadata
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -336,16 +337,18 @@ def test_online_run_end_to_end_and_resume(ground, tmp_path):
 def test_camera_policies_learn_too(tmp_path, features):
     """Two cameras from recording to a checkpoint: images are decoded and run through ACT once; the critics see what it makes of them, or look
     themselves."""
-    environment = FrankaSimEnv(obs_type="pixels", observation_height=32, observation_width=32)
+    side = 32 if features == "auto" else 48
+    environment = FrankaSimEnv(obs_type="pixels", observation_height=side, observation_width=side)
     record_expert(environment, "local/pixels", tmp_path / "pixels", n_episodes=2, use_videos=False)
     act_config = small_act_config(2)
+    act_config.input_features |= {key: PolicyFeature(FeatureType.VISUAL, (3, side, side)) for key in CAMERAS}
     statistics = LeRobotDatasetMetadata("local/pixels", root=tmp_path / "pixels").stats
     tensors = {key: {name: torch.as_tensor(value) for name, value in named.items()} for key, named in statistics.items()}
     save_act(tmp_path / "act", act_config, tensors)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "train: {policy: {type: serl_sac}}\n"
-        "actor: {env: {type: franka_sim, obs_type: pixels, observation_height: 32, observation_width: 32, episode_length: 12}}\n"
+        f"actor: {{env: {{type: franka_sim, obs_type: pixels, observation_height: {side}, observation_width: {side}, episode_length: 12}}}}\n"
     )
     small = [f"--train.{flag.removeprefix('--')}" for flag in SMALL]
     command(
@@ -353,11 +356,13 @@ def test_camera_policies_learn_too(tmp_path, features):
         f"--train.policy.act_path={tmp_path / 'act'}", "--train.dataset.repo_id=local/pixels", f"--train.dataset.root={tmp_path / 'pixels'}",
         "--train.policy.startup.collect_steps=12", "--train.policy.online.repo_id=local/pixels_online",
         f"--train.policy.online.root={tmp_path / 'online'}", "--train.steps=10", f"--train.policy.features={features}",
+        *(["--train.policy.image_size=32"] if features == "cnn" else []),
     )  # fmt: skip
     policy = SerlSacPolicy.from_pretrained(tmp_path / "run" / "checkpoints" / "last" / "pretrained_model")
     assert counters_of(tmp_path / "run" / "checkpoints" / "last")["updates"] == 10
     # State, and from ACT decoder features and the mean feature map of ResNet-18 for each of two cameras.
     assert policy.agent.features.size == 18 + (32 + 2 * 512 if features == "auto" else 0)
+    assert policy.agent.picture_shapes == ({} if features == "auto" else dict.fromkeys(CAMERAS, (3, 32, 32)))
     assert policy.agent.critic.feature_size == 18 + (32 + 2 * 512 if features == "auto" else 2 * LATENT_SIZE)
     online = LeRobotDataset("local/pixels_online", root=tmp_path / "online")
     assert online.num_frames >= 12

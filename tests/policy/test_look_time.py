@@ -105,7 +105,7 @@ def test_the_robot_side_measures_it_too(backbone, caplog, features, waits):
     (said,) = [record for record in caplog.records if record.getMessage().startswith("What actor and critics see of a frame takes")]
     assert (said.levelno == logging.WARNING) is waits
     assert ("the arm waits for it. Use a faster device (--device), or train anew." in said.getMessage()) is waits
-    assert ("Where only the learner has a GPU: --policy.features=cnn." in said.getMessage()) is waits
+    assert ("--policy.features=cnn, which reduces them" in said.getMessage()) is waits
 
 
 def test_looking_does_not_move_the_random_numbers_of_training(backbone):
