@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from study.collect import collect
-from study.document import with_results
+from study.document import with_costs, with_results
 from study.figures import draw_curves
 from study.plan import WITHOUT_ACT, Plan, load_plan
 from study.schedule import Schedule
@@ -40,7 +40,8 @@ def publish(plan: Plan, root: Path, results: Path) -> None:
     if practised:
         draw_curves(directory, practised, directory / "success.png", plan.name.replace("_", " "), act_from)
     if results == RESULTS:
-        DOCUMENT.write_text(with_results(DOCUMENT.read_text(encoding="utf-8"), plan, results), encoding="utf-8")
+        text = with_results(DOCUMENT.read_text(encoding="utf-8"), plan, results)
+        DOCUMENT.write_text(with_costs(text, results), encoding="utf-8")
 
 
 def main() -> int:

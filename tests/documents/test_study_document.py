@@ -1,8 +1,10 @@
 """Results in docs/benchmarks.md."""
 
+import json
+
 import pytest
 from study.collect import evaluations_of
-from study.document import with_results
+from study.document import with_costs, with_results
 from study.plan import Plan, Variant
 from study.results import Row, write_rows
 
@@ -56,3 +58,16 @@ def test_a_document_without_the_section_stays(tmp_path):
 def test_a_section_without_a_table_does_not_take_the_next_ones(tmp_path):
     text = "### A task (`study`)\n\nNot measured yet.\n\n### Another (`other`)\n\n| variant | seeds | of another |\n|---|---|---|\n\n"
     assert with_results(text, make_plan(tmp_path, {"one": (0,)}), tmp_path) == text
+
+
+def test_costs_of_all_studies_and_their_sums_replace_the_old_ones(tmp_path):
+    for name, seconds in {"b_study": [3600, 7200], "a_study": [1800], "deployed": []}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meta.json").write_text(json.dumps({"runs": [{"seconds": took} for took in seconds]}))
+    head = "| study | runs | core hours | longest run, minutes |\n|---|---|---|---|\n"
+    aim = "| all runs of the studies in 15 hours on two cores | {} |\n"
+    text = f"{aim.format('no, 9, later')}\n{head}{{}}\nTogether {{}} in between.\n"
+    old = text.format("| `gone` | 5 | 0.9 | 20 |\n", "63 core hours: 32 hours on two cores")
+    new = text.format("| `a_study` | 1 | 0.5 | 30 |\n| `b_study` | 2 | 3.0 | 120 |\n", "4 core hours: 2 hours on two cores")
+    assert with_costs(old, tmp_path) == new.replace("no, 9", "no, 2")
+    assert with_costs("# Nothing of it\n", tmp_path) == "# Nothing of it\n"
