@@ -85,7 +85,7 @@ def observation_of(agent: Agent, rows: int) -> dict[str, Tensor]:
 
 def filled_memory(agent: Agent, frames: int) -> ReplayMemory:
     """Of one episode of noise."""
-    memory = ReplayMemory(frames, agent.horizon, discount=0.97, place=lambda _: agent.box.middle.device)
+    memory = ReplayMemory(frames, agent.horizon, discount=0.97, device=agent.box.middle.device)
     action, zeros = torch.rand(frames, agent.action_dim), torch.zeros(frames)
     images = {key: torch.zeros((frames, *shape), dtype=torch.uint8) for key, shape in agent.picture_shapes.items()}
     spans = {SPAN: torch.full((frames,), agent.horizon)} if agent.execution.is_open else {}

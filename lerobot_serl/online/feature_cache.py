@@ -12,9 +12,10 @@ from ..base.history import recorded
 from ..base.planner import ensembled
 from ..base.timeline import Timeline, drawn_ages
 from ..policy.agent import Agent
+from ..policy.look_time import blank_frame
 from ..replay.episode import Episode, policy_input
 from ..replay.lazy_frames import Frames
-from ..replay.memory import BASE, FEATURES, SPAN
+from ..replay.memory import BASE, FEATURES, SPAN, ReplayMemory
 from ..replay.reduced_frames import ReducedFrames
 
 # What one slice of the work should take. A gradient step waits for one slice at most; a single frame of a large ACT may take longer.
@@ -127,6 +128,16 @@ def cache_features(agent: Agent, episode: Episode, batch_size: int, number: int 
     while cache.n_left:
         cache.advance(batch_size)
     return cache.episode()
+
+
+def frame_bytes(agent: Agent) -> int:
+    """Bytes of one frame in a replay memory: of an episode of zeros, so that nothing has to be decoded."""
+    frame, n_frames = blank_frame(agent.config.input_features or {}, 1), 2
+    observation = {key: torch.zeros((n_frames, *value.shape), dtype=value.dtype) for key, value in frame.items()}
+    action, zeros = torch.zeros(n_frames, agent.action_dim), torch.zeros(n_frames)
+    memory = ReplayMemory(n_frames, agent.horizon, discount=0.5)
+    memory.add(cache_features(agent, Episode(observation, action, zeros, zeros.bool(), terminated=False, truncated=True), n_frames))
+    return memory.bytes_per_frame
 
 
 def _runs(frames: list[int]) -> list[tuple[int, int]]:

@@ -26,7 +26,7 @@ from ..replay.demonstrations import EpisodeReader
 from ..replay.episode import Episode
 from ..replay.journal import DamagedFileError
 from ..replay.memory import BASE, ReplayMemory
-from ..replay.memory_place import MemoryPlace
+from ..replay.memory_place import memory_device
 from ..replay.opening import open_dataset
 from ..replay.sampler import Sampler, UniformSampler
 from ..replay.segments import intervened_segments, policy_segments
@@ -35,7 +35,7 @@ from .collection import Collection
 from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
 from .evidence import BestPolicy, Tally
-from .feature_cache import SLICE_S, FeatureCacheWorker, cache_features
+from .feature_cache import SLICE_S, FeatureCacheWorker, cache_features, frame_bytes
 from .frame_time import FrameTime
 from .metrics_log import MetricsLog
 from .stopping import Stopping
@@ -93,9 +93,16 @@ class Learner:
         agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
         assert config.discount is not None
         capacity = max(sum(reader.lengths), 1) + config.buffer_capacity
-        place = MemoryPlace(config.memory_device, self.learning.generator.device, capacity + config.buffer_capacity)
-        self.demonstrations = ReplayMemory(capacity, config.horizon, config.discount, config.n_step, place)
-        self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, place)
+        device = memory_device(
+            config.memory_device,
+            self.learning.generator.device,
+            frame_bytes(agent),
+            sum(reader.lengths),
+            config.buffer_capacity,
+            dataset_meta.fps,
+        )
+        self.demonstrations = ReplayMemory(capacity, config.horizon, config.discount, config.n_step, device)
+        self.online = ReplayMemory(config.buffer_capacity, config.horizon, config.discount, config.n_step, device)
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         self._read_demonstrations(reader, dataset_meta)
         memories = {"the demonstrations": self.demonstrations, "the robot's episodes": self.online}
@@ -255,7 +262,6 @@ class Learner:
                 episode = cache_features(agent, recorded, config.annotation_batch_size, number)
             self.demonstrations.add(episode)
             clipping.add(episode)
-        self.demonstrations.check_size(dataset_meta.fps)
         if config.online.enabled:
             sees_apart = agent.execution.is_open and bool(agent.features.pooled_sizes)
             frame_time.report(dataset_meta.fps, str(config.device), bool(config.image_features), sees_apart)

@@ -1,9 +1,6 @@
 """The replay memory in RAM: a ring of whole episodes, each frame stored once, windows drawn from any step."""
 
-import logging
 import math
-import os
-from collections.abc import Callable
 
 import torch
 from lerobot.utils.constants import OBS_IMAGES
@@ -33,7 +30,7 @@ class ReplayMemory:
         horizon: ``h``, executed steps of a chunk.
         discount: gamma, for one step.
         n_step: ``n``, steps whose rewards are summed before the value that follows; at least ``h``, which is the default.
-        place: bytes of a frame -> device of the memory, asked with the first episode. Default: the host.
+        device: of the memory.
     """
 
     def __init__(
@@ -42,14 +39,13 @@ class ReplayMemory:
         horizon: int,
         discount: float,
         n_step: int | None = None,
-        place: Callable[[int], torch.device] = lambda frame_bytes: HOST,
+        device: torch.device = HOST,
     ) -> None:
         self.capacity, self.horizon, self.discount, self.n_step = capacity, horizon, discount, n_step or horizon
-        self.device = HOST
-        self._place = place
+        self.device = device
         self._columns: dict[str, Tensor] = {}
         self._windows: WindowColumns | tuple[()] = ()
-        self._episodes = EpisodeTable()
+        self._episodes = EpisodeTable(device)
         self._head = 0
 
     def __len__(self) -> int:
@@ -72,19 +68,6 @@ class ReplayMemory:
         columns = (*self._columns.values(), *self._windows)
         return sum(column[0].numel() * column.element_size() for column in columns)
 
-    def check_size(self, fps: int) -> None:
-        """Say so if this machine does not have the memory for all of the capacity, which is taken as frames arrive."""
-        if self.device.type != "cpu":
-            return
-        has_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if self.bytes_per_frame * self.capacity > has_bytes:
-            fits = has_bytes // self.bytes_per_frame
-            logging.warning(
-                f"The replay memory may grow to {self.bytes_per_frame * self.capacity / 1e9:.0f} GB ({self.capacity:,} frames with "
-                f"{self.bytes_per_frame:,} bytes each), and this machine has {has_bytes / 1e9:.0f} GB, which {fits:,} frames fill "
-                f"({fits / fps / 60:.0f} minutes). Set a smaller --policy.buffer_capacity, or smaller images."
-            )
-
     def add(self, episode: Episode) -> None:
         """Store an episode.
 
@@ -100,10 +83,8 @@ class ReplayMemory:
             raise ValueError(f"An episode of {len(episode)} frames does not fit a replay memory of {self.capacity}; raise buffer_capacity.")
         windows = window_columns(episode.steps, episode.terminated, episode.reward, span, self.horizon, self.n_step, self.discount)
         if not self._columns:
-            self.device = self._place(sum(_frame_bytes(value) for value in (*values.values(), *windows)))
             self._columns = {name: self._column(value) for name, value in values.items()}
             self._windows = WindowColumns(*(self._column(value) for value in windows))
-            self._episodes = EpisodeTable(self.device)
         self._check_layout(values)
         start = self._make_room(len(episode))
         for name, value in values.items():

@@ -114,7 +114,6 @@ ALLOWED = {
     "child_process": (),
     "replay.memory": ("replay", "sac"),
     "replay.sampler": ("replay.memory", "replay.batch"),
-    "replay.memory_place": (),
     "presets": (),
     "checkpoint": ("checkpoint", "message_header", "words"),
     "doctor": ("doctor", "checkpoint", "message_header", "replay", "owned_lock", "words"),

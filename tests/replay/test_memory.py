@@ -1,6 +1,5 @@
 """The replay memory against a naive reference."""
 
-import os
 from dataclasses import fields, replace
 
 import pytest
@@ -193,22 +192,9 @@ def test_a_capacity_that_the_machine_refuses_is_named():
         ReplayMemory(10**13, 1, 0.9).add(make_episode(1, 3, "terminated", 1))
 
 
-def test_the_place_is_asked_once_with_the_size_of_a_frame():
-    asked = []
-    memory = ReplayMemory(10, 1, GAMMA, place=lambda frame_bytes: asked.append(frame_bytes) or torch.device("meta"))
+def test_all_lies_on_the_device():
+    memory = ReplayMemory(10, 1, GAMMA, device=torch.device("meta"))
     for identity in (1, 2):
         memory.add(make_episode(identity, 3, "terminated", 1))
-    assert asked == [49] == [memory.bytes_per_frame]
-    assert memory.sample(4, torch.Generator()).features.device == torch.device("meta")
-
-
-def test_a_capacity_that_the_machine_may_not_have_is_told(monkeypatch, caplog):
-    memory = ReplayMemory(6000, 1, 0.9)
-    memory.check_size(10)  # nothing is known yet
-    memory.add(make_episode(1, 3, "terminated", 1))
     assert memory.bytes_per_frame == 49
-    memory.check_size(10)
-    assert not caplog.text
-    monkeypatch.setattr(os, "sysconf", lambda name: 49 * 300 if name == "SC_PHYS_PAGES" else 10)
-    memory.check_size(10)
-    assert "(6,000 frames with 49 bytes each), and this machine has 0 GB, which 3,000 frames fill (5 minutes). Set a smaller" in caplog.text
+    assert memory.sample(4, torch.Generator()).features.device == torch.device("meta")

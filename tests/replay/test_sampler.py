@@ -39,7 +39,7 @@ def with_images(episode, identity):
 
 
 def filled(*identities, place="cpu", n_step=None):
-    memory = ReplayMemory(60, HORIZON, GAMMA, n_step, place=lambda _: torch.device(place))
+    memory = ReplayMemory(60, HORIZON, GAMMA, n_step, torch.device(place))
     for identity in identities:
         end = ("terminated", "truncated", "data end")[identity % 3]
         memory.add(with_images(make_episode(identity, 5 + 3 * identity, end, HORIZON), identity))
