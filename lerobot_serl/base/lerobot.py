@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..lerobot_names import populate_queues
 from .base_policy import Plan
-from .fixed_noise import FixedNoise
 from .normalized_policy import NormalizedPolicy
+from .plan_noise import PlanNoise, seeds_of
 
 
 class LerobotBase(NormalizedPolicy):
-    """Plans as the policy's own ``select_action`` does, but always the same for an observation: with fixed noise, and without a memory of its own.
+    """Plans as the policy's own ``select_action`` does, but always the same for an observation: with noise that it decides, and no memory of its own.
 
     Made as :class:`NormalizedPolicy`, with a configuration as :func:`.policy_config.base_policy_config` returns it.
 
@@ -44,8 +44,9 @@ class LerobotBase(NormalizedPolicy):
 
     def normalized_plan(self, observation: Mapping[str, Tensor]) -> Tensor:
         """What the network says, before it is made raw; in float32."""
+        observation = {source: observation[source] for source in self.sources.values()}
         rows = len(next(iter(observation.values())))
-        with FixedNoise(rows):
+        with PlanNoise(rows, seeds_of(observation, self.n_obs_steps)):
             self.policy.reset()
             for frame in self._frames(observation):
                 batch = self._prepared(frame)

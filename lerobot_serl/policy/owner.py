@@ -21,7 +21,7 @@ from lerobot.processor import (
 from lerobot.utils.constants import OBS_STATE
 from torch import Tensor
 
-from ..base.fixed_noise import FixedNoise
+from ..base.plan_noise import PlanNoise, seeds_of
 from ..base.policy_config import name_of
 from ..checkpoint.files import CONFIG
 from ..checkpoint.processor_files import DEVICE
@@ -141,17 +141,18 @@ class Owner:
 
     @torch.no_grad()
     def plan(self, inputs: Mapping[str, Tensor], steps: int) -> Tensor:
-        """The raw actions ``(B, steps, D)`` that the policy plans, on the CPU; with the noise that :class:`FixedNoise` gives."""
-        planned: Tensor = self.after(self.normalised_plan(self.prepared(inputs))[:, :steps])
+        """The raw actions ``(B, steps, D)`` that the policy plans, on the CPU; with the noise that :class:`PlanNoise` gives."""
+        planned: Tensor = self.after(self.normalised_plan(inputs)[:, :steps])
         return planned.float().cpu()
 
     @torch.no_grad()
-    def normalised_plan(self, prepared: dict[str, Tensor]) -> Tensor:
-        """What the network says."""
-        if hasattr(self.policy, "_queues") and self.policy.config.n_obs_steps == 1:
+    def normalised_plan(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """What the network says, of raw inputs as :meth:`prepared`."""
+        prepared, n_obs_steps = self.prepared(inputs), self.policy.config.n_obs_steps
+        if hasattr(self.policy, "_queues") and n_obs_steps == 1:
             prepared = {key: value.unsqueeze(1) if isinstance(value, Tensor) else value for key, value in prepared.items()}
         self.policy.reset()
-        with FixedNoise(len(prepared[OBS_STATE])):
+        with PlanNoise(len(next(iter(inputs.values()))), seeds_of(inputs, n_obs_steps)):
             said: Tensor = self.policy.predict_action_chunk(prepared)
         return said
 

@@ -85,7 +85,7 @@ def reason(act: NormalizedPolicy, owner: Owner, step_zero: StepZero) -> str:
     for key, value in inputs.items():
         if key not in prepared or _off(act.normalize(key, value), prepared[key]):
             return f"the pre-processor gives {name} another '{key}' than serl_sac does"
-    normalised = owner.normalised_plan(prepared)
+    normalised = owner.normalised_plan(inputs)
     if _off(act.unnormalize(normalised), owner.after(normalised).to(device)):
         return f"the post-processor makes other actions of {name}'s output than serl_sac does"
     return "the network's output differs"

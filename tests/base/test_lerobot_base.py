@@ -11,7 +11,7 @@ from lerobot.policies.factory import make_policy
 from owned_act import REPO, own_dataset
 from small_data import make_recording
 
-from lerobot_serl.base.fixed_noise import FixedNoise
+from lerobot_serl.base.plan_noise import PlanNoise, seeds_of
 from lerobot_serl.online.feature_cache import cache_features
 from lerobot_serl.policy.configuration_serl_sac import SerlSacConfig
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
@@ -38,11 +38,11 @@ def episode_of(config, seed=3):
 
 
 def stock_actions(policy, before, after, frames):
-    """LeRobot's own ``select_action``, with the noise of the seed in each plan."""
+    """LeRobot's own ``select_action``, with the noise that belongs to the observation in each plan."""
     policy.reset()
     actions = []
     for frame in frames:
-        torch.manual_seed(0)  # the only numbers that are drawn are the plan's
+        torch.manual_seed((seeds_of(frame, 1) or [0])[0])  # the only numbers that are drawn are the plan's
         actions.append(after(policy.select_action(before(dict(frame)))))
     return torch.cat(actions)
 
@@ -69,7 +69,7 @@ def test_step_zero_is_what_its_noise_argument_gives(tmp_path):
     stock, before, after = save_diffusion(tmp_path, config)
     policy = based_on(tmp_path)
     frame = episode_of(config)[0]
-    noise = torch.randn(1, config.horizon, 4, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(1, config.horizon, 4, generator=torch.Generator().manual_seed(seeds_of(frame, 1)[0]))
     batch = {key: torch.stack([value, value], dim=1) for key, value in before(dict(frame)).items() if isinstance(value, torch.Tensor)}
     expected = after(stock.predict_action_chunk(batch, noise=noise))
     assert ((policy.predict_action_chunk(frame) - expected).abs() / spans(policy)).max() < 1e-5
@@ -104,7 +104,7 @@ def test_recorded_frames_get_the_chunks_that_were_acted(tmp_path):
         for t in range(FRAMES):
             history = {key: value[[max(0, t - 1), t]].unsqueeze(0) for key, value in observations.items()}
             acted = policy.agent.encode(history)[1][0]
-            assert (base[t] - acted).abs().max() < 1e-5, (batch_size, t)
+            assert (base[t] - acted).abs().max() < 1e-4, (batch_size, t)  # other noise makes a difference of 1
 
 
 def test_act_through_the_generic_door_is_act(tmp_path):
@@ -142,14 +142,51 @@ def test_begins_as_its_owner_runs_it_measured_on_the_dataset(tmp_path, caplog):
     assert "Step 0 is diffusion: on " in caplog.text
 
 
-def test_noise_is_the_same_for_each_row_and_call():
-    def drawn(rows):
-        with FixedNoise(rows):
+def test_noise_is_that_of_the_rows_seed_in_each_call():
+    def drawn(seeds):
+        rows = len(seeds)
+        with PlanNoise(rows, seeds):
             return torch.randn(rows, 3), torch.rand((rows, 2)), torch.randn_like(torch.zeros(rows, 4)), torch.randn(size=(rows, 2))
 
-    torch.manual_seed(0)
-    expected = (torch.randn(1, 3), torch.rand(1, 2), torch.randn(1, 4), torch.randn(1, 2))
-    for rows in (1, 5):
-        for value, wanted in zip(drawn(rows), expected, strict=True):
-            assert torch.equal(value, wanted.expand_as(value))
-    assert drawn(2)[0].is_contiguous()
+    def expected(seed):
+        torch.manual_seed(seed)
+        return torch.randn(1, 3), torch.rand(1, 2), torch.randn(1, 4), torch.randn(1, 2)
+
+    for seeds in ([5], [7, 5, 7, 2**55]):
+        wanted = [torch.cat(parts) for parts in zip(*map(expected, seeds), strict=True)]
+        for value, want in zip(drawn(seeds), wanted, strict=True):
+            assert torch.equal(value, want)
+    assert drawn([1, 2])[0].is_contiguous()
+    with PlanNoise(3, None):
+        assert torch.equal(torch.randn(3, 2), torch.zeros(3, 2))
+
+
+def test_the_newest_vectors_decide_the_noise_whatever_their_names_and_whatever_is_beside_them():
+    generator = torch.Generator().manual_seed(0)
+    state, cube = torch.randn(4, 2, 3, generator=generator), torch.randn(4, 2, 5, generator=generator)
+    seeds = seeds_of({"state": state, "cube": cube, "camera": torch.rand(4, 2, 3, 8, 8)}, 2)
+    assert len(set(seeds)) == 4
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds == seeds_of({"a": cube.double().flip(1).flip(1), "z": state}, 2)
+    assert seeds == seeds_of({"state": state[:, -1], "cube": cube[:, -1]}, 1)  # the frames before do not count
+    assert [seeds_of({"state": state[row : row + 1, -1], "cube": cube[row : row + 1, -1]}, 1)[0] for row in range(4)] == seeds
+    assert len(set(seeds_of({"state": state, "again": state}, 2))) == 4
+    other = state.clone()
+    other[2, 1, 0] += 1e-6
+    assert [one == two for one, two in zip(seeds, seeds_of({"state": other, "cube": cube}, 2), strict=True)] == [True, True, False, True]
+    assert seeds_of({"state": torch.tensor([[0.0, 1.0]])}, 1) == seeds_of({"state": torch.tensor([[-0.0, 1.0]])}, 1)
+    assert seeds_of({"camera": torch.rand(2, 3, 8, 8), "nothing": torch.zeros(2, 0)}, 1) is None
+
+
+def test_another_observation_has_another_noise_and_the_same_one_the_same(tmp_path):
+    """One noise for all plans is a policy that no owner runs: of the same policy 1 of 30 attempts succeeded with it, and 22 with noise drawn anew."""
+    config = small_diffusion_config()
+    save_diffusion(tmp_path / "dp", config)
+    policy, frame = based_on(tmp_path / "dp"), episode_of(config)[0]
+    nearby = {key: value + 1e-6 for key, value in frame.items()}
+    policy.reset()
+    plan = policy.predict_action_chunk(frame)
+    policy.reset()
+    assert torch.equal(policy.predict_action_chunk(frame), plan)
+    policy.reset()
+    assert ((policy.predict_action_chunk(nearby) - plan).abs() / spans(policy)).max() > 0.01
