@@ -1,9 +1,10 @@
-"""A small Hugging Face Hub on this machine: as much of its HTTP API as pushing and pulling model repositories uses.
+"""A small Hugging Face Hub on this machine: as much of its HTTP API as pushing and pulling models and datasets uses.
 
 ``HubServer`` is the server. Run as a script, this file is a client: ``python hub_server.py MODULE FLAGS`` runs a Python module with
 every request of ``huggingface_hub`` sent to HF_ENDPOINT, also those whose address is written out in its source (the model card's check).
 
-Left out on purpose: git-LFS and xet (every file travels inside the commit, as small files do on the real Hub), branches, data sets.
+Left out on purpose: git-LFS and xet (every file travels inside the commit, as small files do on the real Hub), branches.
+A dataset is a repository whose id here begins with ``datasets/``.
 """
 
 import base64
@@ -32,7 +33,7 @@ class HubServer:
 
     Attributes:
         repositories: repository id -> file name -> content. Tests write to it directly.
-        tags: repository id and tag -> repository id whose files are those of the tag.
+        tags: repository id and tag -> repository id whose files are those of the tag. A tag that a client makes names main.
         commits: repository id and message, in the order pushed.
         requests: ``METHOD /path`` of everything asked.
         unknown: the requests that no part of this server answers.
@@ -85,6 +86,10 @@ class HubServer:
                     return self._create(json.loads(body))
                 case ["api", "models", owner, name, *rest]:
                     return self._model(method, f"{owner}/{name}", rest, body) or self._refuse(method, path)
+                case ["api", "datasets", owner, name, *rest]:
+                    return self._model(method, f"datasets/{owner}/{name}", rest, body) or self._refuse(method, path)
+                case ["datasets", owner, name, "resolve", revision, *file]:
+                    return self._file(f"datasets/{owner}/{name}", revision, "/".join(file))
                 case [owner, name, "resolve", revision, *file]:
                     return self._file(f"{owner}/{name}", revision, "/".join(file))
             return self._refuse(method, path)
@@ -95,6 +100,8 @@ class HubServer:
 
     def _create(self, wish: dict[str, str]) -> Answer:
         repository = f"{wish['organization'] or 'me'}/{wish['name']}"
+        if wish.get("type") == "dataset":
+            repository = f"datasets/{repository}"
         answer = {"url": f"{self.endpoint}/{repository}", "name": repository}
         if repository in self.repositories:
             return _json({**answer, "error": "You already created this model repo"}, 409)
@@ -115,10 +122,20 @@ class HubServer:
             case "POST", ["commit", "main"]:
                 return self._commit(repository, [json.loads(line) for line in body.splitlines()])
             case "POST", ["tag", "main"]:
+                self.tags[repository, json.loads(body)["tag"]] = repository
                 return _json({})
+            case "DELETE", ["tag", tag]:
+                known = self.tags.pop((repository, tag), None)
+                return _json({}) if known else _error(404, "RevisionNotFound", "Invalid rev id")
+            case "GET", ["refs"]:
+                names = [tag for of, tag in self.tags if of == repository]
+                tags = [{"name": tag, "ref": f"refs/tags/{tag}", "targetCommit": self.revision(repository)} for tag in names]
+                return _json({"branches": [], "tags": tags, "converts": []})
             case "GET", [] | ["revision", "main"]:
                 return self._facts(repository)
-            case "GET", ["revision", revision] if revision == self.revision(repository):
+            case "GET", ["revision", revision] if (
+                revision == self.revision(repository) or self.tags.get((repository, revision)) == repository
+            ):
                 return self._facts(repository)
             case "GET", ["revision", _]:
                 return _error(404, "RevisionNotFound", "Invalid rev id")
@@ -186,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_HEAD = do_POST = _reply  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_DELETE = _reply  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         """Nothing on the terminal."""

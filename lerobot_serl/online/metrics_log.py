@@ -2,7 +2,9 @@
 
 import logging
 import math
+import shlex
 import statistics
+import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
@@ -193,6 +195,7 @@ class MetricsLog:
                 "utd": config.utd,
                 "act": config.act_source,
                 "online_dataset": config.online.repo_id,
+                "command": shlex.join([Path(sys.argv[0]).stem.replace("_", "-"), *sys.argv[1:]]),
             }
         )
 

@@ -6,6 +6,7 @@ It makes sending and completing an episode twice harmless, whatever was killed i
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from .episode import Episode
 
@@ -13,21 +14,27 @@ MANIFEST = Path("meta") / "serl_episodes.jsonl"
 UUID = "uuid"
 
 
-def manifest_uuids(dataset: Path) -> list[str]:
-    """UUIDs of the episodes in the dataset, one for each line; empty where no learner wrote it.
+def manifest_entries(dataset: Path) -> list[dict[str, Any]]:
+    """What is noted of each episode in the dataset; empty where no learner wrote it.
 
     Raises:
         ValueError: the file is damaged; its line is named.
     """
     if not (dataset / MANIFEST).is_file():
         return []
-    uuids = []
+    entries = []
     for number, line in enumerate((dataset / MANIFEST).read_bytes().splitlines(), 1):
         try:
-            uuids.append(str(json.loads(line)[UUID]))
+            entry = json.loads(line)
+            entries.append({**entry, UUID: str(entry[UUID])})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{dataset / MANIFEST}, line {number}: not an episode's entry: {error}") from error
-    return uuids
+    return entries
+
+
+def manifest_uuids(dataset: Path) -> list[str]:
+    """UUIDs of the episodes in the dataset; otherwise as :func:`manifest_entries`."""
+    return [entry[UUID] for entry in manifest_entries(dataset)]
 
 
 def known_uuids(dataset: Path | None) -> set[str]:
