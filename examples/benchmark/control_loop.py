@@ -125,22 +125,22 @@ def measure(steps: int, directory: Path) -> tuple[np.ndarray, int]:
     limits = limits_from_demonstrations(KEYS, [-1.0] * len(KEYS), [1.0] * len(KEYS), [0.2] * len(KEYS), 0.1, 1.5)
     pace = Pace(FPS, sleep=watch.around(time.sleep))
     world = RobotWorld(arm, io, Guard(limits), [], pace, steps, 0.5, "benchmark")
-    hand = Takeover(Leader(), Controls(), TakeoverConfig(motion_threshold=0.1), 1 / FPS)
+    takeover = Takeover(Leader(), Controls(), TakeoverConfig(motion_threshold=0.1), 1 / FPS)
     rng = np.random.default_rng(1)
 
     def act(observation):  # type: ignore[no-untyped-def]
         return Chunk(rng.uniform(-1, 1, (HORIZON, len(KEYS))).astype(np.float32), 0, 0.0)
 
-    poll = hand.poll
+    poll = takeover.poll
 
     def marked(measured):  # type: ignore[no-untyped-def]
         ticks.append((time.perf_counter(), watch.others_s))  # the beginning of a tick
         return poll(measured)
 
-    hand.poll = marked  # type: ignore[method-assign]
+    takeover.poll = marked  # type: ignore[method-assign]
     outbox = Outbox(directory, 10**11)
     film = Film("benchmark", outbox.new_parts(OnlineDataset(), "benchmark"), image_shapes(inputs), may_wait=False)
-    Rollout(world, watch.around(act), hand=hand, film=lambda: film).run_episode()
+    Rollout(world, watch.around(act), takeover=takeover, film=lambda: film).run_episode()
     outbox.close()
     moments, others = np.array(ticks).T
     return 1000 * (np.diff(moments) - np.diff(others)), film.parts.n_bytes

@@ -80,7 +80,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
 
     recording = Rollout(world, act, film=lambda: film).run_episode()
     assert recording is not None
-    sender = Sender(outbox, client, throttled=False)
+    sender = Sender(outbox, client)
     sender.start()
     started_s = time.monotonic()
     sender.keep(client.dataset, "long", encode_episode(recording, "long"), film.parts)

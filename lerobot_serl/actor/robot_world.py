@@ -45,7 +45,8 @@ class RobotWorld:
         max_observation_age_s: older observations spoil the episode.
         task: in words.
         show: gets each tick's raw observation and executed action (`--display_data`).
-        kinds: of the action's entries; empty: as robot and names say.
+        stillness: what the robot was told, shared with who may take over; empty: as robot and names say.
+        reset_scene: brings it back to the beginning of an episode.
 
     Raises:
         WorldError: what the robot gives is not what it promises.
@@ -62,31 +63,35 @@ class RobotWorld:
         max_observation_age_s: float,
         task: str,
         show: Observer | None = None,
-        kinds: KeyKinds | None = None,
+        stillness: Stillness | None = None,
+        reset_scene: "Callable[[RobotWorld], None]" = lambda world: None,
     ) -> None:
         self.robot = cast(Robot, Watched(robot, "robot"))
-        self._device, self.io, self.guard, self.task = robot, io, guard, task
+        self._device = robot
+        self.io = io
+        self.guard = guard
+        self.task = task
         self.simulated = pace is None
-        self.reset_scene: Callable[[], None] = lambda: None
-        self._judges, self._pace, self._limit, self._max_age_s, self._show = judges, pace, time_limit_steps, max_observation_age_s, show
+        self._reset_scene = reset_scene
+        self._judges = judges
+        self._pace = pace
+        self._limit = time_limit_steps
+        self._max_age_s = max_observation_age_s
+        self._show = show
         self._numbers: dict[str, float] = {}
         self._raw: Mapping[str, Any] = {}
         self._last: dict[str, float] = {}
-        kinds = kinds or KeyKinds(robot, io.action_keys, io.positions)
-        self._stillness = Stillness(kinds, io.action_keys)
-        self._hint = ClippingHint(robot, [key for key in io.action_keys if kinds[key] is Kind.POSITION])
-        self._steps, self._timing, self._closed = 0, Timing(), False
+        self._stillness = stillness or Stillness(KeyKinds(robot, io.action_keys, io.positions), io.action_keys)
+        self._hint = ClippingHint(robot, [key for key in io.action_keys if self._stillness.kinds[key] is Kind.POSITION])
+        self._steps = 0
+        self._timing = Timing()
+        self._closed = False
         self._not_held = ""
         self.read()
 
     @property
     def measured(self) -> Mapping[str, float]:
         return self._numbers
-
-    @property
-    def told(self) -> Mapping[str, float]:
-        """Where the robot stands still by what it was told last; without the keys of which that is not known."""
-        return self._stillness.told
 
     @property
     def longest_steps(self) -> int:
@@ -114,9 +119,10 @@ class RobotWorld:
             return self._reset()
 
     def _reset(self) -> Observation:
-        self.reset_scene()
+        self._reset_scene(self)
         self.guard.clamped.clear()
-        self._steps, self._timing = 0, Timing()
+        self._steps = 0
+        self._timing = Timing()
         for judge in self._judges:
             judge.begin()
         self.read()
@@ -177,7 +183,9 @@ class RobotWorld:
 
         What was measured and held before is forgotten first: whoever holds the arm afterwards, or stops it on the way, must not bring it back there.
         """
-        self._raw, self._numbers, self._last = {}, {}, {}
+        self._raw = {}
+        self._numbers = {}
+        self._last = {}
         self._stillness.forget()
         self.robot.reset()  # only robots that have it get here
         self.read()

@@ -35,7 +35,9 @@ class Refused(Exception):  # noqa: N818
 
     def __init__(self, code: grpc.StatusCode, reason: str, by_fault: bool = True, unusable: bool = False) -> None:
         super().__init__(reason)
-        self.code, self.by_fault, self.unusable = code, by_fault, unusable
+        self.code = code
+        self.by_fault = by_fault
+        self.unusable = unusable
 
 
 @dataclass(frozen=True)

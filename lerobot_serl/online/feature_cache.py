@@ -36,7 +36,10 @@ class FeatureCache:
     """
 
     def __init__(self, agent: Agent, episode: Episode, number: int = 0) -> None:
-        self._episode, self._agent, self._device, self._number = episode, agent, next(agent.parameters()).device, number
+        self._episode = episode
+        self._agent = agent
+        self._device = next(agent.parameters()).device
+        self._number = number
         image_bytes = sum(math.prod(value.shape[1:]) for value in episode.observation.values() if value.dtype == torch.uint8)
         self._most_frames = max(1, LARGEST_BATCH_BYTES // max(1, image_bytes))
         self._planned = self._in_action_units(episode.plan_action)
@@ -146,7 +149,9 @@ class FeatureCacheWorker:
     """
 
     def __init__(self, agent: Agent, batch_size: int, slice_s: float = SLICE_S) -> None:
-        self._agent, self._batch_size, self.slice_s = agent, batch_size, slice_s
+        self._agent = agent
+        self._batch_size = batch_size
+        self.slice_s = slice_s
         self._cache: FeatureCache | None = None
         self._slice = 1 if slice_s < math.inf else batch_size
         self.number = 0

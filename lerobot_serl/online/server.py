@@ -103,7 +103,10 @@ class LearnerServer:
     ) -> None:
         access, limits = access or Access(), limits or ServerLimits()
         check_host(host, access.token)
-        self._publisher, self._receive, self._at_exit, self._comes_back = publisher, receive, at_exit, comes_back
+        self._publisher = publisher
+        self._receive = receive
+        self._at_exit = at_exit
+        self._comes_back = comes_back
         self._largest_message_bytes = largest_message_bytes
         self._admission, logger = Admission(access.token, limits), logging.getLogger(__name__)
         # Two of them: a flood of strangers must not hide that the disk is full.

@@ -43,7 +43,9 @@ class Sessions:
         with self._lock:
             known = self._by_name.get(name)
             if known is not None and known.session == session:
-                known.calls, known.heard_s, known.peer = known.calls + 1, time.monotonic(), peer
+                known.calls = known.calls + 1
+                known.heard_s = time.monotonic()
+                known.peer = peer
                 return
             if known is not None and self._is_live(known):
                 raise NameInUse(

@@ -40,7 +40,9 @@ class SuccessWatch:
     """
 
     def __init__(self, settings: GuardConfig, agent: Agent, progress: Progress) -> None:
-        self._settings, self._agent, self._progress = settings, agent, progress
+        self._settings = settings
+        self._agent = agent
+        self._progress = progress
         self._startup = Tally()
         self._recent: deque[bool] = deque(maxlen=settings.window)
         self._start: Kept | None = None
@@ -117,7 +119,9 @@ class SuccessWatch:
             copies = {name: self._read_copy(name, said, tensors) for name, said in state["copies"].items()}
             self._start = copies["start"].kept if "start" in copies else None
             evidence = self._evidence
-            evidence.act, evidence.since_copy, evidence.best = Tally(**state["act"]), int(state["since_copy"]), copies.get("best")
+            evidence.act = Tally(**state["act"])
+            evidence.since_copy = int(state["since_copy"])
+            evidence.best = copies.get("best")
             evidence.deployed = int(state["deployed"])
             evidence.recent.extend(bool(success) for success in state["recent_deployed"])
             evidence.open = [copies[f"open{index}"] for index in range(state["open"])]

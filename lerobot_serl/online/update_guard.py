@@ -25,8 +25,13 @@ class UpdateGuard:
     """
 
     def __init__(self, limit: int, learning: Learning, memories: Mapping[str, ReplayMemory], stop: Callable[[str], None]) -> None:
-        self._limit, self._learning, self._memories, self._stop = limit, learning, memories, stop
-        self._seen, self._since_look, self._explained = 0, 0, False
+        self._limit = limit
+        self._learning = learning
+        self._memories = memories
+        self._stop = stop
+        self._seen = 0
+        self._since_look = 0
+        self._explained = False
 
     def after_update(self) -> None:
         """Look, if it is time to."""

@@ -67,7 +67,9 @@ def adopt_base(config: SerlSacConfig, source: str) -> PolicyCheckpoint:
         config.act.feature_modes = checkpoint.feature_modes
     else:
         config.lerobot = EmbeddedPolicy(as_document(checkpoint.config), checkpoint.feature_modes)
-    config.act_source, config.act_path, config.base_path = path, None, None
+    config.act_source = path
+    config.act_path = None
+    config.base_path = None
     settle_execution(config, checkpoint.config, name_of(checkpoint.config))
     return checkpoint
 

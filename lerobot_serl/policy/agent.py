@@ -67,7 +67,7 @@ class Agent(Perception):
 
     @torch.no_grad()
     def corrected(self, features: Tensor, base: Tensor) -> Tensor:
-        """ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
+        """ACT's chunk ``(B, h, D)``, as people's interventions taught to change it. Without interventions it is ACT's, exactly."""
         return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
 
     def reference(self, features: Tensor, base: Tensor, explorer: torch.Generator | None = None) -> Tensor:

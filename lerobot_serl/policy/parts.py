@@ -81,7 +81,7 @@ class ActorConfig:
 
 @dataclass
 class CorrectorConfig:
-    """``--policy.corrector.*``: the network that changes ACT's chunk as people's corrections taught it, before the actor edits it."""
+    """``--policy.corrector.*``: the network that changes ACT's chunk as people's interventions taught it, before the actor edits it."""
 
     # It begins to learn after so many takeovers; without them it has no effect. 0 switches it off.
     least_takeovers: int = 10

@@ -18,7 +18,9 @@ class LazyFrames(ABC):
     dtype = torch.uint8
 
     def __init__(self, image_shape: Sequence[int], start: int, stop: int) -> None:
-        self._image_shape, self._start, self._stop = tuple(image_shape), start, stop
+        self._image_shape = tuple(image_shape)
+        self._start = start
+        self._stop = stop
 
     def __len__(self) -> int:
         return self._stop - self._start

@@ -44,7 +44,10 @@ class ReplayMemory:
         n_step: int | None = None,
         place: Callable[[int], torch.device] = lambda frame_bytes: HOST,
     ) -> None:
-        self.capacity, self.horizon, self.discount, self.n_step = capacity, horizon, discount, n_step or horizon
+        self.capacity = capacity
+        self.horizon = horizon
+        self.discount = discount
+        self.n_step = n_step or horizon
         self.device = HOST
         self._place = place
         self._columns: dict[str, Tensor] = {}

@@ -26,7 +26,9 @@ class MemoryPlace:
                 f"policy.memory_device='cuda': expected a policy on the same device, not on {policy_device}. "
                 "Set --policy.device=cuda, or --policy.memory_device=cpu."
             )
-        self._setting, self._policy_device, self._frames = setting, policy_device, frames
+        self._setting = setting
+        self._policy_device = policy_device
+        self._frames = frames
         self._device: torch.device | None = None
 
     def __call__(self, frame_bytes: int) -> torch.device:

@@ -72,15 +72,12 @@ def test_wishes_of_the_gripper_are_limited_and_stay_means_what_it_was_told(world
     assert world.step_intervention({**PUSH, "gripper": 1.0}).executed[3] == pytest.approx(0.2)
 
 
-def test_the_way_back_between_episodes_is_limited_too(world):
+def test_the_way_back_between_episodes_is_limited_too(world, monkeypatch):
     device, controls, executed = LeaderWithEvents(**PUSH, gripper=1.0), Controls(), []
     device.takes_over = True
-    hand = Takeover(device, controls, TakeoverConfig(), 0.02)
-    procedure = Reset(
-        ResetConfig(mode="teleop", pause_s=0.2), world.go_home, {}, {}, hand.poll, lambda action: executed.append(world.send(action)),
-        world.read, Pace(50), controls,
-    )  # fmt: skip
-    procedure.run(world.hold)
+    takeover, send = Takeover(device, controls, TakeoverConfig(), 0.02), world.send
+    monkeypatch.setattr(world, "send", lambda action: executed.append(send(action)))
+    Reset(ResetConfig(mode="teleop", pause_s=0.2), {}, {}, takeover.poll, Pace(50), controls).run(world)
     assert executed
     assert np.abs([values[:3] for values in executed]).max() == pytest.approx(0.3)
 
