@@ -40,7 +40,7 @@ STATE, ENVIRONMENT, CAMERAS = "observation.state", "observation.environment_stat
 CAMERA_SIZE, FRAMES = (480, 640), 200
 # Of cameras whose encoder's update a CPU makes in seconds.
 LARGEST_LEARNT = 128
-# A frame's features are made a few frames at a time: `feature_cache.LARGEST_BATCH_BYTES` of images, or annotation_batch_size.
+# A frame's features are made a few frames at a time: `feature_cache.LARGEST_BATCH_BYTES` of images, or `BATCH_FRAMES` of them.
 TOGETHER = {SMALL: 64, FULL: 9}
 MEAN_STD = dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD)
 SMALL_ACT = ActArchitecture(

@@ -148,8 +148,6 @@ def _config(said: Any, device: str) -> SerlSacConfig:
         raise MessageError(f"the learner sent a policy {sent}, expected 'serl_sac'")
     settings = {**{key: value for key, value in said.items() if key != "type"}, **NOT_HERE, "device": device}
     settings.setdefault("base", ACT)  # learners of earlier releases do not say
-    if isinstance(settings.get("act"), Mapping):
-        settings["act"] = {**settings["act"], "pretrained_backbone_weights": None}
     try:
         config = draccus.decode(SerlSacConfig, settings)
         config.validate_features()

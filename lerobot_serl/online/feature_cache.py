@@ -17,6 +17,8 @@ from ..replay.memory import BASE, FEATURES, SPAN
 
 # What one slice of the work should take. A gradient step waits for one slice at most; a single frame of a large ACT may take longer.
 SLICE_S = 0.01
+# Frames that ACT sees at once, where their images do not limit it sooner.
+BATCH_FRAMES = 64
 # ACT's backbone needs some hundred times as much.
 LARGEST_BATCH_BYTES = 16 * 1024 * 1024
 # Action units, in which the box is 2 wide: what a plan may differ by that was made on another machine.
@@ -120,7 +122,7 @@ class FeatureCache:
         return self._agent.box.normalize(action.to(self._device)).clamp(-1.0, 1.0).cpu()
 
 
-def cache_features(agent: Agent, episode: Episode, batch_size: int, number: int = 0) -> Episode:
+def cache_features(agent: Agent, episode: Episode, batch_size: int = BATCH_FRAMES, number: int = 0) -> Episode:
     """The whole of it at once, ``batch_size`` frames in a batch; other arguments as :class:`FeatureCache`."""
     cache = FeatureCache(agent, episode, number)
     while cache.n_left:
@@ -148,7 +150,7 @@ class FeatureCacheWorker:
         number: of the next episode, see :class:`FeatureCache`.
     """
 
-    def __init__(self, agent: Agent, batch_size: int, slice_s: float = SLICE_S) -> None:
+    def __init__(self, agent: Agent, batch_size: int = BATCH_FRAMES, slice_s: float = SLICE_S) -> None:
         self._agent = agent
         self._batch_size = batch_size
         self.slice_s = slice_s

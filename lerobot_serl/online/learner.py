@@ -100,9 +100,9 @@ class Learner:
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         self._read_demonstrations(reader, dataset_meta)
         memories = {"the demonstrations": self.demonstrations, "the robot's episodes": self.online}
-        self.guard = UpdateGuard(config.guard.max_bad_updates, self.learning, memories, self.stopping.ask)
+        self.guard = UpdateGuard(self.learning, memories, self.stopping.ask)
         # Nobody waits for a source in this process.
-        self.feature_cache = FeatureCacheWorker(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)
+        self.feature_cache = FeatureCacheWorker(agent, slice_s=SLICE_S if source is None else math.inf)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
@@ -253,7 +253,7 @@ class Learner:
         clipping, frame_time = Clipping(config.clipped_share), FrameTime()
         for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
             with frame_time.of(len(recorded)):
-                episode = cache_features(agent, recorded, config.annotation_batch_size, number)
+                episode = cache_features(agent, recorded, number=number)
             self.demonstrations.add(episode)
             clipping.add(episode)
         self.demonstrations.check_size(dataset_meta.fps)
@@ -268,7 +268,7 @@ class Learner:
         dataset = collection.existing()
         if dataset is not None:
             for recorded in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
-                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size, self.feature_cache.number))
+                self.remember(cache_features(self.agent, recorded, number=self.feature_cache.number))
                 self.feature_cache.number += 1
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
         collection.start(frames, episodes, resumed=self._resumed)

@@ -21,6 +21,9 @@ from .evidence import BestPolicy, Candidate, Evidence, Tally, better
 
 FILE = "success_watch.safetensors"
 MIN_EPISODES = 10
+# Episodes carried out as deployed that count for a copy of the weights, half of them before it was taken, half after. Half as many also raise the
+# alarm, against ACT's own episodes. With fewer than 20 the intervals tell nothing apart; with many the evidence is of weights that are gone.
+DEPLOYED_WINDOW = 40
 LOOK_AT = (
     "If it happens again: look at the rewards and the cameras, and hold the policy closer to ACT with a smaller --policy.actor.edit_scale or a "
     "larger --policy.actor.anchor."
@@ -46,7 +49,7 @@ class SuccessWatch:
         self._startup = Tally()
         self._recent: deque[bool] = deque(maxlen=settings.window)
         self._start: Kept | None = None
-        self._evidence = Evidence(settings.deployed_window, agent, progress)
+        self._evidence = Evidence(DEPLOYED_WINDOW, agent, progress)
 
     @property
     def best_policy(self) -> BestPolicy:

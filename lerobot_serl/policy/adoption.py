@@ -187,7 +187,7 @@ def set_box(agent: "Agent", statistics: Statistics, *more: tuple[Tensor, Tensor]
     ranges = [(action["min"].flatten().float(), action["max"].flatten().float()), *(span for span in more if span is not None)]
     low = torch.stack([span[0].cpu() for span in ranges]).amin(0)
     high = torch.stack([span[1].cpu() for span in ranges]).amax(0)
-    agent.box.set_from_range(low, high, agent.config.action_margin, agent.config.action_range_floor)
+    agent.box.set_from_range(low, high, agent.config.action_margin)
     agent.features.set_statistics(statistics)
 
 
