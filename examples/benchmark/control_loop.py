@@ -24,7 +24,7 @@ from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.rollout import Rollout
-from lerobot_serl.actor.safety import Guard, limits_from_demonstrations
+from lerobot_serl.actor.safety import Limiter, limits_from_demonstrations
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.replay.part_message import image_shapes
@@ -124,7 +124,7 @@ def measure(steps: int, directory: Path) -> tuple[np.ndarray, int]:
     io = RobotIo("arm", arm.observation_features, arm.action_features, inputs, len(KEYS))
     limits = limits_from_demonstrations(KEYS, [-1.0] * len(KEYS), [1.0] * len(KEYS), [0.2] * len(KEYS), 0.1, 1.5)
     pace = Pace(FPS, sleep=watch.around(time.sleep))
-    world = RobotWorld(arm, io, Guard(limits), [], pace, steps, 0.5, "benchmark")
+    world = RobotWorld(arm, io, Limiter(limits), [], pace, steps, 0.5, "benchmark")
     takeover = Takeover(Leader(), Controls(), TakeoverConfig(motion_threshold=0.1), 1 / FPS)
     rng = np.random.default_rng(1)
 

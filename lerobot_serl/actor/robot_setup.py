@@ -21,7 +21,7 @@ from .pace import Pace
 from .reset import Reset
 from .robot_io import RobotIo
 from .robot_world import RobotWorld
-from .safety import Guard, Limits, limits_from_demonstrations
+from .safety import Limiter, Limits, limits_from_demonstrations
 from .settings import ROBOT_REWARDS, ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig
 from .start_check import HomeCheck, check_start
 from .stillness import Stillness
@@ -106,9 +106,9 @@ def make_robot_world(
         reset, reset.pose if reset.mode == "pose" else {}, ranges, takeover.poll if takeover else lambda measured: None,
         pace or Pace(needs.fps), controls, kinds.zeros, home.check,
     )  # fmt: skip
-    guard = Guard(limits, lambda key: kinds[key] is Kind.GRIPPER)
+    limiter = Limiter(limits, lambda key: kinds[key] is Kind.GRIPPER)
     world = RobotWorld(
-        robot, io, guard, judges, pace, max(1, round(seconds * needs.fps)),
+        robot, io, limiter, judges, pace, max(1, round(seconds * needs.fps)),
         settings.safety.max_observation_age_s, settings.task, show, stillness, procedure.run,
     )  # fmt: skip
     rate = "in lockstep" if pace is None else f"at {needs.fps} Hz"

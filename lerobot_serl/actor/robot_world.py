@@ -19,7 +19,7 @@ from .key_kinds import KeyKinds
 from .leaving import leave
 from .pace import Pace
 from .robot_io import RobotIo
-from .safety import Guard
+from .safety import Limiter
 from .stillness import Stillness
 from .world import Observation, Observer, StepResult, WorldError
 
@@ -38,7 +38,7 @@ class RobotWorld:
     Args:
         robot: connected.
         io: between its dictionaries and the policy's tensors.
-        guard: limits.
+        limiter: limits.
         judges: asked after every step, in this order.
         pace: of the control loop; None for a simulation in lockstep, where ``send_action`` itself is the tick.
         time_limit_steps: an episode is truncated after so many.
@@ -56,7 +56,7 @@ class RobotWorld:
         self,
         robot: Robot,
         io: RobotIo,
-        guard: Guard,
+        limiter: Limiter,
         judges: Sequence[Judge],
         pace: Pace | None,
         time_limit_steps: int,
@@ -69,7 +69,7 @@ class RobotWorld:
         self.robot = cast(Robot, Watched(robot, "robot"))
         self._device = robot
         self.io = io
-        self.guard = guard
+        self.limiter = limiter
         self.task = task
         self.simulated = pace is None
         self._reset_scene = reset_scene
@@ -120,7 +120,7 @@ class RobotWorld:
 
     def _reset(self) -> Observation:
         self._reset_scene(self)
-        self.guard.clamped.clear()
+        self.limiter.clamped.clear()
         self._steps = 0
         self._timing = Timing()
         for judge in self._judges:
@@ -154,7 +154,7 @@ class RobotWorld:
         A robot that takes other devices' keys has `translate_action`: limits know only its own.
         """
         translate = getattr(self.robot, "translate_action", None)
-        safe = self.guard.apply(action if translate is None else translate(action), self._numbers)
+        safe = self.limiter.apply(action if translate is None else translate(action), self._numbers)
         self._stillness.sends(safe)
         started = time.perf_counter()
         returned = self.robot.send_action(safe)
@@ -176,7 +176,7 @@ class RobotWorld:
         if self.simulated or not (self._raw or leaving):
             return
         if still := self._stillness.targets(self._numbers, leaving):
-            self.robot.send_action(self.guard.keep(still, self._numbers))
+            self.robot.send_action(self.limiter.keep(still, self._numbers))
 
     def go_home(self) -> None:
         """The robot's own `reset`.
@@ -193,7 +193,7 @@ class RobotWorld:
 
     def report(self) -> Mapping[str, float | int | str]:
         steps = max(self._steps, 1)
-        facts: dict[str, float | int | str] = {"own_ms": 1000 * self._timing.own_s / steps, "clamps": sum(self.guard.clamped.values())}
+        facts: dict[str, float | int | str] = {"own_ms": 1000 * self._timing.own_s / steps, "clamps": sum(self.limiter.clamped.values())}
         if self._pace is not None:
             facts |= {"late_ticks": self._pace.late_ticks, "worst_lateness_s": self._pace.worst_lateness_s}
         return facts

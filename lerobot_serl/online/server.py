@@ -34,8 +34,9 @@ from ..transport import (
     split,
 )
 from .access import Access, check_host
-from .admission import Admission, Refused
+from .admission import Admission
 from .limits import ServerLimits
+from .sessions import Refused
 from .transfers import Transfer, Transfers
 from .weights import WeightPublisher
 

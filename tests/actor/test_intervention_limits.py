@@ -12,7 +12,7 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_setup import check_teleop
 from lerobot_serl.actor.robot_world import RobotWorld
-from lerobot_serl.actor.safety import Guard, Limits
+from lerobot_serl.actor.safety import Limiter, Limits
 from lerobot_serl.actor.settings import ResetConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.robots.config_franka import FrankaConfig
@@ -48,7 +48,7 @@ def world(robot):
     low, high = np.full(len(keys), -0.3), np.full(len(keys), 0.3)
     low[-1], high[-1] = 0.2, 1.0
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, {}, len(keys), action_names=keys)
-    return RobotWorld(robot, io, Guard(Limits(keys, low, high, np.full(len(keys), np.inf))), [], Pace(50), 9, 60.0, "")
+    return RobotWorld(robot, io, Limiter(Limits(keys, low, high, np.full(len(keys), np.inf))), [], Pace(50), 9, 60.0, "")
 
 
 def test_a_gamepad_is_limited_as_the_policy_is(world):

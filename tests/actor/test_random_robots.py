@@ -168,7 +168,7 @@ def begin(robot, demo_stats, safety, reset):
         world, takeover = make_robot_world(robot, settings, needs, controls, new_takeover, None)
     except (ValueError, WorldError, ConnectionError, KeyboardInterrupt):
         return None
-    robot.limits, hold = world.guard.limits, world.hold
+    robot.limits, hold = world.limiter.limits, world.hold
 
     def watched_hold(**arguments):
         robot.is_holding = True

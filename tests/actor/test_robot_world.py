@@ -16,7 +16,7 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.rollout import Rollout
-from lerobot_serl.actor.safety import Guard, Limits
+from lerobot_serl.actor.safety import Limiter, Limits
 from lerobot_serl.actor.settings import ResetConfig
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 from lerobot_serl.replay.episode import Decider
@@ -48,7 +48,7 @@ def make_world(robot=None, limits=None, judges=(), fps=200, limit=5, max_age_s=6
     names = dict(state_names=KEYS, action_names=KEYS)
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, INPUTS, 4, **names)
     pace = None if robot.config.lockstep else Pace(fps)
-    return RobotWorld(robot, io, Guard(limits), judges, pace, limit, max_age_s, "fold it", show, **settings)
+    return RobotWorld(robot, io, Limiter(limits), judges, pace, limit, max_age_s, "fold it", show, **settings)
 
 
 def test_observations_of_two_arms_and_a_camera():
@@ -181,7 +181,7 @@ def test_holding_stops_what_is_commanded_as_a_velocity():
     robot = Base()
     robot.connect()
     io = RobotIo("base", robot.observation_features, robot.action_features, {}, 4, action_names=keys)
-    world = RobotWorld(robot, io, Guard(None), [], Pace(200), 5, 60.0, "")
+    world = RobotWorld(robot, io, Limiter(None), [], Pace(200), 5, 60.0, "")
     world.hold()
     assert still(world) == {"x.vel": 0.0, "theta.vel": 0.0, "arm.pos": 0.7, "delta.pos": 0.0}
     world.reset()
@@ -214,7 +214,7 @@ def test_where_nobody_knows_how_to_stay_nothing_is_sent():
     robot = Blind()
     robot.connect()
     io = RobotIo("blind", robot.observation_features, robot.action_features, {IMAGE: INPUTS[IMAGE]}, 4, action_names=KEYS)
-    world = RobotWorld(robot, io, Guard(None), [], Pace(200), 5, 60.0, "")
+    world = RobotWorld(robot, io, Limiter(None), [], Pace(200), 5, 60.0, "")
     world.reset()
     with pytest.raises(WorldError, match=r"two_arms has no plan yet, and cannot hold still: it measures none of .*left_elbow.pos"):
         world.stay()
@@ -412,7 +412,7 @@ def panda():
 def panda_world(robot, reset_scene, limit=12):
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (18,))}
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, inputs, 8, action_names=tuple(robot.action_features))
-    return RobotWorld(robot, io, Guard(None), [RobotJudge(robot)], None, limit, 0.5, "lift", reset_scene=reset_scene)
+    return RobotWorld(robot, io, Limiter(None), [RobotJudge(robot)], None, limit, 0.5, "lift", reset_scene=reset_scene)
 
 
 def test_the_simulated_panda_in_lockstep(panda, caplog):

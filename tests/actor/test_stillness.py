@@ -100,7 +100,7 @@ def test_limits_have_room_for_standing_still_and_are_printed_so(caplog):
     assert "mobile_base.vx: 0 to 0.43\n" in caplog.text
     assert "Holding still: the last target for l_elbow.pos, tool.z, gripper.value and 0 for mobile_base.vx (" in caplog.text
     assert "Before the first action nothing is sent, since the robot does not measure tool.z, gripper.value." in caplog.text
-    assert world.guard.limits.step.tolist() == [np.inf] * 4
+    assert world.limiter.limits.step.tolist() == [np.inf] * 4
 
 
 def test_limits_that_leave_out_standing_still_are_refused():

@@ -12,6 +12,12 @@ from lerobot.configs import PreTrainedConfig
 from lerobot.configs.train import TrainPipelineConfig
 from small_policy import small_config
 
+from lerobot_serl.networks.action_normalizer import RANGE_FLOOR
+from lerobot_serl.online.feature_cache import BATCH_FRAMES
+from lerobot_serl.online.success_watch import DEPLOYED_WINDOW
+from lerobot_serl.online.update_guard import MOST_BAD_UPDATES
+from lerobot_serl.policy.agent import SAMPLED_CANDIDATES
+from lerobot_serl.policy.parts import ActorConfig, CorrectorConfig, GraspConfig, TemperatureConfig
 from lerobot_serl.policy.removed_settings import REMOVED, without_removed_flags
 
 OTHER = {
@@ -103,3 +109,20 @@ def test_commands_get_the_flags_without_them(typed, code):
         assert done.stderr.strip().splitlines()[-1].startswith("policy.actor.mode='finetune': expected 'edit': this setting is gone")
     else:
         assert done.stdout.strip() == "['--policy.type=serl_sac']"
+
+
+def test_the_values_that_hold_are_those_of_the_code():
+    groups = {"corrector": CorrectorConfig, "grasp": GraspConfig, "actor": ActorConfig, "temperature": TemperatureConfig}
+    here = {
+        "action_range_floor": RANGE_FLOOR,
+        "annotation_batch_size": BATCH_FRAMES,
+        "actor.sampled_candidates": SAMPLED_CANDIDATES,
+        "guard.deployed_window": DEPLOYED_WINDOW,
+        "guard.max_bad_updates": MOST_BAD_UPDATES,
+    }
+    for name in REMOVED:
+        group, _, field = name.partition(".")
+        if group in groups and hasattr(groups[group], field):
+            here[name] = getattr(groups[group], field)
+    assert {name: REMOVED[name] for name in here} == here
+    assert REMOVED.keys() - here.keys() == {"act.pretrained_backbone_weights", "actor.mode", "grasp.backup"}
