@@ -27,9 +27,14 @@ except SystemExit as unsupported:  # LeRobot only logs other errors, with a trac
 else:
     from lerobot_serl.child_process import STARTED
     from lerobot_serl.one_line import shorten_torchcodec
+    from lerobot_serl.policy.removed_settings import without_removed_flags
     from lerobot_serl.typed_flags import hints
 
     if STARTED in os.environ:
         shorten_torchcodec()
     for _hint in hints(sys.argv):
         print(f"serl_sac: {_hint}", file=sys.stderr)
+    try:
+        sys.argv[1:] = without_removed_flags(sys.argv[1:])
+    except ValueError as _gone:
+        raise SystemExit(str(_gone)) from None

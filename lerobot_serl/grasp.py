@@ -10,12 +10,9 @@ Sources: HIL-SERL's grasp critic (arXiv 2410.21845, ``sac_hybrid_single.py``), D
 for a chunk at once, and an ensemble in the place of one network.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-Backup = Literal["mean", "min"]
 # This share of a window's executed steps may differ from a decision's commands: ACT, asked again a step later, may switch
 # a step later.
 MOST_DIFFERENT = 0.1
@@ -63,9 +60,7 @@ def changes(executed: Tensor, previous: Tensor, middle: Tensor, length: Tensor, 
     return ((side[:, 1:] != side[:, :-1]).sum(-1) * weight).sum(-1)
 
 
-def grasp_target(
-    reward: Tensor, penalty: Tensor, discount: Tensor, next_q: Tensor, decision: Tensor, backup: Backup, highest: float | None
-) -> Tensor:
+def grasp_target(reward: Tensor, penalty: Tensor, discount: Tensor, next_q: Tensor, decision: Tensor, highest: float | None) -> Tensor:
     """Target of the grasp critics: ``y = R - p C + gamma^K (1 - terminated) Qbar(s', d')`` (double DQN).
 
     Args:
@@ -74,7 +69,6 @@ def grasp_target(
         discount: ``(B,)`` ``gamma^K``, 0 where the episode terminated.
         next_q: ``(E, B, N)`` of the target networks at ``s'``.
         decision: ``(B,)`` int64, ``d'``, which the networks that learn prefer at ``s'``.
-        backup: over the ensemble; HIL-SERL has one network, for which both are the same.
         highest: no value lies above; penalties may take it below any range of rewards.
 
     Returns:
@@ -82,7 +76,7 @@ def grasp_target(
     """
     with torch.no_grad():
         values = next_q.gather(-1, decision.expand(len(next_q), -1).unsqueeze(-1)).squeeze(-1)
-        target = reward - penalty + discount * (values.mean(0) if backup == "mean" else values.amin(0))
+        target = reward - penalty + discount * values.mean(0)
         return target if highest is None else target.clamp_max(highest)
 
 

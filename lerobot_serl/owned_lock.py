@@ -29,7 +29,10 @@ class OwnedLock:
     """
 
     def __init__(self, path: Path, what: str, remedy: str, patience_s: float = 0.0) -> None:
-        self._path, self._what, self._remedy, self._patience_s = path, what, remedy, patience_s
+        self._path = path
+        self._what = what
+        self._remedy = remedy
+        self._patience_s = patience_s
         self._handle: TextIO | None = None
 
     def acquire(self) -> None:

@@ -24,7 +24,9 @@ class RejectionLog:
     """
 
     def __init__(self, logger: logging.Logger, did: str = "Refused", level: int = logging.WARNING) -> None:
-        self._logger, self._did, self._level = logger, did, level
+        self._logger = logger
+        self._did = did
+        self._level = level
         self._lock = threading.Lock()
         self._since_s = time.monotonic()
         self._lines = self._unwritten = 0

@@ -19,8 +19,7 @@ from lerobot_serl.transport import RECEIPT_KEY, RUN_KEY, VERSION_KEY, decode, jo
 def genuine(demo_stats=None, agent=small_agent, updates=0, **changes):
     """Header and tensors of a policy that can act."""
     config = small_config(**changes)
-    publisher = WeightPublisher(agent(config), config, fps=FPS, dataset=("test/one", "1" * 32))
-    publisher.demo_stats = demo_stats
+    publisher = WeightPublisher(agent(config), config, fps=FPS, dataset=("test/one", "1" * 32), demo_stats=demo_stats)
     publisher.publish("actor", updates, 0)
     return decode(publisher.message(publisher.wait_for_newer(0, 5), whole_policy=True))
 

@@ -68,8 +68,10 @@ def stats_of(keys, low, high, **changes):
     return replace(demo_stats, **changes)
 
 
-def make_free_world(robot, demo_stats, hand=None, **settings):
-    """Without a reset, unless `settings` of the robot have one."""
+def make_free_world(robot, demo_stats, new_takeover=None, **settings):
+    """Without a reset, unless `settings` of the robot have one; with the takeover, if there is one."""
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(robot.measured),))}
     settings = {"reset": ResetConfig(mode="none"), **settings}
-    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(inputs, len(robot.keys), FPS, demo_stats), Controls(), hand, None)
+    needs = PolicyNeeds(inputs, len(robot.keys), FPS, demo_stats)
+    made = make_robot_world(robot, RobotSettings(**settings), needs, Controls(), new_takeover, None)
+    return made[0] if new_takeover is None else made

@@ -66,9 +66,9 @@ class RestartableLearner:
         self.agent = Agent(self.config)
         ones = torch.ones(self.agent.action_dim)
         self.agent.box.set_from_range(-ones, ones, 0.2, 0.02)
-        self.publisher = WeightPublisher(self.agent, self.config, fps=FPS, dataset=(f"test/{dataset}", dataset))
         keys = next((keys for keys in ARMS.values() if len(keys) == self.agent.action_dim), None)
-        self.publisher.demo_stats = demo_stats(keys) if keys and changes.get("output_features") else None
+        known = demo_stats(keys) if keys and changes.get("output_features") else None
+        self.publisher = WeightPublisher(self.agent, self.config, FPS, (f"test/{dataset}", dataset), demo_stats=known)
         self.publisher.publish("collect", 0, 0)
         self.server = LearnerServer("127.0.0.1", port, self.publisher, self._receive, lambda: None, limits=LIMITS)
         self.server.start()

@@ -24,7 +24,7 @@ from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.rollout import Rollout
-from lerobot_serl.actor.safety import Guard, limits_from_demonstrations
+from lerobot_serl.actor.safety import Limiter, limits_from_demonstrations
 from lerobot_serl.actor.settings import TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.replay.part_message import image_shapes
@@ -124,23 +124,23 @@ def measure(steps: int, directory: Path) -> tuple[np.ndarray, int]:
     io = RobotIo("arm", arm.observation_features, arm.action_features, inputs, len(KEYS))
     limits = limits_from_demonstrations(KEYS, [-1.0] * len(KEYS), [1.0] * len(KEYS), [0.2] * len(KEYS), 0.1, 1.5)
     pace = Pace(FPS, sleep=watch.around(time.sleep))
-    world = RobotWorld(arm, io, Guard(limits), [], pace, steps, 0.5, "benchmark")
-    hand = Takeover(Leader(), Controls(), TakeoverConfig(motion_threshold=0.1), 1 / FPS)
+    world = RobotWorld(arm, io, Limiter(limits), [], pace, steps, 0.5, "benchmark")
+    takeover = Takeover(Leader(), Controls(), TakeoverConfig(motion_threshold=0.1), 1 / FPS)
     rng = np.random.default_rng(1)
 
     def act(observation):  # type: ignore[no-untyped-def]
         return Chunk(rng.uniform(-1, 1, (HORIZON, len(KEYS))).astype(np.float32), 0, 0.0)
 
-    poll = hand.poll
+    poll = takeover.poll
 
     def marked(measured):  # type: ignore[no-untyped-def]
         ticks.append((time.perf_counter(), watch.others_s))  # the beginning of a tick
         return poll(measured)
 
-    hand.poll = marked  # type: ignore[method-assign]
+    takeover.poll = marked  # type: ignore[method-assign]
     outbox = Outbox(directory, 10**11)
     film = Film("benchmark", outbox.new_parts(OnlineDataset(), "benchmark"), image_shapes(inputs), may_wait=False)
-    Rollout(world, watch.around(act), hand=hand, film=lambda: film).run_episode()
+    Rollout(world, watch.around(act), takeover=takeover, film=lambda: film).run_episode()
     outbox.close()
     moments, others = np.array(ticks).T
     return 1000 * (np.diff(moments) - np.diff(others)), film.parts.n_bytes

@@ -39,7 +39,7 @@ REPOSITORY = Path(__file__).parents[2]
 SMALL, FULL = "small ACT", "full-size ACT"
 STATE, ENVIRONMENT, CAMERAS = "observation.state", "observation.environment_state", ("observation.images.front", "observation.images.wrist")
 CAMERA_SIZE, FRAMES = (480, 640), 200
-# A frame's features are made a few frames at a time: `feature_cache.LARGEST_BATCH_BYTES` of images, or annotation_batch_size.
+# A frame's features are made a few frames at a time: `feature_cache.LARGEST_BATCH_BYTES` of images, or `BATCH_FRAMES` of them.
 TOGETHER = {SMALL: 64, FULL: 9}
 MEAN_STD = dict.fromkeys(("VISUAL", "STATE", "ENV", "ACTION"), NormalizationMode.MEAN_STD)
 SMALL_ACT = ActArchitecture(

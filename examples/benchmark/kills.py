@@ -46,7 +46,7 @@ def act_as_robot(root: Path, address: str, frames: int, name: str, first: int) -
 
     client = LearnerClient(address, patience_s=READY_S, name=name)
     client.connect()
-    sender = Sender(Outbox(root / name / SPOOL, 1_000_000_000), client, throttled=False)
+    sender = Sender(Outbox(root / name / SPOOL, 1_000_000_000), client)
     sender.start()
     number = first + len(lines(root / name / "begun"))
     while not client.finished.is_set():

@@ -58,7 +58,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     from lerobot_serl.actor.robot_io import RobotIo
     from lerobot_serl.actor.robot_world import RobotWorld
     from lerobot_serl.actor.rollout import Rollout
-    from lerobot_serl.actor.safety import Guard
+    from lerobot_serl.actor.safety import Limiter
     from lerobot_serl.actor.sender import Sender
     from lerobot_serl.replay.episode_message import encode_episode
     from lerobot_serl.replay.part_message import image_shapes
@@ -71,7 +71,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(KEYS),))}
     inputs |= {f"observation.images.{name}": PolicyFeature(FeatureType.VISUAL, (3, HEIGHT, WIDTH)) for name in CAMERAS}
     io = RobotIo("arm", arm.observation_features, arm.action_features, inputs, len(KEYS))
-    world = RobotWorld(arm, io, Guard(None), [], Pace(FPS), round(seconds * FPS), 5.0, "wave")
+    world = RobotWorld(arm, io, Limiter(None), [], Pace(FPS), round(seconds * FPS), 5.0, "wave")
     film = Film("long", outbox.new_parts(client.dataset, "long"), image_shapes(inputs), may_wait=False)
 
     def act(observation):  # type: ignore[no-untyped-def]
@@ -80,7 +80,7 @@ def act_as_robot(root: Path, address: str, seconds: float) -> None:
 
     recording = Rollout(world, act, film=lambda: film).run_episode()
     assert recording is not None
-    sender = Sender(outbox, client, throttled=False)
+    sender = Sender(outbox, client)
     sender.start()
     started_s = time.monotonic()
     sender.keep(client.dataset, "long", encode_episode(recording, "long"), film.parts)

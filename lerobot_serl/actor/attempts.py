@@ -38,7 +38,9 @@ class Attempts:
         """One world, one way to act, and this workplace's person; ``hooks`` as :class:`Rollout` takes them."""
         place = self._place
         assert place.world is not None
-        return Rollout(place.world, act, controls=place.controls, hand=place.hand, veto_s=place.settings.robot.reward.veto_s, **hooks)
+        return Rollout(
+            place.world, act, controls=place.controls, takeover=place.takeover, veto_s=place.settings.robot.reward.veto_s, **hooks
+        )
 
     def tick(self, steps: int, mover: ActedAs | None) -> None:
         """After each step: who moved the arm; None: a person did."""

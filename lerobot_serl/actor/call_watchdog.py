@@ -24,7 +24,7 @@ class CallWatchdog:
         self._due_s = time.monotonic() + patience_s
         self._changed, self._has_ended = threading.Condition(), False
         self._call: Any = None
-        self._thread = threading.Thread(target=self._watch, name="silence", daemon=True)
+        self._thread = threading.Thread(target=self._watch, name="call watchdog", daemon=True)
 
     def of(self, call: Any) -> Self:
         """Which call, of those of gRPC, to cancel."""

@@ -47,6 +47,7 @@ from .rpc_errors import (
     WeightsLost,
     WeightsUnusable,
     answer,
+    failure,
     parts_acknowledged,
 )
 
@@ -74,22 +75,31 @@ class LearnerClient:
         name: of this actor process.
         token: that the learner asks for.
         certificate: PEM file to trust; with it the connection is TLS.
+        on_lost: called when the learner does not answer any more, with the reason; by the thread that follows it.
+        on_back: called when it answers again; if it is another one, its policy is here by then.
 
     Attributes:
         finished: the learner has said that it is done.
         dataset: that the learner collects for now.
-        on_lost: called when the learner does not answer any more, with the reason.
-        on_back: called when it answers again; if it is another one, its policy is here by then.
 
     Raises:
         ValueError: the address is none.
     """
 
     def __init__(
-        self, address: str, patience_s: float, name: str = "actor", token: str | None = None, certificate: Path | None = None
+        self,
+        address: str,
+        patience_s: float,
+        name: str = "actor",
+        token: str | None = None,
+        certificate: Path | None = None,
+        on_lost: Callable[[str], None] = lambda reason: None,
+        on_back: Callable[[], None] = lambda: None,
     ) -> None:
         require_address(address)
-        self.address, self._patience_s = address, patience_s
+        self.address = address
+        self._patience_s = patience_s
+        self._on_lost, self._on_back = on_lost, on_back
         self._identity = ((ACTOR_KEY, name), (SESSION_KEY, uuid.uuid4().hex))
         self._open_channel = lambda: open_channel(address, token, certificate)
         self._channel = self._open_channel()
@@ -103,8 +113,6 @@ class LearnerClient:
         self._failure: LearnerRefused | None = None
         self.finished = threading.Event()
         self.dataset = OnlineDataset()
-        self.on_lost: Callable[[str], None] = lambda reason: None
-        self.on_back: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._follow, name="weights", daemon=True)
 
     @property
@@ -180,7 +188,7 @@ class LearnerClient:
             with watch.of(_stub(channel).SendTransitions.future(parts(), metadata=metadata)) as call:
                 call.result()
         except (grpc.RpcError, grpc.FutureCancelledError) as error:
-            raise self._after(self._send_doubt.of(_said(error, watch), channel), channel) from error
+            raise self._after(self._send_doubt.of(failure(error, watch.was_silent), channel), channel) from error
         except ValueError as error:
             raise LearnerAway(f"the connection is closed: {error}") from error
         receipt = str(dict(call.trailing_metadata() or ()).get(RECEIPT_KEY))
@@ -238,12 +246,12 @@ class LearnerClient:
     def _lost(self, reason: str) -> None:
         if self._away_since_s is None:
             self._away_since_s = time.monotonic()
-            self.on_lost(reason)
+            self._on_lost(reason)
 
     def _back(self) -> None:
         if self._away_since_s is not None:
             self._away_since_s = None
-            self.on_back()
+            self._on_back()
 
     def _remember(self, message: Message) -> None:
         header, tensors = message
@@ -276,7 +284,7 @@ class LearnerClient:
             message = None if data is None else decode(data)
             self._check(message)
         except grpc.RpcError as error:
-            said = self._after(self._fetch_doubt.of(_said(error, watch), channel), channel)
+            said = self._after(self._fetch_doubt.of(failure(error, watch.was_silent), channel), channel)
             if isinstance(said, LearnerAway) and self._is_there(parts):
                 raise WeightsLost(str(said)) from error
             raise said from error
@@ -340,9 +348,3 @@ class LearnerClient:
 
 def _stub(channel: Any) -> Any:
     return services_pb2_grpc.LearnerServiceStub(channel)
-
-
-def _said(error: grpc.RpcError | grpc.FutureCancelledError, watch: CallWatchdog) -> LearnerAway | LearnerRefused:
-    if watch.was_silent:
-        return LearnerSilent("nothing came or went for too long")
-    return answer(error) if isinstance(error, grpc.RpcError) else LearnerAway("the call was cancelled")

@@ -5,6 +5,7 @@ import uuid as uuid_module
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -62,6 +63,7 @@ def collect(settings: CollectorSettings) -> int:
     """
     torch.set_num_threads(1)  # acting on one observation at a time gains nothing from more, and the learner needs the cores
     collector = _Collector(settings)
+    patience_s = LAST_PATIENCE_S
     try:
         collector.prepare()
         collector.run()
@@ -69,9 +71,9 @@ def collect(settings: CollectorSettings) -> int:
         if not is_interrupt(error):
             raise
         logging.info("Interrupted; the unfinished episode is dropped.")
-        collector.patience_s = INTERRUPTED_PATIENCE_S
+        patience_s = INTERRUPTED_PATIENCE_S
     finally:
-        collector.close()
+        collector.close(patience_s)
     return collector.episodes
 
 
@@ -79,10 +81,13 @@ class _Collector:
     """Everything that has to be released in the end."""
 
     def __init__(self, settings: CollectorSettings) -> None:
-        self._settings, self.episodes, self.patience_s = settings, 0, LAST_PATIENCE_S
+        self._settings = settings
+        self.episodes = 0
         self._place = Workplace(settings)
         token = read_token(settings.token_file, TOKEN_VARIABLE)
-        self._client = LearnerClient(settings.learner, settings.patience_s, settings.name, token, settings.certificate)
+        self._client = LearnerClient(
+            settings.learner, settings.patience_s, settings.name, token, settings.certificate, self._learner_lost, self._learner_back
+        )
         self._stop_planning: Callable[[], None] = lambda: None
         self._outbox: Outbox | None = None
         self._sender: Sender | None = None
@@ -97,14 +102,13 @@ class _Collector:
         self._policy = policy = ReceivedPolicy(header, tensors, settings.robot.device, settings.seed)
         logging.info(f"Connected to the learner at {settings.learner}: {WeightsHeader.of(header)}, {policy.config.horizon} steps a chunk.")
         self._tell_what_waits()
-        sender = Sender(self._outbox, self._client, throttled=settings.env is not None)
-        self._follow_learner(sender)
+        self._sender = Sender(self._outbox, self._client, self._is_simulated)
+        self._sender.start()  # what an earlier process left goes first
         if settings.robot_config is not None and policy.demo_stats is None:
             raise ValueError(
                 "The learner did not send what the demonstrations say about the robot; it has an older version of lerobot_serl."
             )
         world = self._place.prepare(PolicyNeeds(policy.inputs, policy.action_dim, policy.fps, policy.demo_stats))
-        sender.throttled = world.simulated
         policy.plan_with(settings.planning, world.simulated)
         self._stop_planning = policy.practice.close
         size = EpisodeSize(image_shapes(policy.inputs), policy.fps, world.longest_steps, not world.simulated)
@@ -136,18 +140,21 @@ class _Collector:
             logging.info(f"Episode {self.episodes}: {describe(episode)}; {attempts.share}; phase {self._policy.phase}, weights "
                          f"{self._policy.version}")  # fmt: skip
 
-    def close(self) -> None:
-        """The arm first."""
-        close_all(
-            [*self._place.closers, self._stop_planning, self._drop_film, self._finish_sending, self._client.close, self._leave_outbox]
-        )
+    def close(self, patience_s: float) -> None:
+        """The arm first.
 
-    def _finish_sending(self) -> None:
+        Args:
+            patience_s: for episodes that can be sent.
+        """
+        sending = partial(self._finish_sending, patience_s)
+        close_all([*self._place.closers, self._stop_planning, self._drop_film, sending, self._client.close, self._leave_outbox])
+
+    def _finish_sending(self, patience_s: float) -> None:
         if self._sender is None:
             return
         if (waiting := self._sender.waiting) and self._client.reachable:
             logging.info(f"Sending {waiting} episodes; Ctrl-C leaves them for the next start.")
-        self._sender.finish(self.patience_s, UNSAVED_PATIENCE_S)
+        self._sender.finish(patience_s, UNSAVED_PATIENCE_S)
 
     def _leave_outbox(self) -> None:
         """Say what is left, when nothing is sent any more."""
@@ -231,17 +238,18 @@ class _Collector:
         if wait:
             sender.wait_for(uuid, lambda: self._learner_wants_more() and self._client.dataset == dataset)
 
-    def _follow_learner(self, sender: Sender) -> None:
-        """Send what an earlier process left, and say when the learner goes and comes."""
-        self._sender = sender
+    def _is_simulated(self) -> bool:
+        """Whether the learner may hold this process back; until there is a world, what the flags say."""
+        return self._settings.env is not None if self._place.world is None else self._place.world.simulated
 
-        def lost(reason: str) -> None:
-            doing = "the simulation waits" if sender.throttled else f"collecting with weights {self._policy.version}"
-            logging.warning(f"Learner away since {datetime.now():%H:%M:%S}, {doing}, {sender.waiting} episodes waiting ({reason}).")
+    def _learner_lost(self, reason: str) -> None:
+        if self._sender is not None:
+            doing = "the simulation waits" if self._is_simulated() else f"collecting with weights {self._policy.version}"
+            logging.warning(f"Learner away since {datetime.now():%H:%M:%S}, {doing}, {self._sender.waiting} episodes waiting ({reason}).")
 
-        self._client.on_lost = lost
-        self._client.on_back = lambda: logging.info(f"Learner back; {sender.waiting} episodes waiting to be sent.")
-        sender.start()
+    def _learner_back(self) -> None:
+        if self._sender is not None:
+            logging.info(f"Learner back; {self._sender.waiting} episodes waiting to be sent.")
 
     def _tell_what_waits(self) -> None:
         assert self._outbox is not None

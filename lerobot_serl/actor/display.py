@@ -26,7 +26,9 @@ class Display:
     """LeRobot's viewer, if it is wanted."""
 
     def __init__(self, settings: DisplaySettings) -> None:
-        self.on, self._settings, self._started = settings.display_data, settings, False
+        self.on = settings.display_data
+        self._settings = settings
+        self._started = False
 
     def start(self) -> None:
         """Start the viewer, before anything moves; does nothing if it is not wanted.

@@ -22,7 +22,10 @@ class DroppedEpisodes:
     """
 
     def __init__(self, world: World, is_over: Callable[[], bool], retry_after_s: float = RETRY_AFTER_S) -> None:
-        self._world, self._is_over, self._retry_after_s, self._count = world, is_over, retry_after_s, 0
+        self._world = world
+        self._is_over = is_over
+        self._retry_after_s = retry_after_s
+        self._count = 0
 
     def forget(self) -> None:
         """An episode came to its end."""

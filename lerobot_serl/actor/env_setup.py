@@ -5,10 +5,10 @@ from lerobot.teleoperators import Teleoperator
 
 from .devices import action_keys, gripper_is_wish
 from .env_world import EnvSettings, EnvWorld
-from .hand_keys import HandSettings
 from .pace import Pace
 from .robot_setup import PolicyNeeds, RobotSettings, check_fps
 from .settings import ENVIRONMENT_REWARDS, TakeoverConfig
+from .teleop_keys import TeleopKeySettings
 from .world import Observer
 
 
@@ -56,5 +56,5 @@ def expect_teleop(world: EnvWorld, teleop: Teleoperator, flag: str, settings: Ta
     Raises:
         ValueError: they do not fit.
     """
-    hand = HandSettings(settings.keys, settings.gripper_positions, gripper_is_wish(teleop, flag))
-    world.expect_hand(flag, action_keys(teleop, flag), hand)
+    keys = TeleopKeySettings(settings.keys, settings.gripper_positions, gripper_is_wish(teleop, flag))
+    world.expect_teleop(flag, action_keys(teleop, flag), keys)

@@ -16,11 +16,11 @@ from lerobot.utils.constants import OBS_ENV_STATE, OBS_STATE
 from ..replay.episode import Decider
 from .env_keys import EnvKeys
 from .env_maker import make_one
-from .hand_keys import HandKeys, HandSettings
 from .pace import Pace
 from .said import said
 from .settings import RobotKeysConfig
 from .success_rule import SuccessRule
+from .teleop_keys import TeleopKeys, TeleopKeySettings
 from .world import EpisodeSpoilt, Observation, Observer, StepResult, WorldError
 
 
@@ -91,9 +91,11 @@ class EnvWorld:
         self._rule = SuccessRule(reward, settings.success_key, self._name)
         self._env = make_one(config)
         self._preprocess, _ = config.get_env_processors()
-        self._seed, self._reward, self._steps = seed, reward, 0
+        self._seed = seed
+        self._reward = reward
+        self._steps = 0
         self._last: np.ndarray | None = None
-        self._hand: HandKeys | None = None
+        self._teleop_keys: TeleopKeys | None = None
         self.action_dim = self._size_of_action() if action_dim is None else action_dim
         self._check_action(self.action_dim)
         self.keys = EnvKeys(config, self.env, self._name, self.action_dim, settings.action_names, settings.robot_keys)
@@ -123,7 +125,9 @@ class EnvWorld:
 
     def _restart(self) -> None:
         self.raw, info = self._ask("to be reset", lambda: self._env.reset(seed=self._seed))
-        self._seed, self._steps, self._last = self._seed + 1, 0, None
+        self._seed = self._seed + 1
+        self._steps = 0
+        self._last = None
         self._rule.begin(info)
 
     def step(self, action: np.ndarray) -> StepResult:
@@ -154,7 +158,7 @@ class EnvWorld:
         """A step in which nothing is to move (`EnvKeys`)."""
         return self.step(self.keys.still(self._last))
 
-    def expect_hand(self, flag: str, given: Sequence[str], settings: HandSettings) -> None:
+    def expect_teleop(self, flag: str, given: Sequence[str], settings: TeleopKeySettings) -> None:
         """Say which of a teleoperator's numbers is which entry of the action, before it is needed.
 
         Args:
@@ -164,8 +168,8 @@ class EnvWorld:
         Raises:
             ValueError: they do not fit.
         """
-        self._hand = HandKeys(flag, given, self.keys.names, self._env.action_space.high, settings)
-        logging.info(f"By hand, {flag}: {self._hand}.")
+        self._teleop_keys = TeleopKeys(flag, given, self.keys.names, self._env.action_space.high, settings)
+        logging.info(f"By hand, {flag}: {self._teleop_keys}.")
 
     def step_intervention(self, action: Mapping[str, float]) -> StepResult:
         """What the teleoperator asks for, under its own keys.
@@ -173,10 +177,10 @@ class EnvWorld:
         Raises:
             ValueError: they do not fit, and nobody has said so before.
         """
-        if self._hand is None:
-            self.expect_hand("The teleoperator", list(action), HandSettings())
-        assert self._hand is not None
-        return self.step(self._hand.action(action, self._last))
+        if self._teleop_keys is None:
+            self.expect_teleop("The teleoperator", list(action), TeleopKeySettings())
+        assert self._teleop_keys is not None
+        return self.step(self._teleop_keys.action(action, self._last))
 
     @property
     def env(self) -> Any:

@@ -61,7 +61,7 @@ class EpisodeSize:
             logging.info(f"Images of {cameras}: about {_in_words(60 * self.fps * self.frame_bytes)} a minute as JPEG (quality {QUALITY}).")
             return
         needed = self.frames * self.frame_bytes
-        outbox.expected_bytes = needed
+        outbox.expect(needed)
         wanted = outbox.needed_bytes
         text = (
             f"An episode of at most {self._seconds(self.frames)} with {cameras} takes up to {_in_words(needed)} as JPEG (quality {QUALITY})"

@@ -134,7 +134,9 @@ class RewardModelJudge:
             raise ValueError(f"--reward.path={path!r}: {str(error).replace('the policy', 'the reward model')}") from error
         self._preprocess = _preprocessor(config, files)
         self._model = _model(config, files)
-        self._threshold, self._consecutive, self._device = threshold, consecutive, device
+        self._threshold = threshold
+        self._consecutive = consecutive
+        self._device = device
         self._positives = 0
 
     def begin(self) -> None:

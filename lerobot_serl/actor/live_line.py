@@ -25,7 +25,9 @@ class LiveLine:
 
     def __init__(self, period_s: float, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
-        self._is_terminal, self._period_s, self._shown_s = self._out.isatty(), period_s, -PERIOD_S
+        self._is_terminal = self._out.isatty()
+        self._period_s = period_s
+        self._shown_s = -PERIOD_S
 
     def tick(self, episode: int, steps: int, mover: ActedAs | None, recent: str) -> None:
         """After each step of an episode.

@@ -76,17 +76,15 @@ class Outbox:
         directory: made if it is not there.
         limit_bytes: of everything in it.
 
-    Attributes:
-        expected_bytes: of the longest episode, if that is known.
-
     Raises:
         LockedError: another process uses it.
         OSError: the directory can not be written.
     """
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
-        self.directory, self.limit_bytes = directory, limit_bytes
-        self.expected_bytes = 0
+        self.directory = directory
+        self.limit_bytes = limit_bytes
+        self._expected_bytes = 0
         self._owner = OwnedLock(
             directory / "lock",
             f"The outbox {directory} (--spool_dir)",
@@ -105,6 +103,10 @@ class Outbox:
             self._journal(dataset.name).remove_unfinished()
         sizes = (_file_bytes(path) + _file_bytes(path.parent / f"{uuid_of(path)}{IMAGES}") for path in directory.glob(f"*/*{SUFFIX}"))
         self._largest_bytes = max(sizes, default=0)
+
+    def expect(self, n_bytes: int) -> None:
+        """Keep room for the longest episode, which has so many."""
+        self._expected_bytes = n_bytes
 
     def new_parts(self, dataset: OnlineDataset, uuid: str) -> ImageParts:
         """Where the images of an episode go while it goes on; without :meth:`write` afterwards the next start deletes them."""
@@ -170,7 +172,7 @@ class Outbox:
     @property
     def needed_bytes(self) -> int:
         """For the next episode: as much as the longest is expected to take, or twice the largest so far, at least `FLOOR_BYTES`."""
-        return max(FLOOR_BYTES, self._largest_bytes, self.expected_bytes or 2 * self._largest_bytes)
+        return max(FLOOR_BYTES, self._largest_bytes, self._expected_bytes or 2 * self._largest_bytes)
 
     @property
     def free_bytes(self) -> int:

@@ -53,7 +53,9 @@ class ReceivedPolicy:
 
     def __init__(self, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str, seed: int) -> None:
         said = WeightsHeader.of(header)
-        self.version, self.phase, self.dataset = said.version, said.phase, OnlineDataset.of(header)
+        self.version = said.version
+        self.phase = said.phase
+        self.dataset = OnlineDataset.of(header)
         self.config, self.fps, self.demo_stats = _settings(header, device)
         # Learners of earlier releases do not say.
         self.most_frames = whole_number(header, "most_frames", 1) if "most_frames" in header else self.config.buffer_capacity
@@ -101,7 +103,9 @@ class ReceivedPolicy:
                 f"The learner was started again with another policy: {_shorten('; '.join(differences))}. Start this actor process again too."
             )
         other = ReceivedPolicy(header, tensors, self._device, seed=0)
-        self.config, self._agent, self.dataset = other.config, other._agent, other.dataset
+        self.config = other.config
+        self._agent = other._agent
+        self.dataset = other.dataset
         self._expected, self._newer = other._expected, other._newer
         self.version, self.phase = other.version, other.phase
         self.practice.agent = other._agent
@@ -144,8 +148,6 @@ def _config(said: Any, device: str) -> SerlSacConfig:
         raise MessageError(f"the learner sent a policy {sent}, expected 'serl_sac'")
     settings = {**{key: value for key, value in said.items() if key != "type"}, **NOT_HERE, "device": device}
     settings.setdefault("base", ACT)  # learners of earlier releases do not say
-    if isinstance(settings.get("act"), Mapping):
-        settings["act"] = {**settings["act"], "pretrained_backbone_weights": None}
     try:
         config = draccus.decode(SerlSacConfig, settings)
         config.validate_features()

@@ -1,7 +1,7 @@
 """From flags, the learner's policy and a connected robot to a world, with everything checked before anything moves."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import getattr_static
 from typing import Any
@@ -21,10 +21,11 @@ from .pace import Pace
 from .reset import Reset
 from .robot_io import RobotIo
 from .robot_world import RobotWorld
-from .safety import Guard, Limits, limits_from_demonstrations
+from .safety import Limiter, Limits, limits_from_demonstrations
 from .settings import ROBOT_REWARDS, ResetConfig, RewardConfig, RobotKeysConfig, SafetyConfig
 from .start_check import HomeCheck, check_start
-from .takeover import Takeover
+from .stillness import Stillness
+from .takeover import Moved, Takeover
 from .world import Observer
 
 AUTO_TIME_LIMIT = 1.5
@@ -69,10 +70,13 @@ def make_robot_world(
     settings: RobotSettings,
     needs: PolicyNeeds,
     controls: Controls,
-    hand: Takeover | None,
+    new_takeover: Callable[[Moved], Takeover] | None,
     show: Observer | None,
-) -> RobotWorld:
-    """A world around a connected robot; says which limits, reset, reward and time limit hold.
+) -> tuple[RobotWorld, Takeover | None]:
+    """A world around a connected robot, and who may take over; says which limits, reset, reward and time limit hold.
+
+    Args:
+        new_takeover: makes the takeover of a person, who has a teleoperator; None: there is none.
 
     Raises:
         ValueError: robot and policy, or flags, do not fit each other.
@@ -92,27 +96,21 @@ def make_robot_world(
     pace = None if is_in_lockstep(robot) else Pace(needs.fps)
     _check_own_rate(robot, needs.fps)
     judges, source = _judges(robot, settings)
-    reset = _decide_reset(robot, io, kinds, demo_stats, settings.reset, hand is not None)
-    guard = Guard(limits, lambda key: kinds[key] is Kind.GRIPPER)
-    world = RobotWorld(
-        robot, io, guard, judges, pace, max(1, round(seconds * needs.fps)),
-        settings.safety.max_observation_age_s, settings.task, show, kinds,
-    )  # fmt: skip
-    pose, ranges = reset.pose if reset.mode == "pose" else {}, _ranges(demo_stats, io.action_keys)
-    if hand is not None:
-        hand.ranges, hand.kind, hand.told = ranges, kinds.__getitem__, lambda: world.told
+    reset = _decide_reset(robot, io, kinds, demo_stats, settings.reset, new_takeover is not None)
+    ranges = _ranges(demo_stats, io.action_keys)
+    stillness = Stillness(kinds, io.action_keys)
+    takeover = None if new_takeover is None else new_takeover(Moved(kinds.__getitem__, ranges, lambda: stillness.told))
     automatic = settings.reset.mode == "auto" and pace is not None
     home = HomeCheck(robot.name, dict(zip(io.action_keys, demo_stats.starts, strict=True)), ranges, kinds, fatal=automatic)
-
-    def go_home() -> None:
-        world.go_home()
-        home.check(world.measured)
-
     procedure = Reset(
-        reset, go_home, pose, ranges, hand.poll if hand else lambda measured: None,
-        lambda action: world.send({**kinds.zeros, **action}), world.read, pace or Pace(needs.fps), controls,
+        reset, reset.pose if reset.mode == "pose" else {}, ranges, takeover.poll if takeover else lambda measured: None,
+        pace or Pace(needs.fps), controls, kinds.zeros, home.check,
     )  # fmt: skip
-    world.reset_scene = lambda: procedure.run(world.hold)
+    limiter = Limiter(limits, lambda key: kinds[key] is Kind.GRIPPER)
+    world = RobotWorld(
+        robot, io, limiter, judges, pace, max(1, round(seconds * needs.fps)),
+        settings.safety.max_observation_age_s, settings.task, show, stillness, procedure.run,
+    )  # fmt: skip
     rate = "in lockstep" if pace is None else f"at {needs.fps} Hz"
     logging.info(
         f"Robot {robot.name} {rate}; episodes of at most {seconds:.1f} s; success decided by: {source}; reset: {reset.mode}.\n"
@@ -120,7 +118,7 @@ def make_robot_world(
         + _how_it_holds(kinds, io)
     )
     check_start(robot.name, world.measured, io.state, demo_stats, kinds, settings.safety.far_start, pace is None)
-    return world
+    return world, takeover
 
 
 def _how_it_holds(kinds: KeyKinds, io: RobotIo) -> str:
@@ -254,7 +252,7 @@ def _judges(robot: Robot, settings: RobotSettings) -> tuple[list[Judge], str]:
 
 
 def _decide_reset(
-    robot: Robot, io: RobotIo, kinds: KeyKinds, demo_stats: DemonstrationStats, reset: ResetConfig, has_hand: bool
+    robot: Robot, io: RobotIo, kinds: KeyKinds, demo_stats: DemonstrationStats, reset: ResetConfig, has_teleop: bool
 ) -> ResetConfig:
     """The reset with "auto" decided and the pose filled in: of positions, since velocities are 0 in a reset."""
     measured = set(io.positions)
@@ -266,7 +264,7 @@ def _decide_reset(
     mode = reset.mode if reset.mode != "auto" else "robot" if own else "pose" if known else "none"
     if mode == "robot" and not own:
         raise ValueError(f"--reset.mode=robot: {robot.name} has no reset of its own. Use --reset.mode=pose, teleop or none.")
-    if mode == "teleop" and not has_hand:
+    if mode == "teleop" and not has_teleop:
         raise ValueError("--reset.mode=teleop needs a teleoperator: --teleop.type=...")
     if mode != "pose":
         return replace(reset, mode=mode)

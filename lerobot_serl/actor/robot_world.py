@@ -19,7 +19,7 @@ from .key_kinds import KeyKinds
 from .leaving import leave
 from .pace import Pace
 from .robot_io import RobotIo
-from .safety import Guard
+from .safety import Limiter
 from .stillness import Stillness
 from .world import Observation, Observer, StepResult, WorldError
 
@@ -38,14 +38,15 @@ class RobotWorld:
     Args:
         robot: connected.
         io: between its dictionaries and the policy's tensors.
-        guard: limits.
+        limiter: limits.
         judges: asked after every step, in this order.
         pace: of the control loop; None for a simulation in lockstep, where ``send_action`` itself is the tick.
         time_limit_steps: an episode is truncated after so many.
         max_observation_age_s: older observations spoil the episode.
         task: in words.
         show: gets each tick's raw observation and executed action (`--display_data`).
-        kinds: of the action's entries; empty: as robot and names say.
+        stillness: what the robot was told, shared with who may take over; empty: as robot and names say.
+        reset_scene: brings it back to the beginning of an episode.
 
     Raises:
         WorldError: what the robot gives is not what it promises.
@@ -55,38 +56,42 @@ class RobotWorld:
         self,
         robot: Robot,
         io: RobotIo,
-        guard: Guard,
+        limiter: Limiter,
         judges: Sequence[Judge],
         pace: Pace | None,
         time_limit_steps: int,
         max_observation_age_s: float,
         task: str,
         show: Observer | None = None,
-        kinds: KeyKinds | None = None,
+        stillness: Stillness | None = None,
+        reset_scene: "Callable[[RobotWorld], None]" = lambda world: None,
     ) -> None:
         self.robot = cast(Robot, Watched(robot, "robot"))
-        self._device, self.io, self.guard, self.task = robot, io, guard, task
+        self._device = robot
+        self.io = io
+        self.limiter = limiter
+        self.task = task
         self.simulated = pace is None
-        self.reset_scene: Callable[[], None] = lambda: None
-        self._judges, self._pace, self._limit, self._max_age_s, self._show = judges, pace, time_limit_steps, max_observation_age_s, show
+        self._reset_scene = reset_scene
+        self._judges = judges
+        self._pace = pace
+        self._limit = time_limit_steps
+        self._max_age_s = max_observation_age_s
+        self._show = show
         self._numbers: dict[str, float] = {}
         self._raw: Mapping[str, Any] = {}
         self._last: dict[str, float] = {}
-        kinds = kinds or KeyKinds(robot, io.action_keys, io.positions)
-        self._stillness = Stillness(kinds, io.action_keys)
-        self._hint = ClippingHint(robot, [key for key in io.action_keys if kinds[key] is Kind.POSITION])
-        self._steps, self._timing, self._closed = 0, Timing(), False
+        self._stillness = stillness or Stillness(KeyKinds(robot, io.action_keys, io.positions), io.action_keys)
+        self._hint = ClippingHint(robot, [key for key in io.action_keys if self._stillness.kinds[key] is Kind.POSITION])
+        self._steps = 0
+        self._timing = Timing()
+        self._closed = False
         self._not_held = ""
         self.read()
 
     @property
     def measured(self) -> Mapping[str, float]:
         return self._numbers
-
-    @property
-    def told(self) -> Mapping[str, float]:
-        """Where the robot stands still by what it was told last; without the keys of which that is not known."""
-        return self._stillness.told
 
     @property
     def longest_steps(self) -> int:
@@ -114,9 +119,10 @@ class RobotWorld:
             return self._reset()
 
     def _reset(self) -> Observation:
-        self.reset_scene()
-        self.guard.clamped.clear()
-        self._steps, self._timing = 0, Timing()
+        self._reset_scene(self)
+        self.limiter.clamped.clear()
+        self._steps = 0
+        self._timing = Timing()
         for judge in self._judges:
             judge.begin()
         self.read()
@@ -148,7 +154,7 @@ class RobotWorld:
         A robot that takes other devices' keys has `translate_action`: limits know only its own.
         """
         translate = getattr(self.robot, "translate_action", None)
-        safe = self.guard.apply(action if translate is None else translate(action), self._numbers)
+        safe = self.limiter.apply(action if translate is None else translate(action), self._numbers)
         self._stillness.sends(safe)
         started = time.perf_counter()
         returned = self.robot.send_action(safe)
@@ -170,14 +176,16 @@ class RobotWorld:
         if self.simulated or not (self._raw or leaving):
             return
         if still := self._stillness.targets(self._numbers, leaving):
-            self.robot.send_action(self.guard.keep(still, self._numbers))
+            self.robot.send_action(self.limiter.keep(still, self._numbers))
 
     def go_home(self) -> None:
         """The robot's own `reset`.
 
         What was measured and held before is forgotten first: whoever holds the arm afterwards, or stops it on the way, must not bring it back there.
         """
-        self._raw, self._numbers, self._last = {}, {}, {}
+        self._raw = {}
+        self._numbers = {}
+        self._last = {}
         self._stillness.forget()
         self.robot.reset()  # only robots that have it get here
         self.read()
@@ -185,7 +193,7 @@ class RobotWorld:
 
     def report(self) -> Mapping[str, float | int | str]:
         steps = max(self._steps, 1)
-        facts: dict[str, float | int | str] = {"own_ms": 1000 * self._timing.own_s / steps, "clamps": sum(self.guard.clamped.values())}
+        facts: dict[str, float | int | str] = {"own_ms": 1000 * self._timing.own_s / steps, "clamps": sum(self.limiter.clamped.values())}
         if self._pace is not None:
             facts |= {"late_ticks": self._pace.late_ticks, "worst_lateness_s": self._pace.worst_lateness_s}
         return facts

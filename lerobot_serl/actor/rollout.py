@@ -5,7 +5,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from ..replay.frame_columns import NO_PLAN
 from .chunk import Chunk, Step
 from .controls import FAILURE, QUIT, REDO, SUCCESS, Controls
 from .film import Film
+from .takeover import Takeover
 from .world import EpisodeSpoilt, Observation, StepResult, World
 
 CHOICES = ("share_base", "share_mean", "share_sample")
@@ -24,22 +24,6 @@ CHOICES = ("share_base", "share_mean", "share_sample")
 
 Act = Callable[[Observation], Chunk | None]
 """None: there is no plan yet, and the robot holds for a step."""
-
-
-class Hand(Protocol):
-    """A person who may take over: `takeover.Takeover`."""
-
-    count: int
-
-    @property
-    def waits(self) -> bool:
-        """Whether the robot only waits, so that what it does is nobody's wish."""
-
-    def begin(self) -> None:
-        """Before an episode."""
-
-    def poll(self, measured: Mapping[str, float]) -> Mapping[str, float] | None:
-        """What the person wants the robot to do now; None while the policy moves it."""
 
 
 class Rollout:
@@ -52,7 +36,7 @@ class Rollout:
         report: what the policy has to say of an episode at its end.
         begin_episode: called before each episode (new weights, a new decision whether to explore).
         controls: what the person asks for with keys or buttons.
-        hand: the person's teleoperator.
+        takeover: of a person with a teleoperator.
         veto_s: time for the key f after a reward model's success.
         tick: told after each step how many there were, and whether a person moved the robot.
         film: begins a film for the images of each episode; None: they stay as they are, in memory.
@@ -64,16 +48,23 @@ class Rollout:
         act: Act,
         begin_episode: Callable[[], None] = lambda: None,
         controls: Controls | None = None,
-        hand: Hand | None = None,
+        takeover: Takeover | None = None,
         veto_s: float = 0.0,
         tick: Callable[[int, bool], None] = lambda steps, intervening: None,
         film: Callable[[], Film | None] = lambda: None,
         see: Callable[[Observation], None] = lambda observation: None,
         report: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        self._world, self._act, self._begin_episode, self._veto_s = world, act, begin_episode, veto_s
-        self._see, self._report = see, report
-        self._controls, self._hand, self._tick, self._film = controls or Controls(), hand, tick, film
+        self._world = world
+        self._act = act
+        self._begin_episode = begin_episode
+        self._controls = controls or Controls()
+        self._takeover = takeover
+        self._veto_s = veto_s
+        self._tick = tick
+        self._film = film
+        self._see = see
+        self._report = report
         self._not_held = ""
 
     def run_episode(self) -> Episode | None:
@@ -90,14 +81,14 @@ class Rollout:
         if self._controls.asked(QUIT):  # pressed during the reset
             self._world.hold()
             return None
-        if self._hand is not None:
-            self._hand.begin()
+        if self._takeover is not None:
+            self._takeover.begin()
         frames = _Frames(self._film())
         queue: deque[Step] = deque()
         while True:
             self._see(observation)
-            wanted = self._hand.poll(self._world.measured) if self._hand is not None else None
-            intervention = wanted is not None and not (self._hand is not None and self._hand.waits)
+            wanted = self._takeover.poll(self._world.measured) if self._takeover is not None else None
+            intervention = wanted is not None and not (self._takeover is not None and self._takeover.waits)
             step: Step | None = None
             if wanted is not None:
                 queue.clear()  # what the policy had planned is out of date
@@ -125,7 +116,7 @@ class Rollout:
             if result.terminated or result.truncated:
                 self._hold()
                 break
-        takeovers = self._hand.count if self._hand is not None else 0
+        takeovers = self._takeover.count if self._takeover is not None else 0
         return frames.episode(self._confirmed(result), {**self._world.report(), **self._report(), "takeovers": takeovers}, self._world.task)
 
     def _hold(self) -> None:

@@ -66,6 +66,13 @@ class LearnerFinished(LearnerRefused):
     """There will be no more updates."""
 
 
+def failure(error: grpc.RpcError | grpc.FutureCancelledError, was_silent: bool) -> LearnerAway | LearnerRefused:
+    """What a call that failed means; ``was_silent``: it was ended because nothing came or went."""
+    if was_silent:
+        return LearnerSilent("nothing came or went for too long")
+    return answer(error) if isinstance(error, grpc.RpcError) else LearnerAway("the call was cancelled")
+
+
 def answer(error: grpc.RpcError) -> LearnerAway | LearnerRefused:
     """The exception that says what a failed call means."""
     code, details = error.code(), printable(error.details() or "", MOST_CHARACTERS)

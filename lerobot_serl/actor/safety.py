@@ -73,7 +73,7 @@ def limits_from_demonstrations(
     return Limits(tuple(keys), smallest - spare, largest + spare, steps)
 
 
-class Guard:
+class Limiter:
     """Applies limits, refuses what is not a number, and counts what it changed.
 
     Args:

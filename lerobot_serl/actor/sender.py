@@ -40,15 +40,16 @@ class Sender:
     Args:
         outbox: of this actor process.
         client: connected.
-        throttled: a simulation: the learner may hold acknowledgements back.
+        is_throttled: whether this is a simulation: the learner may then hold acknowledgements back.
 
     Attributes:
-        throttled: as given; may be changed.
         problem: why nothing is sent any more, if so.
     """
 
-    def __init__(self, outbox: Outbox, client: LearnerClient, throttled: bool) -> None:
-        self._outbox, self._client, self.throttled = outbox, client, throttled
+    def __init__(self, outbox: Outbox, client: LearnerClient, is_throttled: Callable[[], bool] = lambda: False) -> None:
+        self._outbox = outbox
+        self._client = client
+        self._is_throttled = is_throttled
         self._changed = threading.Condition()
         self._unsaved: list[_Unsaved] = []
         self._save_again_s = 0.0
@@ -189,7 +190,7 @@ class Sender:
                 if n_parts := parts_before(data):
                     with self._outbox.parts(path, n_parts) as parts:
                         self._send_parts(uuid_of(path), parts)
-                self._client.send(uuid_of(path), data, self.throttled)
+                self._client.send(uuid_of(path), data, self._is_throttled())
             except DamagedFileError as error:
                 self._outbox.damaged(path, str(error))
             except EpisodeRefused as error:
@@ -214,7 +215,7 @@ class Sender:
         try:
             if episode.parts is not None:
                 self._send_parts(episode.uuid, episode.parts)
-            self._client.send(episode.uuid, episode.data, self.throttled)
+            self._client.send(episode.uuid, episode.data, self._is_throttled())
         except EpisodeRefused as error:
             episode.refused = str(error)
             logging.warning(f"The learner refused the episode that is in memory alone: {error}")

@@ -86,7 +86,9 @@ class HomeCheck:
     def __init__(
         self, robot: str, starts: Mapping[str, tuple[float, float] | None], ranges: Mapping[str, float], kinds: KeyKinds, fatal: bool
     ) -> None:
-        self._robot, self._ranges, self._fatal = robot, _widths(ranges), fatal
+        self._robot = robot
+        self._ranges = _widths(ranges)
+        self._fatal = fatal
         self._starts = {key: ends for key, ends in starts.items() if ends is not None and kinds[key] is Kind.POSITION}
         self._is_first, self._warned = True, False
 

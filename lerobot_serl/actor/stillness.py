@@ -13,11 +13,12 @@ class Stillness:
     executed, and a key without one was sent nothing: then nothing is known of it, least of all that 0 is still.
 
     Args:
-        kinds: of the action's entries.
+        kinds: of the action's entries; kept under that name.
         keys: of the action.
     """
 
     def __init__(self, kinds: KeyKinds, keys: tuple[str, ...]) -> None:
+        self.kinds = kinds
         self._zeros = kinds.zeros
         self._kept = [key for key in keys if key not in self._zeros]
         self._targets: dict[str, float] = {}
@@ -34,7 +35,9 @@ class Stillness:
 
     def forget(self) -> None:
         """The robot moves by itself: what it was told before must not bring it back there."""
-        self._targets, self._sent, self._rests = {}, {}, False
+        self._targets = {}
+        self._sent = {}
+        self._rests = False
 
     def rests(self) -> None:
         """It has come where it wanted, and keeps its own targets: measured values in their place would lower it."""

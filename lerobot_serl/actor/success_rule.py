@@ -29,7 +29,9 @@ class SuccessRule:
     def __init__(self, source: str, key: str, name: str) -> None:
         if source not in SOURCES:
             raise ValueError(f"reward={source!r}: expected one of {', '.join(SOURCES)}.")
-        self._source, self._key, self._name = source, key, name
+        self._source = source
+        self._key = key
+        self._name = name
         self._found = ""
         self._seen: set[str] = set()
         self._has_warned = False

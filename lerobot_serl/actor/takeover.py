@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -37,6 +38,21 @@ class Stage(Enum):
     PERSON = "person"
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What is known of the robot that a person moves; as it is, nothing but what names say.
+
+    Attributes:
+        kind: action key -> what it means.
+        ranges: action key -> width of its range in the demonstrations; from them come an automatic ``max_difference`` and ``speed``.
+        told: action key -> what holds it still, the target that was executed last or 0; without the keys that were told nothing.
+    """
+
+    kind: Callable[[str], Kind] = customary_kind
+    ranges: Mapping[str, float] = field(default_factory=dict)
+    told: Callable[[], Mapping[str, float]] = dict
+
+
 class Takeover:
     """Who moves the robot, tick by tick.
 
@@ -54,36 +70,46 @@ class Takeover:
         controls: keys; also gets the teleoperator's own requests (success, failure, redo).
         settings: of the takeover.
         period_s: of the control loop.
+        moved: the robot.
+        always: the person moves it from beginning to end, as for demonstrations.
 
     Attributes:
-        always: the person moves the robot from beginning to end, as for demonstrations.
         count: takeovers since :meth:`begin`; refused ones do not count.
-        ranges: action key -> width of its range in the demonstrations; from them come an automatic ``max_difference`` and ``speed``.
-        told: action key -> what holds it still, the target that was executed last or 0; without the keys that were told nothing.
-        kind: action key -> what it means; until somebody who knows the robot sets it, by the customary names.
     """
 
-    def __init__(self, teleop: Teleoperator, controls: Controls, settings: TakeoverConfig, period_s: float) -> None:
+    def __init__(
+        self,
+        teleop: Teleoperator,
+        controls: Controls,
+        settings: TakeoverConfig,
+        period_s: float,
+        moved: Moved = Moved(),
+        always: bool = False,
+    ) -> None:
         self._teleop: Any = Watched(teleop, "teleoperator")
-        self._controls, self._settings, self._period_s = controls, settings, period_s
+        self._controls = controls
+        self._settings = settings
+        self._period_s = period_s
+        self._moved = moved
+        self._always = always
         self._keys: set[str] = set()
         self._has_events = callable(getattr(teleop, "get_teleop_events", None))
         self._is_driven = teleop_supports_feedback(teleop)
         self._ticks = max(1, round(settings.handover_s / period_s))
         feedback = tuple(teleop.feedback_features)
         self._informed = feedback if not self._is_driven and all(customary_kind(key) is Kind.GRIPPER for key in feedback) else ()
-        self.kind: Callable[[str], Kind] = customary_kind
-        self.always = False
-        self.ranges: Mapping[str, float] = {}
-        self.told: Callable[[], Mapping[str, float]] = dict
         self._stage = Stage.POLICY
         self.begin()
 
     def begin(self) -> None:
         """Before an episode: the policy moves the robot."""
         self._stop_driving()
-        self._stage, self._asked_by_key, self.count = Stage.POLICY, False, 0
-        self._tick, self._quiet_s, self._was_refused = 0, 0.0, False
+        self._stage = Stage.POLICY
+        self._asked_by_key = False
+        self._was_refused = False
+        self.count = 0
+        self._tick = 0
+        self._quiet_s = 0.0
         self._rest: Action | None = None
         self._start: Action = {}
         self._leader_target: Action = {}
@@ -113,7 +139,7 @@ class Takeover:
             EpisodeSpoilt: the teleoperator does not answer, or answers with something that is not a number.
             WorldError: its class fails otherwise.
         """
-        if self._stage is Stage.POLICY and (news := {key: value for key, value in self.told().items() if key in self._informed}):
+        if self._stage is Stage.POLICY and (news := {key: value for key, value in self._moved.told().items() if key in self._informed}):
             self._teleop.send_feedback(news)
         wanted, action = self._ask(measured)
         if not wanted:
@@ -134,7 +160,7 @@ class Takeover:
 
     def _with_kept_grippers(self, action: Action) -> Action:
         for key in list(self._kept):
-            if abs(action[key] - self._untouched[key]) > TREMBLE * self.ranges.get(key, 0.0):
+            if abs(action[key] - self._untouched[key]) > TREMBLE * self._moved.ranges.get(key, 0.0):
                 del self._kept[key]
         return action | self._kept
 
@@ -147,7 +173,7 @@ class Takeover:
             self._controls.add_teleop_events(events)
         if self._controls.take(TAKEOVER):
             self._asked_by_key = not self._asked_by_key
-        asked = self.always or self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
+        asked = self._always or self._asked_by_key or any(value for event, value in events.items() if event.value == "is_intervention")
         if not asked and not self._settings.motion_threshold:
             return False, action
         action = self._action() if action is None else action
@@ -183,7 +209,7 @@ class Takeover:
         if self._rest is None:
             self._rest = dict(action)
         origin = self._rest if self._positions(action, measured) else {}
-        moves = [abs(value - origin.get(key, 0.0)) for key, value in action.items() if self.kind(key) is not Kind.GRIPPER]
+        moves = [abs(value - origin.get(key, 0.0)) for key, value in action.items() if self._moved.kind(key) is not Kind.GRIPPER]
         moved = max(moves, default=0.0) > threshold
         self._quiet_s = 0.0 if moved or self._stage is Stage.DRIVE else self._quiet_s + self._period_s
         if self._stage is Stage.POLICY:
@@ -195,15 +221,17 @@ class Takeover:
     def _engage(self, action: Action, measured: Mapping[str, float]) -> bool:
         self._rest = dict(action)  # after a refusal it takes another motion: the arm must not come to a leader that lies still
         positions = self._positions(action, measured)
-        told = {key: value for key, value in self.told().items() if key in action}
+        told = {key: value for key, value in self._moved.told().items() if key in action}
         start = {key: measured[key] for key in positions if key in measured} | (told if positions else {})
         is_driven = self._is_driven and bool(positions)
         if is_driven and self._was_refused:
             return False  # it takes another wish: a leader must not set off again and again
-        if not self.always and self._is_too_far(action, start, DRIVEN_FARTHER if is_driven else 1.0):
+        if not self._always and self._is_too_far(action, start, DRIVEN_FARTHER if is_driven else 1.0):
             return False
-        self._tick, self._start, self._quiet_s = 0, start, 0.0
-        grips = {key: value for key, value in told.items() if self.kind(key) is Kind.GRIPPER}
+        self._tick = 0
+        self._start = start
+        self._quiet_s = 0.0
+        grips = {key: value for key, value in told.items() if self._moved.kind(key) is Kind.GRIPPER}
         self._kept = {} if positions else {key: value for key, value in grips.items() if key not in self._informed}
         self._untouched = {key: self._untouched.get(key, action[key]) for key in self._kept}
         if is_driven:
@@ -217,12 +245,14 @@ class Takeover:
     def _begin_takeover(self, stage: Stage) -> None:
         self._stage = stage
         self.count += 1
-        if not self.always:
+        if not self._always:
             logging.info("The person takes over.")
 
     def _is_too_far(self, action: Action, start: Action, times: float = 1.0) -> bool:
-        distances = {key: abs(action[key] - value) for key, value in start.items() if self.kind(key) is Kind.POSITION}
-        limits = {key: times * (self._settings.max_difference or AUTO_DIFFERENCE * self.ranges.get(key, math.inf)) for key in distances}
+        distances = {key: abs(action[key] - value) for key, value in start.items() if self._moved.kind(key) is Kind.POSITION}
+        limits = {
+            key: times * (self._settings.max_difference or AUTO_DIFFERENCE * self._moved.ranges.get(key, math.inf)) for key in distances
+        }
         farthest = max(distances, key=lambda key: distances[key] / limits[key], default=None)
         if farthest is None or distances[farthest] <= limits[farthest]:
             return False
@@ -251,9 +281,9 @@ class Takeover:
 
     def _speed(self, key: str) -> float:
         """Of a leader's motor. A trigger is light, and must not keep the arm waiting."""
-        if self.kind(key) is Kind.GRIPPER:
-            return self.ranges.get(key, math.inf) / TRIGGER_CROSSING_S
-        return self._settings.speed or self.ranges.get(key, math.inf) / AUTO_CROSSING_S
+        if self._moved.kind(key) is Kind.GRIPPER:
+            return self._moved.ranges.get(key, math.inf) / TRIGGER_CROSSING_S
+        return self._settings.speed or self._moved.ranges.get(key, math.inf) / AUTO_CROSSING_S
 
     def _hand_over(self, action: Action) -> Action:
         """One tick: the arm slides to where the leader is."""
@@ -278,6 +308,6 @@ class Takeover:
 
         A gripper alone does not make a leader, nor do velocities.
         """
-        told = self.told()
+        told = self._moved.told()
         keys = [key for key in action if key in measured or key in told]
-        return keys if any(self.kind(key) is Kind.POSITION for key in keys) else []
+        return keys if any(self._moved.kind(key) is Kind.POSITION for key in keys) else []

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from lerobot.envs import EnvConfig
 from lerobot.robots import Robot, RobotConfig
@@ -38,18 +39,24 @@ class WorkplaceSettings:
 class Workplace:
     """Connected by :meth:`prepare`, released by :attr:`closers`, whatever has failed in between.
 
+    Args:
+        settings: of robot or environment, devices and keys.
+        person_acts: the person with the teleoperator moves the robot from beginning to end.
+
     Attributes:
         controls: keys and buttons.
         display: LeRobot's viewer.
         world: after :meth:`prepare`.
-        hand: the person's teleoperator, after :meth:`prepare`; None without one.
+        takeover: of the person with the teleoperator, after :meth:`prepare`; None without one.
     """
 
-    def __init__(self, settings: WorkplaceSettings) -> None:
+    def __init__(self, settings: WorkplaceSettings, person_acts: bool = False) -> None:
         self.settings = settings
-        self.controls, self.display = Controls(settings.takeover.key), Display(settings.display)
+        self._person_acts = person_acts
+        self.controls = Controls(settings.takeover.key)
+        self.display = Display(settings.display)
         self.world: World | None = None
-        self.hand: Takeover | None = None
+        self.takeover: Takeover | None = None
         self._robot: Robot | None = None
         self._teleop: Teleoperator | None = None
         self._connected: list[Robot | Teleoperator] = []
@@ -89,13 +96,16 @@ class Workplace:
         require_keys(reward_source(self._robot, settings.reward), self._teleop)
         connect(self._robot, robot_flag)
         self._connected.append(self._robot)
+        new_takeover = None
         if self._teleop is not None:
-            flag = self._connect_teleop(self._teleop, needs.fps)
+            flag = self._connect_teleop(self._teleop)
+            new_takeover = self._new_takeover(self._teleop, needs.fps)
             check_teleop(self._teleop, self._robot, flag, robot_flag)
             check_reading(self._teleop, flag)
         if not is_in_lockstep(self._robot):
             logging.info(torque_at_the_end(self._robot, "robot"))
-        return make_robot_world(self._robot, settings, needs, self.controls, self.hand, self._observer)
+        world, self.takeover = make_robot_world(self._robot, settings, needs, self.controls, new_takeover, self._observer)
+        return world
 
     def _prepare_environment(self, config: EnvConfig, needs: PolicyNeeds) -> World:
         settings = self.settings
@@ -106,7 +116,8 @@ class Workplace:
             world.keys.require_clear(f"--plan_delay_s={delay_s:g}")
             logging.info(world.keys)
         if self._teleop is not None:
-            flag = self._connect_teleop(self._teleop, needs.fps)
+            flag = self._connect_teleop(self._teleop)
+            self.takeover = self._new_takeover(self._teleop, needs.fps)()
             expect_teleop(world, self._teleop, flag, settings.takeover)
             check_reading(self._teleop, flag)
         return world
@@ -120,7 +131,10 @@ class Workplace:
         """Whether somebody looks at an environment, who needs real time."""
         return self.settings.robot.reward.source == "keys" or (self._teleop is not None and not is_scripted(self._teleop))
 
-    def _connect_teleop(self, teleop: Teleoperator, fps: int) -> str:
+    def _new_takeover(self, teleop: Teleoperator, fps: int) -> Callable[..., Takeover]:
+        return partial(Takeover, teleop, self.controls, self.settings.takeover, 1.0 / fps, always=self._person_acts)
+
+    def _connect_teleop(self, teleop: Teleoperator) -> str:
         """Returns its flag, for messages."""
         assert self.settings.teleop_config is not None
         flag = type_flag(self.settings.teleop_config)
@@ -128,5 +142,4 @@ class Workplace:
         self._connected.append(teleop)
         if has_motors(teleop):
             logging.info(torque_at_the_end(teleop, "teleop"))
-        self.hand = Takeover(teleop, self.controls, self.settings.takeover, 1.0 / fps)
         return flag

@@ -72,7 +72,9 @@ class PlayedDelay(PlanMaker):
     """
 
     def __init__(self, make: MakePlan, delay_steps: int = 0, in_loop: bool = True) -> None:
-        self._make, self._delay_steps, self.in_loop = make, delay_steps, in_loop
+        self._make = make
+        self._delay_steps = delay_steps
+        self.in_loop = in_loop
         self.steps_ahead = 0 if in_loop else delay_steps
         self._made: Made | None = None
         self._ready = 0
@@ -109,8 +111,12 @@ class Beside(PlanMaker):
     in_loop = False
 
     def __init__(self, make: MakePlan, steps_ahead: int, patience_s: float) -> None:
-        self._make, self.steps_ahead, self._patience_s = make, steps_ahead, patience_s
-        self._was_restarted, self._waiting_for, self._begun_s = False, 0, 0.0
+        self._make = make
+        self.steps_ahead = steps_ahead
+        self._patience_s = patience_s
+        self._was_restarted = False
+        self._waiting_for = 0
+        self._begun_s = 0.0
         self._last: tuple[Mapping[str, Tensor], int] | None = None
         self._answer: Made | Exception | None = None
         self._start()

@@ -131,7 +131,9 @@ def _aim_camera(spec: mujoco.MjSpec, name: str) -> None:
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(backward, right), backward], axis=1).ravel())
     camera = spec.camera(name)
-    camera.pos, camera.quat, camera.fovy = position, quat, fovy_deg
+    camera.pos = position
+    camera.quat = quat
+    camera.fovy = fovy_deg
 
 
 class PandaScene:

@@ -5,6 +5,8 @@ from torch import Tensor, nn
 
 # Half a range below this is none: dividing by it would overflow.
 NO_RANGE = 1e-12
+# Of the widest range: entries that hardly move keep so much, or noise would decide how far edits reach there.
+RANGE_FLOOR = 0.02
 # Half a range over the distance of its middle from 0: narrower ones would be rounded by more than a ten-thousandth of themselves.
 LEAST_RELATIVE_RANGE = 1e4 * torch.finfo(torch.float32).eps
 
@@ -28,7 +30,7 @@ class ActionNormalizer(nn.Module):
     middle: Tensor
     half_width: Tensor
 
-    def set_from_range(self, minimum: Tensor, maximum: Tensor, margin: float, floor: float) -> None:
+    def set_from_range(self, minimum: Tensor, maximum: Tensor, margin: float, floor: float = RANGE_FLOOR) -> None:
         """Take the box from the demonstrations' range.
 
         Args:

@@ -47,7 +47,9 @@ class EditActor(ChunkMlp):
     ) -> None:
         edited = sorted({*range(action_dim)} - {*kept})
         super().__init__(feature_size, horizon * action_dim, hidden_sizes, 2 * knots * len(edited), activation)
-        self.knots, self.action_dim, self.fixed_std = knots, len(edited), fixed_std
+        self.knots = knots
+        self.action_dim = len(edited)
+        self.fixed_std = fixed_std
         edits = torch.zeros(action_dim, dtype=torch.bool)
         edits[edited] = True
         self.register_buffer("edits", edits, persistent=False)

@@ -140,7 +140,9 @@ class _Mlp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, networks: Networks, features: Tensor, chunk: Tensor, *layers: Tensor) -> Tensor:
         ctx.save_for_backward(features, chunk, *layers)
-        ctx.networks, ctx.inputs, ctx.path = networks, _Inputs(features, chunk), []
+        ctx.networks = networks
+        ctx.inputs = _Inputs(features, chunk)
+        ctx.path = []
         return networks.members[0].forward(ctx.inputs, ctx.path if any(ctx.needs_input_grad) else None)
 
     @staticmethod
@@ -207,7 +209,10 @@ class _SquaredError(torch.autograd.Function):
         if ctx.of_layers is None:
             raise RuntimeError("The gradient of this squared error is asked for a second time; compute the loss again.")
         # Given away: PyTorch copies a gradient that something else still holds.
-        of_features, of_layers, ctx.of_features, ctx.of_layers = ctx.of_features, ctx.of_layers, None, None
+        of_features = ctx.of_features
+        of_layers = ctx.of_layers
+        ctx.of_features = None
+        ctx.of_layers = None
         torch._foreach_mul_([*of_layers, *([] if of_features is None else [of_features])], factor)
         return None, of_features, None, None, None, None, *of_layers
 

@@ -12,7 +12,7 @@ import grpc
 from ..access_token import AUTHORIZATION_KEY, TOKEN_VARIABLE, is_right
 from ..transport import ACTOR_KEY, OLDER_PROTOCOLS, PROTOCOL, PROTOCOL_KEY, RUN_KEY, SESSION_KEY, THROTTLE_KEY, VERSION_KEY
 from .limits import ServerLimits
-from .sessions import NameInUse, Sessions, TooManyActors
+from .sessions import Refused, Sessions
 
 MAX_REMEMBERED = 1024
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -23,19 +23,6 @@ _MORE = {
     VERSION_KEY: (re.compile(r"[0-9]{0,18}"), "a number of at most 18 digits"),
     THROTTLE_KEY: (re.compile(r"[01]?"), "0 or 1"),
 }
-
-
-class Refused(Exception):  # noqa: N818
-    """A call is turned away, with a status and a reason.
-
-    Args:
-        by_fault: the peer's, and so it is logged as a refusal.
-        unusable: what came makes no sense; who sends many of them is not listened to.
-    """
-
-    def __init__(self, code: grpc.StatusCode, reason: str, by_fault: bool = True, unusable: bool = False) -> None:
-        super().__init__(reason)
-        self.code, self.by_fault, self.unusable = code, by_fault, unusable
 
 
 @dataclass(frozen=True)
@@ -81,10 +68,9 @@ class Admission:
             self._calls[peer] += 1
         try:
             self._sessions.enter(caller.name, caller.session, peer)
-        except (NameInUse, TooManyActors) as error:
+        except Refused:
             self._uncount(peer)
-            code = grpc.StatusCode.ALREADY_EXISTS if isinstance(error, NameInUse) else grpc.StatusCode.RESOURCE_EXHAUSTED
-            raise Refused(code, str(error)) from error
+            raise
         return caller
 
     def leave(self, caller: Caller) -> None:

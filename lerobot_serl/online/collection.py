@@ -41,6 +41,7 @@ class Collection:
         progress: counters; written by the training thread only.
         dataset_meta: of the demonstrations; the online dataset gets the same observations, actions and rate.
         plausible: which numbers an episode may hold.
+        demo_stats: of the demonstrations, for the actor processes; environments need none.
         comes_back: see :class:`LearnerServer`.
 
     Raises:
@@ -57,6 +58,7 @@ class Collection:
         progress: Progress,
         dataset_meta: LeRobotDatasetMetadata,
         plausible: Plausible,
+        demo_stats: DemonstrationStats | None = None,
         comes_back: Callable[[], bool] = lambda: False,
     ) -> None:
         online = config.online
@@ -80,27 +82,32 @@ class Collection:
             raise ValueError(
                 f"policy.online.repo_id={online.repo_id!r}: the online episodes need a dataset of their own, not that of the demonstrations."
             )
-        self._agent, self._config, self._progress, self._plausible = agent, config, progress, plausible
+        self._agent = agent
+        self._config = config
+        self._progress = progress
+        self._plausible = plausible
         self._lock = self.store.versions.lock(
             "learner.lock", f"policy.online.repo_id={online.repo_id!r}: the dataset in {self.store.root}",
             "Stop that learner, or name another dataset for the online episodes.",
         )  # fmt: skip
         self._lock.acquire()
         self._arrived: queue.Queue[Episode] = queue.Queue()
-        self._journal, self._writer = journal_of(self.store.root), DatasetWriter(settings)
+        self._journal = journal_of(self.store.root)
+        self._writer = DatasetWriter(settings)
         if left := write_pending(settings, shows_progress=True, plausible=plausible):
             logging.info(f"Online dataset {online.repo_id}: added {left} episodes that an earlier run had received.")
         if config.in_progress:
             self._check_episodes()
         # An actor process sends an episode again if the acknowledgement did not get through, even days later.
-        self._seen, self._receiving = self.store.uuids() | self._journal.uuids(), threading.Lock()
+        self._seen = self.store.uuids() | self._journal.uuids()
+        self._receiving = threading.Lock()
         stored = most_frames(features)
         if online.use_videos is None and config.image_features:
             logging.info(f"policy.online.use_videos=auto: cameras are stored as {'videos' if use_videos else 'pictures'}.")
         self._most_frames = min(config.buffer_capacity, MAX_FRAMES if stored is None else stored)
         self._parts = ArrivingParts(self._journal, self._most_frames)
         self._publisher = WeightPublisher(
-            agent, config, fps=dataset_meta.fps, dataset=(online.repo_id, self.store.versions.identity()), most_frames=self._most_frames
+            agent, config, dataset_meta.fps, (online.repo_id, self.store.versions.identity()), self._most_frames, demo_stats
         )
         self._server = LearnerServer(
             online.host, online.port, self._publisher, self._receive, self._finish,
@@ -118,16 +125,14 @@ class Collection:
         """Episodes of earlier runs."""
         return self.store.open() if self.store.exists else None
 
-    def start(self, frames: int, episodes: int, resumed: bool, demo_stats: DemonstrationStats) -> None:
+    def start(self, frames: int, episodes: int, resumed: bool) -> None:
         """Publish the first weights and accept episodes.
 
         Args:
             frames, episodes: in the online dataset now.
             resumed: what the dataset gained since the run began counts as this run's, also what came after the checkpoint; otherwise
                 counting starts here. Where episodes were lost, and that was accepted, the counters stay those of the checkpoint.
-            demo_stats: of the demonstrations, for the actor processes.
         """
-        self._publisher.demo_stats = demo_stats
         progress = self._progress
         if resumed and episodes < self._expected_episodes:
             progress.first_online_frame = frames - progress.env_steps

@@ -4,7 +4,6 @@ from typing import Protocol
 
 from lerobot.datasets import LeRobotDataset
 
-from ..replay.demonstration_stats import DemonstrationStats
 from ..replay.episode import Episode
 
 
@@ -14,7 +13,7 @@ class EpisodeSource(Protocol):
     def existing(self) -> LeRobotDataset | None:
         """Episodes of earlier runs."""
 
-    def start(self, frames: int, episodes: int, resumed: bool, demo_stats: DemonstrationStats) -> None:
+    def start(self, frames: int, episodes: int, resumed: bool) -> None:
         """Begin; from now on episodes may come. Arguments as :meth:`collection.Collection.start`."""
 
     def arrived(self, wait_s: float) -> Episode | None:

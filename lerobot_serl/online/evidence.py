@@ -125,7 +125,9 @@ class Evidence:
     """
 
     def __init__(self, window: int, agent: Agent, progress: Progress) -> None:
-        self._agent, self._progress, self._half = agent, progress, window // 2
+        self._agent = agent
+        self._progress = progress
+        self._half = window // 2
         self.act = Tally()
         self.deployed = 0
         self.recent: deque[bool] = deque(maxlen=self._half)

@@ -16,10 +16,12 @@ from ..policy.look_time import blank_frame
 from ..replay.episode import Episode, policy_input
 from ..replay.lazy_frames import Frames
 from ..replay.memory import BASE, FEATURES, SPAN, ReplayMemory
-from ..replay.reduced_frames import ReducedFrames
+from ..replay.picture_size import reduced_frames
 
 # What one slice of the work should take. A gradient step waits for one slice at most; a single frame of a large ACT may take longer.
 SLICE_S = 0.01
+# Frames that ACT sees at once, where their images do not limit it sooner.
+BATCH_FRAMES = 64
 # ACT's backbone needs some hundred times as much.
 LARGEST_BATCH_BYTES = 16 * 1024 * 1024
 # Action units, in which the box is 2 wide: what a plan may differ by that was made on another machine.
@@ -39,7 +41,10 @@ class FeatureCache:
     """
 
     def __init__(self, agent: Agent, episode: Episode, number: int = 0) -> None:
-        self._episode, self._agent, self._device, self._number = episode, agent, next(agent.parameters()).device, number
+        self._episode = episode
+        self._agent = agent
+        self._device = next(agent.parameters()).device
+        self._number = number
         image_bytes = sum(math.prod(value.shape[1:]) for value in episode.observation.values() if value.dtype == torch.uint8)
         self._most_frames = max(1, LARGEST_BATCH_BYTES // max(1, image_bytes))
         self._planned = self._in_action_units(episode.plan_action)
@@ -79,7 +84,7 @@ class FeatureCache:
         base = timeline.slices(self._starts, plans, self._planned)
         spans = {SPAN: timeline.span} if agent.execution.is_open else {}
         images: dict[str, Frames] = {
-            key: ReducedFrames(self._episode.observation[key], shape) for key, shape in agent.picture_shapes.items()
+            key: reduced_frames(self._episode.observation[key], shape) for key, shape in agent.picture_shapes.items()
         }
         action = self._in_action_units(self._episode.action)
         cached = {FEATURES: torch.cat(self._features), BASE: base, "action": action, **spans, **images}
@@ -122,7 +127,7 @@ class FeatureCache:
         return self._agent.box.normalize(action.to(self._device)).clamp(-1.0, 1.0).cpu()
 
 
-def cache_features(agent: Agent, episode: Episode, batch_size: int, number: int = 0) -> Episode:
+def cache_features(agent: Agent, episode: Episode, batch_size: int = BATCH_FRAMES, number: int = 0) -> Episode:
     """The whole of it at once, ``batch_size`` frames in a batch; other arguments as :class:`FeatureCache`."""
     cache = FeatureCache(agent, episode, number)
     while cache.n_left:
@@ -160,8 +165,10 @@ class FeatureCacheWorker:
         number: of the next episode, see :class:`FeatureCache`.
     """
 
-    def __init__(self, agent: Agent, batch_size: int, slice_s: float = SLICE_S) -> None:
-        self._agent, self._batch_size, self.slice_s = agent, batch_size, slice_s
+    def __init__(self, agent: Agent, batch_size: int = BATCH_FRAMES, slice_s: float = SLICE_S) -> None:
+        self._agent = agent
+        self._batch_size = batch_size
+        self.slice_s = slice_s
         self._cache: FeatureCache | None = None
         self._slice = 1 if slice_s < math.inf else batch_size
         self.number = 0

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..label_settings import AS_RECORDED
-from ..policy.agent import LARGEST_AUTO_REACH, SMALLEST_AUTO_REACH, Agent
+from ..policy.agent import Agent
 from ..policy.checkpoint_files import MODEL
 from ..policy.configuration_serl_sac import FRESH_ACT, SerlSacConfig
 from ..policy.look_time import say_look
 from ..policy.progress import Phase, Progress
 from ..policy.update_metrics import MEASURE_EVERY
 from ..replay.batch import Batch
-from ..replay.demonstration_stats import DemonstrationStats
 from ..replay.demonstration_stats_file import RatedStats
 from ..replay.demonstrations import EpisodeReader
 from ..replay.episode import Episode
@@ -30,20 +28,19 @@ from ..replay.memory_place import memory_device
 from ..replay.opening import open_dataset
 from ..replay.sampler import Sampler, UniformSampler
 from ..replay.segments import intervened_segments, policy_segments
+from .auto_settings import decide_from_data
 from .clipping import Clipping
 from .collection import Collection
-from .corrections import CorrectionReport
 from .episode_source import EpisodeSource
 from .evidence import BestPolicy, Tally
 from .feature_cache import SLICE_S, FeatureCacheWorker, cache_features, frame_bytes
 from .frame_time import FrameTime
+from .intervention_report import InterventionReport
 from .metrics_log import MetricsLog
 from .stopping import Stopping
 from .success_watch import SuccessWatch
 from .train_loop import TrainLoop
 from .update_guard import UpdateGuard
-
-VALUE_AT_START = 0.4
 
 
 class Learner:
@@ -69,7 +66,9 @@ class Learner:
         dataset_meta: LeRobotDatasetMetadata,
         source: EpisodeSource | None = None,
     ) -> None:
-        self.agent, self.config, self.progress = agent, config, progress
+        self.agent = agent
+        self.config = config
+        self.progress = progress
         self._resumed = config.in_progress
         loop = TrainLoop.find()
         self.stopping = Stopping(loop)
@@ -86,10 +85,12 @@ class Learner:
         keys = list(config.input_features or {})
         reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys, settings=config.labels)
         self.demo_stats = RatedStats(dataset_meta.fps, reader.demo_stats)
-        self._plausible = reader.plausible(config.online.reach, pays_once=self._decide(reader))
+        self._plausible = reader.plausible(config.online.reach, pays_once=decide_from_data(config, reader, agent))
         self.collection = source
         if config.online.enabled and source is None:
-            self.collection = Collection(agent, config, progress, dataset_meta, self._plausible, lambda: self.stopping.is_for_a_restart)
+            self.collection = Collection(
+                agent, config, progress, dataset_meta, self._plausible, self.demo_stats.stats, lambda: self.stopping.is_for_a_restart
+            )
         agent.grow_edits(0.0)  # a checkpoint's edits may reach farther than this run allows
         assert config.discount is not None
         capacity = max(sum(reader.lengths), 1) + config.buffer_capacity
@@ -106,16 +107,16 @@ class Learner:
         self.sampler: Sampler = UniformSampler(self.online, self.demonstrations, config.batch_size, config.demo_fraction)
         self._read_demonstrations(reader, dataset_meta)
         memories = {"the demonstrations": self.demonstrations, "the robot's episodes": self.online}
-        self.guard = UpdateGuard(config.guard.max_bad_updates, self.learning, memories, self.stopping.ask)
+        self.guard = UpdateGuard(self.learning, memories, self.stopping.ask)
         # Nobody waits for a source in this process.
-        self.feature_cache = FeatureCacheWorker(agent, config.annotation_batch_size, SLICE_S if source is None else math.inf)
+        self.feature_cache = FeatureCacheWorker(agent, slice_s=SLICE_S if source is None else math.inf)
         self.watch = SuccessWatch(config.guard, agent, progress) if config.online.enabled else None
         if self.watch is not None and self._resumed and config.pretrained_path is not None:
             self.watch.load(Path(config.pretrained_path))
         reach = agent.edit_reach.masked_fill(~agent.actor.edits, math.inf)
-        self.corrections = CorrectionReport(reach, self.demo_stats.stats.action_names)
+        self.interventions = InterventionReport(reach, self.demo_stats.stats.action_names)
         if self.collection is not None:
-            self._start_collection(self.collection, keys, self.demo_stats.stats)
+            self._start_collection(self.collection, keys)
         self.metrics_log = MetricsLog(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
         config.in_progress = True
 
@@ -243,7 +244,7 @@ class Learner:
             )
             return
         kept = episode.kept
-        self.corrections.add(kept["action"][:], kept[BASE][:], episode.intervention)
+        self.interventions.add(kept["action"][:], kept[BASE][:], episode.intervention)
         interventions = intervened_segments(episode)
         pieces = [*policy_segments(episode), *interventions] if self.config.online.takeover_is_failure else [episode]
         for piece in pieces:
@@ -259,7 +260,7 @@ class Learner:
         clipping, frame_time = Clipping(config.clipped_share), FrameTime()
         for number, recorded in enumerate(self._read_all(reader, "Demonstrations")):
             with frame_time.of(len(recorded)):
-                episode = cache_features(agent, recorded, config.annotation_batch_size, number)
+                episode = cache_features(agent, recorded, number=number)
             self.demonstrations.add(episode)
             clipping.add(episode)
         if config.online.enabled:
@@ -269,56 +270,19 @@ class Learner:
         if config.action_margin > 0 and config.act_source != FRESH_ACT:
             clipping.report(dataset_meta.repo_id)
 
-    def _start_collection(self, collection: EpisodeSource, keys: list[str], demo_stats: DemonstrationStats) -> None:
+    def _start_collection(self, collection: EpisodeSource, keys: list[str]) -> None:
         dataset = collection.existing()
         if dataset is not None:
             for recorded in self._read_all(EpisodeReader(dataset, keys, self._plausible, AS_RECORDED), "Online episodes"):
-                self.remember(cache_features(self.agent, recorded, self.config.annotation_batch_size, self.feature_cache.number))
+                self.remember(cache_features(self.agent, recorded, number=self.feature_cache.number))
                 self.feature_cache.number += 1
         frames, episodes = (0, 0) if dataset is None else (dataset.num_frames, dataset.num_episodes)
-        collection.start(frames, episodes, resumed=self._resumed, demo_stats=demo_stats)
+        collection.start(frames, episodes, resumed=self._resumed)
 
     def _read_all(self, reader: EpisodeReader, what: str) -> Iterator[Episode]:
         for index in tqdm(range(len(reader)), desc=f"{what}: decoding, running ACT", unit="episode", leave=False):
             self.stopping.end_if_asked()
             yield reader.open(index)
-
-    def _decide(self, reader: EpisodeReader) -> bool:
-        """Fill in what the data decide, and say so; returns whether rewards of other kinds than the demonstrations' would now be wrong."""
-        config, lengths = self.config, reader.lengths
-        table = reader.label_table
-        logging.info("\n".join(table.lines()))
-        if table.warning is not None:
-            logging.warning(table.warning)
-        if config.discount is None:
-            median = statistics.median(lengths)
-            config.discount = round(VALUE_AT_START ** (1.0 / median), 5)
-            logging.info(f"discount=auto: {config.discount} (median demonstration of {median:.0f} steps)")
-        range_is_guessed = config.value_range is None and reader.binary_rewards and config.backup_entropy == "none"
-        if range_is_guessed:
-            config.value_range = (0.0, 1.0)
-            logging.info("value_range=auto: targets are clipped to [0, 1], as rewards are 0 or 1 and only the end of an episode pays")
-        if config.actor.edit_scale is None:
-            self._decide_reach(reader)
-        if config.online.takeover_is_failure is None:
-            config.online.takeover_is_failure = reader.binary_rewards
-            if config.online.enabled:
-                meaning = "a takeover counts as" if reader.binary_rewards else "rewards are not only 0 and 1, so a takeover is not"
-                logging.info(f"online.takeover_is_failure=auto: {meaning} a failure of the policy's steps before it")
-        return range_is_guessed
-
-    def _decide_reach(self, reader: EpisodeReader) -> None:
-        """An edit as large as what the action does in a step: small where actions are places, large where they are motions.
-
-        One bound for all entries: with one for each, those that hardly move were held too tight (docs/algorithm.md).
-        """
-        change = float((torch.from_numpy(reader.action_change).float() / self.agent.box.half_width.cpu()).mean())
-        scale = round(min(max(change, SMALLEST_AUTO_REACH), LARGEST_AUTO_REACH), 3)
-        self.config.actor.edit_scale = scale
-        self.agent.set_reach((scale,))
-        logging.info(
-            f"actor.edit_scale=auto: {scale:g} of half the action's range (from step to step the demonstrations change by {change:.3f})"
-        )
 
 
 def _metrics_dir(config: SerlSacConfig, loop: TrainLoop | None) -> Path | None:

@@ -34,8 +34,9 @@ from ..transport import (
     split,
 )
 from .access import Access, check_host
-from .admission import Admission, Refused
+from .admission import Admission
 from .limits import ServerLimits
+from .sessions import Refused
 from .transfers import Transfer, Transfers
 from .weights import WeightPublisher
 
@@ -103,7 +104,10 @@ class LearnerServer:
     ) -> None:
         access, limits = access or Access(), limits or ServerLimits()
         check_host(host, access.token)
-        self._publisher, self._receive, self._at_exit, self._comes_back = publisher, receive, at_exit, comes_back
+        self._publisher = publisher
+        self._receive = receive
+        self._at_exit = at_exit
+        self._comes_back = comes_back
         self._largest_message_bytes = largest_message_bytes
         self._admission, logger = Admission(access.token, limits), logging.getLogger(__name__)
         # Two of them: a flood of strangers must not hide that the disk is full.

@@ -4,13 +4,22 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-
-class NameInUse(Exception):  # noqa: N818
-    """Another live process has this name."""
+import grpc
 
 
-class TooManyActors(Exception):  # noqa: N818
-    """As many processes as there may be are connected."""
+class Refused(Exception):  # noqa: N818
+    """A call is turned away, with a status and a reason.
+
+    Args:
+        by_fault: the peer's, and so it is logged as a refusal.
+        unusable: what came makes no sense; who sends many of them is not listened to.
+    """
+
+    def __init__(self, code: grpc.StatusCode, reason: str, by_fault: bool = True, unusable: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.by_fault = by_fault
+        self.unusable = unusable
 
 
 @dataclass
@@ -38,21 +47,24 @@ class Sessions:
         """A call begins; :meth:`leave` has to follow.
 
         Raises:
-            NameInUse, TooManyActors: the message says by whom, and what to do.
+            Refused: the name is in use, or as many processes as may be are connected; the message says by whom, and what to do.
         """
         with self._lock:
             known = self._by_name.get(name)
             if known is not None and known.session == session:
-                known.calls, known.heard_s, known.peer = known.calls + 1, time.monotonic(), peer
+                known.calls = known.calls + 1
+                known.heard_s = time.monotonic()
+                known.peer = peer
                 return
             if known is not None and self._is_live(known):
-                raise NameInUse(
+                raise Refused(
+                    grpc.StatusCode.ALREADY_EXISTS,
                     f"an actor process named '{name}' is connected from {known.peer}: start this one with another --name, or stop that one; "
-                    f"after its end the name is free again in {self._silent_s:g} s"
+                    f"after its end the name is free again in {self._silent_s:g} s",
                 )
             self._by_name = {other: entry for other, entry in self._by_name.items() if self._is_live(entry)}
             if len(self._by_name) >= self._limit:
-                raise TooManyActors(f"{self._limit} actor processes are connected, which is the limit")
+                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._limit} actor processes are connected, which is the limit")
             self._by_name[name] = _Session(session, peer, calls=1)
 
     def leave(self, name: str, session: str) -> None:

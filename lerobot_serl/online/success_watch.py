@@ -21,6 +21,9 @@ from .evidence import BestPolicy, Candidate, Evidence, Tally, better
 
 FILE = "success_watch.safetensors"
 MIN_EPISODES = 10
+# Episodes carried out as deployed that count for a copy of the weights, half of them before it was taken, half after. Half as many also raise the
+# alarm, against ACT's own episodes. With fewer than 20 the intervals tell nothing apart; with many the evidence is of weights that are gone.
+DEPLOYED_WINDOW = 40
 LOOK_AT = (
     "If it happens again: look at the rewards and the cameras, and hold the policy closer to ACT with a smaller --policy.actor.edit_scale or a "
     "larger --policy.actor.anchor."
@@ -40,11 +43,13 @@ class SuccessWatch:
     """
 
     def __init__(self, settings: GuardConfig, agent: Agent, progress: Progress) -> None:
-        self._settings, self._agent, self._progress = settings, agent, progress
+        self._settings = settings
+        self._agent = agent
+        self._progress = progress
         self._startup = Tally()
         self._recent: deque[bool] = deque(maxlen=settings.window)
         self._start: Kept | None = None
-        self._evidence = Evidence(settings.deployed_window, agent, progress)
+        self._evidence = Evidence(DEPLOYED_WINDOW, agent, progress)
 
     @property
     def best_policy(self) -> BestPolicy:
@@ -117,7 +122,9 @@ class SuccessWatch:
             copies = {name: self._read_copy(name, said, tensors) for name, said in state["copies"].items()}
             self._start = copies["start"].kept if "start" in copies else None
             evidence = self._evidence
-            evidence.act, evidence.since_copy, evidence.best = Tally(**state["act"]), int(state["since_copy"]), copies.get("best")
+            evidence.act = Tally(**state["act"])
+            evidence.since_copy = int(state["since_copy"])
+            evidence.best = copies.get("best")
             evidence.deployed = int(state["deployed"])
             evidence.recent.extend(bool(success) for success in state["recent_deployed"])
             evidence.open = [copies[f"open{index}"] for index in range(state["open"])]

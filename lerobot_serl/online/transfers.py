@@ -60,7 +60,10 @@ class Transfers:
     """
 
     def __init__(self, limit: int, grace_s: float, bytes_per_s: float, stalled_s: float) -> None:
-        self._limit, self._grace_s, self._bytes_per_s, self._stalled_s = limit, grace_s, bytes_per_s, stalled_s
+        self._limit = limit
+        self._grace_s = grace_s
+        self._bytes_per_s = bytes_per_s
+        self._stalled_s = stalled_s
         self._open: set[Transfer] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()

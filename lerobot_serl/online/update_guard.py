@@ -8,6 +8,8 @@ from ..replay.memory import ReplayMemory
 
 # Updates between two looks. A look waits for the device; between them it is left alone.
 LOOK_EVERY = 50
+# In a row, before training stops. One or two are bad luck that Adam outlives; ten are a state that no further update leaves.
+MOST_BAD_UPDATES = 10
 LOOK_AT = (
     "Look at learner.csv: numbers that grew over many rows mean that learning diverges (lower --policy.critic.lr and --policy.actor.lr); "
     "numbers that broke off from one row to the next mean bad data (a sensor or a camera that sent NaN) or failing memory."
@@ -18,15 +20,18 @@ class UpdateGuard:
     """Looks now and then at what the optimizers skipped.
 
     Args:
-        limit: bad updates in a row before training has to stop.
         learning: whose optimizers skip updates, and whose counters tell.
         memories: name -> where the batches come from.
         stop: takes the reason why training has to stop.
     """
 
-    def __init__(self, limit: int, learning: Learning, memories: Mapping[str, ReplayMemory], stop: Callable[[str], None]) -> None:
-        self._limit, self._learning, self._memories, self._stop = limit, learning, memories, stop
-        self._seen, self._since_look, self._explained = 0, 0, False
+    def __init__(self, learning: Learning, memories: Mapping[str, ReplayMemory], stop: Callable[[str], None]) -> None:
+        self._learning = learning
+        self._memories = memories
+        self._stop = stop
+        self._seen = 0
+        self._since_look = 0
+        self._explained = False
 
     def after_update(self) -> None:
         """Look, if it is time to."""
@@ -45,10 +50,9 @@ class UpdateGuard:
         progress.updates -= skipped
         progress.skipped_updates += skipped
         self._say(skipped, optimizers.take_bad_terms())
-        if (in_a_row := int(optimizers.in_a_row)) >= self._limit:
+        if (in_a_row := int(optimizers.in_a_row)) >= MOST_BAD_UPDATES:
             self._stop(
-                f"Training stops: {in_a_row} updates in a row were not finite (policy.guard.max_bad_updates={self._limit}). "
-                f"The weights are those of the last good update. {LOOK_AT}"
+                f"Training stops: {in_a_row} updates in a row were not finite. The weights are those of the last good update. {LOOK_AT}"
             )
 
     def _say(self, skipped: int, terms: Iterable[str]) -> None:

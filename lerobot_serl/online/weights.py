@@ -33,20 +33,27 @@ class WeightPublisher:
         fps: control rate of the demonstrations.
         dataset: name and identifier of the online dataset; an actor process that was away keeps episodes for the one it collected for.
         most_frames: of an episode that is accepted; None: those that the replay memory holds.
-
-    Attributes:
-        demo_stats: of the demonstrations; sent with the whole policy, so they must be there before the first actor process comes.
+        demo_stats: of the demonstrations; sent with the whole policy.
     """
 
     def __init__(
-        self, agent: Agent, config: SerlSacConfig, fps: int, dataset: tuple[str, str] = ("", ""), most_frames: int | None = None
+        self,
+        agent: Agent,
+        config: SerlSacConfig,
+        fps: int,
+        dataset: tuple[str, str] = ("", ""),
+        most_frames: int | None = None,
+        demo_stats: DemonstrationStats | None = None,
     ) -> None:
-        self._agent, self._config, self._fps, self._dataset = agent, config, fps, dataset
+        self._agent = agent
+        self._config = config
+        self._fps = fps
+        self._dataset = dataset
+        self._demo_stats = demo_stats
         self._most_frames = config.buffer_capacity if most_frames is None else most_frames
         self._changed = threading.Condition()
         self._newest: Snapshot | None = None
         self.run = uuid.uuid4().hex
-        self.demo_stats: DemonstrationStats | None = None
 
     @property
     def phase(self) -> str | None:
@@ -79,7 +86,7 @@ class WeightPublisher:
             "fps": self._fps,
             "most_frames": self._most_frames,
             "dataset": {"repo_id": self._dataset[0], "id": self._dataset[1]},
-            "demonstrations": None if self.demo_stats is None else self.demo_stats.to_json(),
+            "demonstrations": None if self._demo_stats is None else self._demo_stats.to_json(),
             "config": draccus.encode(self._config, PreTrainedConfig),
         }
         return encode(header, {**everything, **snapshot.tensors})

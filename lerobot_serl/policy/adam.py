@@ -24,7 +24,9 @@ class Adam:
     """
 
     def __init__(self, name: str, parameters: Sequence[Tensor], lr: float, weight_decay: float) -> None:
-        self._name, self.lr, self._weight_decay = name, lr, weight_decay
+        self._name = name
+        self.lr = lr
+        self._weight_decay = weight_decay
         self._parameters: list[Tensor] = list(parameters)
         self.forget()
 

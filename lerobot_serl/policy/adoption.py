@@ -67,7 +67,9 @@ def adopt_base(config: SerlSacConfig, source: str) -> PolicyCheckpoint:
         config.act.feature_modes = checkpoint.feature_modes
     else:
         config.lerobot = EmbeddedPolicy(as_document(checkpoint.config), checkpoint.feature_modes)
-    config.act_source, config.act_path, config.base_path = path, None, None
+    config.act_source = path
+    config.act_path = None
+    config.base_path = None
     settle_execution(config, checkpoint.config, name_of(checkpoint.config))
     return checkpoint
 
@@ -185,7 +187,7 @@ def set_box(agent: "Agent", statistics: Statistics, *more: tuple[Tensor, Tensor]
     ranges = [(action["min"].flatten().float(), action["max"].flatten().float()), *(span for span in more if span is not None)]
     low = torch.stack([span[0].cpu() for span in ranges]).amin(0)
     high = torch.stack([span[1].cpu() for span in ranges]).amax(0)
-    agent.box.set_from_range(low, high, agent.config.action_margin, agent.config.action_range_floor)
+    agent.box.set_from_range(low, high, agent.config.action_margin)
     agent.features.set_statistics(statistics)
 
 

@@ -22,6 +22,8 @@ from .update_metrics import Metrics
 
 # Of edits whose scale the demonstrations decide, in action units.
 SMALLEST_AUTO_REACH, LARGEST_AUTO_REACH = 0.05, 0.2
+# Edited chunks that are sampled and compared in practice, beside the mean edit.
+SAMPLED_CANDIDATES = 4
 # What losses are made of, in the metrics of an update.
 LOSS_TERMS = ("critic_loss", "advantage_penalty", "target_q", "actor_loss", "anchor", "temperature_loss", "corrector_loss", "grasp_loss")
 
@@ -67,7 +69,7 @@ class Agent(Perception):
 
     @torch.no_grad()
     def corrected(self, features: Tensor, base: Tensor) -> Tensor:
-        """ACT's chunk ``(B, h, D)``, as people's corrections taught to change it. Without corrections it is ACT's, exactly."""
+        """ACT's chunk ``(B, h, D)``, as people's interventions taught to change it. Without interventions it is ACT's, exactly."""
         return sac.edit_chunk(base, self.corrector(features, base), REACH) if self.corrector.has_learnt else base
 
     def reference(self, features: Tensor, base: Tensor, explorer: torch.Generator | None = None) -> Tensor:
@@ -109,12 +111,12 @@ class Agent(Perception):
         """
         settings, reference = self.config.actor, self.reference(features, base, generator)
         mean, std = self.actor(features, reference)
-        count = max(settings.sampled_candidates, 1)
-        samples = self._edited(reference.expand(count, *base.shape), (mean + std * self._noise(count, mean, generator)).tanh())
+        noise = self._noise(SAMPLED_CANDIDATES, mean, generator)
+        samples = self._edited(reference.expand(len(noise), *base.shape), (mean + std * noise).tanh())
         sampled = Proposal(samples[0], torch.full((len(base),), SAMPLE))
         if not learning or not settings.candidates:
             return sampled
-        chosen = self._choose(features, reference, [self._edited(reference, mean.tanh()), *samples[: settings.sampled_candidates]])
+        chosen = self._choose(features, reference, [self._edited(reference, mean.tanh()), *samples])
         unasked = torch.rand(len(base), generator=generator) < settings.explore
         chunk = torch.where(unasked.to(base.device)[:, None, None], sampled.chunk, chosen.chunk)
         return Proposal(chunk, torch.where(unasked, SAMPLE, chosen.choice.cpu()))

@@ -17,7 +17,6 @@ BOUNDS: dict[str, dict[str, tuple[int, int]]] = {
     "policy.": {
         "horizon": (1, 10_000),
         "batch_size": (1, 65_536),
-        "annotation_batch_size": (1, 65_536),
         "buffer_capacity": (1, 100_000_000),
     },
     "policy.act.": {
@@ -29,7 +28,7 @@ BOUNDS: dict[str, dict[str, tuple[int, int]]] = {
         "n_decoder_layers": (1, 64),
         "latent_dim": (1, 8_192),
     },
-    "policy.actor.": {"sampled_candidates": (0, 1_000)},
+    "policy.actor.": {},
     "policy.corrector.": {},
     "policy.critic.": {"members": (1, 100)},
     "policy.grasp.": {"members": (1, 100), "moments": (1, 100)},

@@ -28,6 +28,7 @@ from .bounds import (
 )
 from .execution_settings import require_execution
 from .parts import ActorConfig, CorrectorConfig, CriticConfig, GraspConfig, GuardConfig, OnlineConfig, StartupConfig, TemperatureConfig
+from .removed_settings import forgetting
 from .step_clock import StepClockConfig
 from .validation import require, require_not_negative, require_positive
 
@@ -46,8 +47,6 @@ class ActArchitecture:
     # Steps predicted at once.
     chunk_size: int = 100
     vision_backbone: str = "resnet18"
-    # torchvision weights of a fresh ACT's backbone; never downloaded for an embedded checkpoint.
-    pretrained_backbone_weights: str | None = None
     replace_final_stride_with_dilation: bool = False
     pre_norm: bool = False
     dim_model: int = 512
@@ -87,7 +86,7 @@ class ActArchitecture:
         mapping = {str(getattr(k, "value", k)): NormalizationMode(v) for k, v in config.normalization_mapping.items()}
         # LeRobot declares the dilation switch as int; JSON of a checkpoint may hold 0 or false.
         dilation = bool(config.replace_final_stride_with_dilation)
-        own = {"normalization_mapping": mapping, "pretrained_backbone_weights": None, "replace_final_stride_with_dilation": dilation}
+        own = {"normalization_mapping": mapping, "replace_final_stride_with_dilation": dilation}
         return cls(**{**values, **own})
 
     def to_act_config(self, **features: Any) -> "ACTConfig":
@@ -95,9 +94,11 @@ class ActArchitecture:
         from lerobot.policies import ACTConfig  # imports every policy of LeRobot
 
         values = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "feature_modes"}
-        return ACTConfig(**values, **features, n_action_steps=1, use_vae=False, push_to_hub=False)
+        # A checkpoint brings the backbone's weights, so none are downloaded.
+        return ACTConfig(**values, **features, pretrained_backbone_weights=None, n_action_steps=1, use_vae=False, push_to_hub=False)
 
 
+@forgetting
 @PreTrainedConfig.register_subclass("serl_sac")
 @dataclass
 class SerlSacConfig(PreTrainedConfig):
@@ -157,15 +158,11 @@ class SerlSacConfig(PreTrainedConfig):
     # Where the replay memories lie: "cpu", "cuda" (with policy.device=cuda), or "auto": on the policy's device if they take at most half of what is
     # free there, all frames of buffer_capacity counted. The learner's log tells the size.
     memory_device: str = "cpu"
-    # Largest batch of frames that ACT annotates at once; lower it when memory is short.
-    annotation_batch_size: int = 64
     # Widening of the demonstrations' action range, as a fraction of half the range, to the action box.
     action_margin: float = 0.2
     # Largest share of ACT's plans and of the demonstrations' actions that the box may cut off; it happens to a checkpoint whose box was made with
     # another dataset.
     clipped_share: float = 0.01
-    # Smallest half range of an action dimension, as a fraction of the largest.
-    action_range_floor: float = 0.02
     # Observation features of actor and critics: "state", "act" (frozen ACT's backbone, and where no plan outlives a decision its decoder), "both",
     # or "auto": state vectors, and ACT's features too when there are cameras. "cnn": state vectors and a small network of the critics' own for each
     # camera, trained with random shifts; the replay memory then keeps the images.
@@ -211,8 +208,8 @@ class SerlSacConfig(PreTrainedConfig):
             )
         super().__post_init__()
         require_positive(self, "policy.", "horizon", "batch_size", "utd", "policy_delay", "buffer_capacity")
-        require_positive(self, "policy.", "annotation_batch_size", "metrics_period_s")
-        require_not_negative(self, "policy.", "action_margin", "action_range_floor", "act_tolerance")
+        require_positive(self, "policy.", "metrics_period_s")
+        require_not_negative(self, "policy.", "action_margin", "act_tolerance")
         require_renames(self.act_rename_map)
         settle_base(self)
         self._check_steps()

@@ -67,7 +67,7 @@ class Gripping:
             decision = self._decision(critic, batch.next_features, next_base, is_active)
             y = grasp.grasp_target(
                 batch.reward, config.grasp.penalty * changes, batch.discount, target(batch.next_features, next_base), decision,
-                backup=config.grasp.backup, highest=None if config.value_range is None else config.value_range[1],  # type: ignore[arg-type]
+                highest=None if config.value_range is None else config.value_range[1],
             )  # fmt: skip
         q = critic(features, base)
         loss, values = grasp.grasp_loss(q, y, carried_out), q.detach().mean(0)

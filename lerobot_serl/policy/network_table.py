@@ -10,9 +10,17 @@ from torch import Tensor, nn
 class LearningSettings(Protocol):
     """What a group of settings says of a network that learns."""
 
-    lr: float
-    weight_decay: float
-    grad_clip_norm: float
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Decoupled, as in AdamW."""
+
+    @property
+    def grad_clip_norm(self) -> float:
+        """Largest gradient norm; 0: any."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ class Owner:
     def __init__(
         self, policy: PreTrainedPolicy, before: PolicyProcessorPipeline, after: PolicyProcessorPipeline, names: Mapping[str, str]
     ) -> None:
-        self.policy, self.before, self.after, self._names = policy.eval(), before, after, names
+        self.policy = policy.eval()
+        self.before = before
+        self.after = after
+        self._names = names
         self.inputs = {names.get(key, key): feature for key, feature in (policy.config.input_features or {}).items()}
 
     @classmethod

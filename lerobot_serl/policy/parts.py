@@ -3,18 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..setting_error import checks_settings
 from .bounds import MOST_DECISIONS, require_bounds
 from .validation import require, require_not_negative, require_positive
+
+# Largest gradient norm of the networks whose limit is no setting.
+GRAD_CLIP_NORM = 10.0
 
 
 @dataclass
 class ActorConfig:
     """``--policy.actor.*``: the network that edits ACT's chunk."""
 
-    # "edit": ACT stays as it is and a small network edits its chunk.
-    mode: str = "edit"
     # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
     # action. Empty: what the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
     edit_scale: float | tuple[float, ...] | None = None
@@ -30,16 +32,13 @@ class ActorConfig:
     # Keep the standard deviation at init_std (TD3-like).
     fixed_std: bool = False
     lr: float = 3e-4
-    # Decoupled, as in AdamW.
-    weight_decay: float = 0.0
     # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
+    weight_decay: ClassVar[float] = 0.0
     # Weight of the mean squared edit in the actor's loss: the pull towards ACT.
     anchor: float = 0.01
     # Let ACT's own chunk compete with the edited ones, in acting and in the critics' target.
     candidates: bool = True
-    # Edited chunks that are sampled and compared in practice, beside the mean edit.
-    sampled_candidates: int = 4
     # Standard deviations (over the critics) that the actor takes off an edit's advantage over ACT's chunk.
     pessimism: float = 1.0
     # Standard deviations (over the critics) by which an edit must beat ACT's chunk to be chosen.
@@ -55,7 +54,6 @@ class ActorConfig:
 
     @checks_settings
     def __post_init__(self) -> None:
-        require(self.mode == "edit", "policy.actor.mode", self.mode, "'edit', the only mode of this version")
         require(
             self.edit_scale is None or (len(self.edit_scales) > 0 and all(0 < scale <= 2 for scale in self.edit_scales)),
             "policy.actor.edit_scale", self.edit_scale, "numbers from above 0 to 2, or nothing",
@@ -66,7 +64,7 @@ class ActorConfig:
             self.min_std <= self.init_std <= self.max_std,
             "policy.actor.init_std", self.init_std, f"between min_std {self.min_std} and max_std {self.max_std}",
         )  # fmt: skip
-        require_not_negative(self, "policy.actor.", "grad_clip_norm", "weight_decay", "anchor", "sampled_candidates", "margin", "pessimism")
+        require_not_negative(self, "policy.actor.", "grad_clip_norm", "anchor", "margin", "pessimism")
         require(0 <= self.explore <= 1, "policy.actor.explore", self.explore, "a probability")
         require(0 <= self.deployed_share <= 1, "policy.actor.deployed_share", self.deployed_share, "a share from 0 to 1")
         require(0 <= self.noise_correlation <= 1, "policy.actor.noise_correlation", self.noise_correlation, "a share from 0 to 1")
@@ -81,22 +79,20 @@ class ActorConfig:
 
 @dataclass
 class CorrectorConfig:
-    """``--policy.corrector.*``: the network that changes ACT's chunk as people's corrections taught it, before the actor edits it."""
+    """``--policy.corrector.*``: the network that changes ACT's chunk as people's interventions taught it, before the actor edits it."""
 
     # It begins to learn after so many takeovers; without them it has no effect. 0 switches it off.
     least_takeovers: int = 10
     hidden_sizes: tuple[int, ...] = (256, 256)
-    activation: str = "relu"
     lr: float = 3e-4
-    # Decoupled, as in AdamW.
-    weight_decay: float = 0.0
-    # Largest gradient norm; 0 switches clipping off.
-    grad_clip_norm: float = 10.0
+    activation: ClassVar[str] = "relu"
+    weight_decay: ClassVar[float] = 0.0
+    grad_clip_norm: ClassVar[float] = GRAD_CLIP_NORM
 
     @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.corrector.", "lr")
-        require_not_negative(self, "policy.corrector.", "grad_clip_norm", "weight_decay", "least_takeovers")
+        require_not_negative(self, "policy.corrector.", "least_takeovers")
         _check_network(self, "policy.corrector.")
 
 
@@ -110,7 +106,9 @@ class CriticConfig:
     hidden_sizes: tuple[int, ...] = (256, 256)
     activation: str = "relu"
     lr: float = 3e-4
+    # Decoupled, as in AdamW.
     weight_decay: float = 0.0
+    # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
     # Penalty on the squared advantage that the critics see in the actor's edits: it weighs as much as so many recorded steps. Without it they
     # promise much for edits that nobody tried, and all of them the same. 0 switches it off.
@@ -145,24 +143,18 @@ class GraspConfig:
     margin: float = 0.5
     members: int = 4
     hidden_sizes: tuple[int, ...] = (128, 128)
-    activation: str = "relu"
-    # Of the target networks' values the "mean" or the "min".
-    backup: str = "mean"
     lr: float = 3e-4
-    # Decoupled, as in AdamW.
-    weight_decay: float = 0.0
-    # Largest gradient norm; 0 switches clipping off.
-    grad_clip_norm: float = 10.0
-    # Polyak rate of the target networks per update, tau.
-    target_rate: float = 0.005
+    activation: ClassVar[str] = "relu"
+    weight_decay: ClassVar[float] = 0.0
+    grad_clip_norm: ClassVar[float] = GRAD_CLIP_NORM
+    # Polyak rate of the target networks per update, tau: SERL's.
+    target_rate: ClassVar[float] = 0.005
 
     @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.grasp.", "lr")
-        require_not_negative(self, "policy.grasp.", "penalty", "margin", "grad_clip_norm", "weight_decay")
+        require_not_negative(self, "policy.grasp.", "penalty", "margin")
         require(0 <= self.epsilon <= 1, "policy.grasp.epsilon", self.epsilon, "a probability")
-        require(0 < self.target_rate <= 1, "policy.grasp.target_rate", self.target_rate, "a number from above 0 to 1")
-        require(self.backup in ("mean", "min"), "policy.grasp.backup", self.backup, "mean or min")
         _check_network(self, "policy.grasp.")
 
     def require_fit(self, action_dim: int) -> None:
@@ -191,15 +183,16 @@ class TemperatureConfig:
 
     init: float = 1e-3
     lr: float = 1e-4
-    weight_decay: float = 0.0
+    # Largest gradient norm; 0 switches clipping off.
     grad_clip_norm: float = 10.0
+    weight_decay: ClassVar[float] = 0.0
     # Entropy per action dimension of the edit, in nats. Empty: that of the actor at the start.
     target_entropy: float | None = None
 
     @checks_settings
     def __post_init__(self) -> None:
         require_positive(self, "policy.temperature.", "init", "lr")
-        require_not_negative(self, "policy.temperature.", "grad_clip_norm", "weight_decay")
+        require_not_negative(self, "policy.temperature.", "grad_clip_norm")
         wanted = self.target_entropy
         require(wanted is None or math.isfinite(wanted), "policy.temperature.target_entropy", wanted, "a finite number, or nothing")
 
@@ -229,25 +222,16 @@ class StartupConfig:
 class GuardConfig:
     """``--policy.guard.*``: what the learner does when learning itself goes wrong."""
 
-    # Updates in a row with a loss or gradient that is not finite, before training stops. Each of them leaves all weights as they were.
-    max_bad_updates: int = 10
     # Episodes without help, collected while the actor learns, over which success is measured.
     window: int = 50
     # Alarm when success over the window is below that of the start-up episodes by more than this share, and by more than chance.
     margin: float = 0.25
-    # Episodes carried out as deployed that count for a copy of the weights, half of them before it was taken, half after. Half as many also
-    # raise the alarm, against ACT's own episodes.
-    deployed_window: int = 40
     # On an alarm, go back to the copy with the best evidence.
     rollback: bool = True
 
     @checks_settings
     def __post_init__(self) -> None:
-        require(self.max_bad_updates >= 1, "policy.guard.max_bad_updates", self.max_bad_updates, "a whole number of at least 1")
         require(self.window >= 10, "policy.guard.window", self.window, "at least 10 episodes; fewer tell nothing")
-        require(
-            self.deployed_window >= 20, "policy.guard.deployed_window", self.deployed_window, "at least 20 episodes; fewer tell nothing"
-        )
         require(0 <= self.margin < 1, "policy.guard.margin", self.margin, "a share from 0 to below 1")
 
 

@@ -18,7 +18,7 @@ OTHER_OPTIMIZER = "serl_sac has an AdamW of its own for each network, which --po
 OPTIMIZER_FLAGS = {
     "optimizer": {
         "lr": "each network has its own rate: --policy.critic.lr, actor.lr, temperature.lr and corrector.lr.",
-        "weight_decay": "each network has its own: --policy.critic.weight_decay, actor.weight_decay and so on.",
+        "weight_decay": "it is the critics': --policy.critic.weight_decay. The other networks have none.",
         "grad_clip_norm": "each network is clipped on its own: --policy.critic.grad_clip_norm, actor.grad_clip_norm and so on.",
     },
     "scheduler": dict.fromkeys(

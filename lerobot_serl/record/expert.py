@@ -28,7 +28,9 @@ class Expert:
     """
 
     def __init__(self, name: str, new: NewExpert, world: EnvWorld) -> None:
-        self._name, self._new, self._world = name, new, world
+        self._name = name
+        self._new = new
+        self._world = world
         self.begin()
 
     def begin(self) -> None:

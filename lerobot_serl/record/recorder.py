@@ -85,7 +85,8 @@ def record(settings: RecordSettings) -> RecordingSummary:
         WorkplaceSettings(
             env=settings.env, robot_config=None, teleop_config=settings.teleop, seed=settings.seed,
             robot=RobotSettings(task=settings.task, reward=settings.reward),
-        )
+        ),
+        person_acts=settings.new_expert is None,
     )  # fmt: skip
     try:
         world = place.prepare(PolicyNeeds(None, None, settings.env.fps))
@@ -147,7 +148,9 @@ class _Recorder:
     """Attempt after attempt, until enough of them are saved."""
 
     def __init__(self, settings: RecordSettings, place: Workplace, world: EnvWorld, dataset: LeRobotDataset) -> None:
-        self._settings, self._dataset, self._place = settings, dataset, place
+        self._settings = settings
+        self._dataset = dataset
+        self._place = place
         self._attempts, self.n_attempts = Attempts(place, settings.env.fps), 0
         self._rollout = self._by_person() if settings.new_expert is None else self._scripted(settings.new_expert, world)
 
@@ -179,9 +182,6 @@ class _Recorder:
         return self._attempts.rollout(expert.act, begin_episode=expert.begin)
 
     def _by_person(self) -> Rollout:
-        hand = self._place.hand
-        assert hand is not None
-        hand.always = True
         return self._attempts.rollout(_nobody, tick=lambda steps, intervening: self._attempts.tick(steps, None))
 
     def _give_up_in_time(self) -> None:

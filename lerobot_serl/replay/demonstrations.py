@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ..label_settings import AUTO, LabelSettings
 from ..lerobot_names import dataset_to_policy_features
-from .dataset_frames import DatasetFrames, LastRead
 from .demonstration_stats import DemonstrationStats, gather_stats
 from .episode import Episode
 from .frame_columns import FRAME_COLUMNS, FrameColumn
@@ -30,7 +29,7 @@ from .labels import (
     pays_once_at_its_end,
     unread_labels,
 )
-from .lazy_frames import Frames
+from .lazy_frames import Frames, LastRead, LazyFrames
 from .opening import delete_episodes_command, explained
 from .plausible import Plausible, refused_episode
 
@@ -156,7 +155,7 @@ class EpisodeReader:
             return column.absent(frames, action_dim)
         return torch.from_numpy(values[start:stop]).to(column.dtype).reshape(column.shape(frames, action_dim))
 
-    def _cameras(self, span: _Span, stop: int) -> dict[str, DatasetFrames]:
+    def _cameras(self, span: _Span, stop: int) -> dict[str, LazyFrames]:
         if not self._images:
             return {}
         with explained(self._dataset.root):
@@ -172,7 +171,11 @@ class EpisodeReader:
                 return {key: torch.stack(kept) for key, kept in images.items()}
 
         read, features = LastRead(decode), dataset_to_policy_features(self._dataset.features)
-        return {key: DatasetFrames(read, key, features[key].shape, span.start, stop) for key in self._images}
+
+        def camera(key: str) -> LazyFrames:
+            return LazyFrames(lambda frames: read(frames)[key], features[key].shape, span.start, stop)
+
+        return {key: camera(key) for key in self._images}
 
     def _files(self, episode: int) -> list[Path]:
         meta = self._dataset.meta

@@ -16,15 +16,11 @@ class EncodedFrames(LazyFrames):
         parts: of the episode.
         key: of the camera.
         image_shape: ``(C, H, W)``.
-        start, stop: frames; empty: all of them.
     """
 
-    def __init__(self, parts: ImageParts, key: str, image_shape: Sequence[int], start: int = 0, stop: int | None = None) -> None:
-        super().__init__(image_shape, start, parts.frames if stop is None else stop)
-        self.parts, self._key = parts, key
+    def __init__(self, parts: ImageParts, key: str, image_shape: Sequence[int]) -> None:
+        def read(frames: range) -> Tensor:
+            return decode_jpegs([parts.image(key, frame) for frame in frames], tuple(image_shape))
 
-    def _read(self, frames: range) -> Tensor:
-        return decode_jpegs([self.parts.image(self._key, frame) for frame in frames], self._image_shape)
-
-    def _part(self, start: int, stop: int) -> "EncodedFrames":
-        return EncodedFrames(self.parts, self._key, self._image_shape, start, stop)
+        super().__init__(read, image_shape, 0, parts.frames)
+        self.parts = parts

@@ -41,7 +41,10 @@ class ReplayMemory:
         n_step: int | None = None,
         device: torch.device = HOST,
     ) -> None:
-        self.capacity, self.horizon, self.discount, self.n_step = capacity, horizon, discount, n_step or horizon
+        self.capacity = capacity
+        self.horizon = horizon
+        self.discount = discount
+        self.n_step = n_step or horizon
         self.device = device
         self._columns: dict[str, Tensor] = {}
         self._windows: WindowColumns | tuple[()] = ()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .lazy_frames import Frames, LazyFrames
+
 
 def reduced_shape(shape: Sequence[int], longest_px: int | None, shortest_px: int) -> tuple[int, ...]:
     """Shape ``(C, H, W)`` of a camera's pictures after :func:`reduced`: the same proportions, never larger.
@@ -38,3 +40,8 @@ def reduced(images: Tensor, shape: Sequence[int]) -> Tensor:
 def reduce_all(images: Mapping[str, Tensor], shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
     """The cameras that ``shapes`` names, each reduced to its shape."""
     return {key: reduced(images[key], shape) for key, shape in shapes.items()}
+
+
+def reduced_frames(frames: Frames, shape: Sequence[int]) -> LazyFrames:
+    """Recorded images, each reduced to ``shape`` when it is asked for; it raises what reading them raises."""
+    return LazyFrames(lambda which: reduced(frames[which.start : which.stop], shape), shape, 0, len(frames))

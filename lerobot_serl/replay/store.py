@@ -87,7 +87,9 @@ class EpisodeStore:
     """
 
     def __init__(self, repo_id: str, root: str | None, fps: int, features: dict[str, dict[str, Any]], use_videos: bool) -> None:
-        self.repo_id, self.fps, self.features = repo_id, fps, features
+        self.repo_id = repo_id
+        self.fps = fps
+        self.features = features
         self.root = dataset_root(repo_id, root)
         self.versions = DatasetVersions(self.root)
         self._use_videos = use_videos

@@ -104,7 +104,9 @@ class FrankaClient:
         recovery_wait_s: float = 0.0,
     ) -> None:
         self._http = KeepAliveClient(url, token, timeout_s, certificate)
-        self._url, self._timeout_s, self._state_timeout_s = url, timeout_s, state_timeout_s
+        self._url = url
+        self._timeout_s = timeout_s
+        self._state_timeout_s = state_timeout_s
         self._has_gripper, self._reading_s = has_gripper, timeout_s + recovery_wait_s
         self._reads_singly = False
         self._renewed: tuple[float, float] | None = None

@@ -51,7 +51,9 @@ class ScriptedTakeover:
             is_needed: whether the attempt goes wrong now; help that has begun does not ask again.
         """
         if arm.n_attempts_begun != self._attempt:
-            self._attempt, self._was_lifted, self._began_s = arm.n_attempts_begun, False, None
+            self._attempt = arm.n_attempts_begun
+            self._was_lifted = False
+            self._began_s = None
             self._helps_here = bool(np.random.default_rng([self.seed, self._attempt]).random() < self.share)
         self._was_lifted = self._was_lifted or arm.success
         now_s = arm.attempt_time_s

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import suppress
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -158,14 +159,16 @@ def begin(robot, demo_stats, safety, reset):
     """World, rollout and leader of a robot that watches what it is told from now on; None if it is refused at the start."""
     random, controls = robot.random, Controls()
     leader = LeaderWithEvents(**{key: random.uniform(-2, 2) for key in robot.keys})
-    hand = Takeover(leader, controls, TakeoverConfig(handover_s=3 / FPS, max_difference=random.choice((None, 9.0))), 1 / FPS)
+    settings = TakeoverConfig(handover_s=3 / FPS, max_difference=random.choice((None, 9.0)))
+    new_takeover = partial(Takeover, leader, controls, settings, 1 / FPS)
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(robot.measured),))} if robot.measured else {}
     settings = RobotSettings(safety=safety, reset=reset, episode_time_s=4 / FPS)
     try:
-        world = make_robot_world(robot, settings, PolicyNeeds(inputs, len(robot.keys), FPS, demo_stats), controls, hand, None)
+        needs = PolicyNeeds(inputs, len(robot.keys), FPS, demo_stats)
+        world, takeover = make_robot_world(robot, settings, needs, controls, new_takeover, None)
     except (ValueError, WorldError, ConnectionError, KeyboardInterrupt):
         return None
-    robot.limits, hold = world.guard.limits, world.hold
+    robot.limits, hold = world.limiter.limits, world.hold
 
     def watched_hold(**arguments):
         robot.is_holding = True
@@ -180,7 +183,7 @@ def begin(robot, demo_stats, safety, reset):
         return Chunk(np.array([[random.uniform(-9, 9) for _ in robot.keys] for _ in range(2)], np.float32), 0, 0.0)
 
     world.hold = watched_hold
-    return world, Rollout(world, act, controls=controls, hand=hand)
+    return world, Rollout(world, act, controls=controls, takeover=takeover)
 
 
 def live(description):

@@ -26,7 +26,7 @@ def episode_with(leader, length=20):
             controls.press("space")
 
     policy = Chunk(np.full((3, 4), 0.25, np.float32), 0, 0.0)
-    return Rollout(world, lambda observation: policy, controls=controls, hand=hand, tick=tick).run_episode(), hand, world.robot
+    return Rollout(world, lambda observation: policy, controls=controls, takeover=hand, tick=tick).run_episode(), hand, world.robot
 
 
 def pieces(recording):

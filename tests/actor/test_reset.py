@@ -34,7 +34,11 @@ class Arm:
     def hold(self):
         self.holds += 1
 
-    def reset(self):
+    @property
+    def measured(self):
+        return self.positions
+
+    def go_home(self):
         self.was_reset += 1
 
 
@@ -52,16 +56,13 @@ def run(arm, settings, pose=None, drive=lambda measured: None, controls=None, pa
     pose = pose or {}
     reset = Reset(
         settings,
-        arm.reset,
         pose,
         dict.fromkeys(pose, tolerance / TOLERANCE),
         drive,
-        arm.send,
-        arm.read,
         pace or quick_pace(),
         controls or Controls(),
     )
-    reset.run(arm.hold)
+    reset.run(arm)
 
 
 def steps(arm, start):

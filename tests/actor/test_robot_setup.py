@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -68,11 +69,13 @@ def tool(numbers):
     return numbers["left_elbow.pos"], 0.0, 0.0
 
 
-def setup(robot=None, demo_stats=DEMO_STATS, hand=None, controls=None, inputs=INPUTS, **settings):
+def setup(robot=None, demo_stats=DEMO_STATS, new_takeover=None, controls=None, inputs=INPUTS, **settings):
+    """The world; with the takeover, if there is one."""
     robot = robot or TwoArms()
     robot.connect()
     needs = PolicyNeeds(inputs, 4, FPS, demo_stats)
-    return make_robot_world(robot, RobotSettings(**settings), needs, controls or Controls(), hand, None)
+    made = make_robot_world(robot, RobotSettings(**settings), needs, controls or Controls(), new_takeover, None)
+    return made[0] if new_takeover is None else made
 
 
 @pytest.fixture
@@ -111,8 +114,7 @@ def test_a_workspace_for_the_tool(said, monkeypatch):
         kinematics="builtins:serl_test_tool", workspace_low_m=[-0.2, -1, -1], workspace_high_m=[0.2, 1, 1], step_margin=100
     )
     assert "tool: [-0.2, -1.0, -1.0] to [0.2, 1.0, 1.0] m" in said(safety=safety)
-    world = setup(safety=safety)
-    world.reset_scene = lambda: None
+    world = setup(safety=safety, reset=ResetConfig(mode="none"))
     world.reset()
     assert 0.19 < world.step(np.array([0.5, 0.0, 0.0, 0.0])).executed[0] <= 0.2
 
@@ -120,8 +122,7 @@ def test_a_workspace_for_the_tool(said, monkeypatch):
 def test_the_time_limit_is_the_longest_demonstration_and_a_half(said):
     assert "episodes of at most 1.8 s" in said()  # 60 steps at 50 Hz
     assert "episodes of at most 0.1 s" in said(episode_time_s=0.1)
-    world = setup(episode_time_s=0.1)
-    world.reset_scene = lambda: None
+    world = setup(episode_time_s=0.1, reset=ResetConfig(mode="none"))
     world.reset()
     assert [world.step(np.zeros(4)).truncated for _ in range(5)] == [False] * 4 + [True]
 
@@ -153,8 +154,8 @@ def test_the_reset_pose_is_where_demonstrations_begin_or_what_the_flag_says(said
 def test_a_person_drives_the_arm_back_with_the_takeover():
     controls, leader = Controls(), LeaderWithEvents(**dict.fromkeys(KEYS, 0.1))
     leader.takes_over = True
-    hand = Takeover(leader, controls, TakeoverConfig(handover_s=0.0), 1 / FPS)
-    world = setup(hand=hand, controls=controls, reset=ResetConfig(mode="teleop", pause_s=0.3))
+    new_takeover = partial(Takeover, leader, controls, TakeoverConfig(handover_s=0.0), 1 / FPS)
+    world, _ = setup(new_takeover=new_takeover, controls=controls, reset=ResetConfig(mode="teleop", pause_s=0.3))
     world.reset()
     assert list(world.robot.positions.values()) == pytest.approx([0.1] * 4)
 
@@ -162,17 +163,15 @@ def test_a_person_drives_the_arm_back_with_the_takeover():
 def test_the_takeover_knows_what_the_robot_was_told():
     """The left gripper holds something: it was told 0 and measures 0.5."""
     leader = LeaderWithEvents(**dict.fromkeys(KEYS, 0.0))
-    hand = Takeover(leader, Controls(), TakeoverConfig(handover_s=0.1), 1 / FPS)
+    new_takeover = partial(Takeover, leader, Controls(), TakeoverConfig(handover_s=0.1), 1 / FPS)
     robot = TwoArms(**{"left_gripper.pos": 0.5})
     robot.stuck = {"left_gripper.pos"}
-    world = setup(robot, hand=hand, reset=ResetConfig(mode="none"))
+    world, takeover = setup(robot, new_takeover=new_takeover, reset=ResetConfig(mode="none"))
     world.reset()
-    assert hand.told() == {}
     world.step(np.array([0.0, 0.0, 0.0, 0.75]))
-    assert hand.told() == {**dict.fromkeys(KEYS, 0.0), "right_gripper.pos": 0.75}
     leader.takes_over = True
     for _ in range(8):
-        world.step_intervention(hand.poll(world.measured))
+        world.step_intervention(takeover.poll(world.measured))
     assert [sent["left_gripper.pos"] for sent in robot.sent] == [0.0] * 9
 
 
@@ -245,7 +244,7 @@ def setup_displacements(**settings):
     demo_stats = DemonstrationStats(("delta.pos", KEYS[1]), KEYS, (-1.0, 0.0), (1.0, 1.0), (None, 1.0), (None, 0.0), 40, 60)
     robot = Displacements()
     robot.connect()
-    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(INPUTS, 2, FPS, demo_stats), Controls(), None, None)
+    return make_robot_world(robot, RobotSettings(**settings), PolicyNeeds(INPUTS, 2, FPS, demo_stats), Controls(), None, None)[0]
 
 
 def test_a_pose_can_not_be_reached_with_displacements():

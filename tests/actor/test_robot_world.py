@@ -16,7 +16,7 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.rollout import Rollout
-from lerobot_serl.actor.safety import Guard, Limits
+from lerobot_serl.actor.safety import Limiter, Limits
 from lerobot_serl.actor.settings import ResetConfig
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 from lerobot_serl.replay.episode import Decider
@@ -42,13 +42,13 @@ class ScriptedJudge:
         return self.verdict if len(self.seen) >= self.at else None
 
 
-def make_world(robot=None, limits=None, judges=(), fps=200, limit=5, max_age_s=60.0, show=None):
+def make_world(robot=None, limits=None, judges=(), fps=200, limit=5, max_age_s=60.0, show=None, **settings):
     robot = robot or TwoArms()
     robot.connect()
     names = dict(state_names=KEYS, action_names=KEYS)
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, INPUTS, 4, **names)
     pace = None if robot.config.lockstep else Pace(fps)
-    return RobotWorld(robot, io, Guard(limits), judges, pace, limit, max_age_s, "fold it", show)
+    return RobotWorld(robot, io, Limiter(limits), judges, pace, limit, max_age_s, "fold it", show, **settings)
 
 
 def test_observations_of_two_arms_and_a_camera():
@@ -181,7 +181,7 @@ def test_holding_stops_what_is_commanded_as_a_velocity():
     robot = Base()
     robot.connect()
     io = RobotIo("base", robot.observation_features, robot.action_features, {}, 4, action_names=keys)
-    world = RobotWorld(robot, io, Guard(None), [], Pace(200), 5, 60.0, "")
+    world = RobotWorld(robot, io, Limiter(None), [], Pace(200), 5, 60.0, "")
     world.hold()
     assert still(world) == {"x.vel": 0.0, "theta.vel": 0.0, "arm.pos": 0.7, "delta.pos": 0.0}
     world.reset()
@@ -214,7 +214,7 @@ def test_where_nobody_knows_how_to_stay_nothing_is_sent():
     robot = Blind()
     robot.connect()
     io = RobotIo("blind", robot.observation_features, robot.action_features, {IMAGE: INPUTS[IMAGE]}, 4, action_names=KEYS)
-    world = RobotWorld(robot, io, Guard(None), [], Pace(200), 5, 60.0, "")
+    world = RobotWorld(robot, io, Limiter(None), [], Pace(200), 5, 60.0, "")
     world.reset()
     with pytest.raises(WorldError, match=r"two_arms has no plan yet, and cannot hold still: it measures none of .*left_elbow.pos"):
         world.stay()
@@ -255,11 +255,8 @@ class Homing(TwoArms):
 
 def test_after_the_robots_own_reset_nothing_brings_the_arm_back_or_lower():
     """It keeps its own targets; those from before, and measured ones, which a load lowers, are not sent."""
-    world = make_world(Homing())
-    procedure = Reset(
-        ResetConfig(mode="robot", pause_s=0.05), world.go_home, {}, {}, lambda measured: None, world.send, world.read, Pace(100), Controls()
-    )
-    world.reset_scene = lambda: procedure.run(world.hold)
+    procedure = Reset(ResetConfig(mode="robot", pause_s=0.05), {}, {}, lambda measured: None, Pace(100), Controls())
+    world = make_world(Homing(), reset_scene=procedure.run)
     world.reset()
     for _ in range(2):  # from where the first episode began, and from where the last one ended
         world.step(np.full(4, 0.8))
@@ -412,16 +409,15 @@ def panda():
         robot.disconnect()
 
 
-def panda_world(robot, limit=12):
+def panda_world(robot, reset_scene, limit=12):
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (18,))}
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, inputs, 8, action_names=tuple(robot.action_features))
-    return RobotWorld(robot, io, Guard(None), [RobotJudge(robot)], None, limit, 0.5, "lift")
+    return RobotWorld(robot, io, Limiter(None), [RobotJudge(robot)], None, limit, 0.5, "lift", reset_scene=reset_scene)
 
 
 def test_the_simulated_panda_in_lockstep(panda, caplog):
     caplog.set_level(logging.INFO)
-    world = panda_world(panda)
-    world.reset_scene = panda.reset
+    world = panda_world(panda, lambda world: panda.reset())
     home = world.reset()["observation.state"][:7]
 
     def act(observation):
@@ -442,9 +438,8 @@ def test_the_simulated_panda_in_lockstep(panda, caplog):
 
 
 def test_lockstep_can_be_repeated_to_the_bit(panda):
-    world = panda_world(panda, limit=6)
+    world = panda_world(panda, lambda world: panda.reset(seed=7), limit=6)
     recordings = []
     for _ in range(2):
-        world.reset_scene = lambda: panda.reset(seed=7)
         recordings.append(Rollout(world, lambda o: Chunk(np.zeros((3, 8), np.float32), 0, 0.0)).run_episode())
     assert torch.equal(recordings[0].observation["observation.state"], recordings[1].observation["observation.state"])

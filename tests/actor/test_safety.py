@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lerobot_serl.actor.safety import Guard, Limits, limits_from_demonstrations
+from lerobot_serl.actor.safety import Limiter, Limits, limits_from_demonstrations
 from lerobot_serl.actor.world import WorldError
 
 KEYS = ("shoulder", "elbow", "gripper")
@@ -39,7 +39,7 @@ def outside_m(numbers):
 @settings(max_examples=300, deadline=None)
 @given(action=targets, measured=inside)
 def test_targets_stay_within_range_and_step(action, measured):
-    safe = Guard(LIMITS).apply(action, measured)
+    safe = Limiter(LIMITS).apply(action, measured)
     assert set(safe) == set(action)
     for key, low, high, step in zip(KEYS, LOW, HIGH, STEP, strict=True):
         assert math.isfinite(safe[key])
@@ -50,7 +50,7 @@ def test_targets_stay_within_range_and_step(action, measured):
 @settings(max_examples=300, deadline=None)
 @given(action=targets, measured=anywhere)
 def test_an_arm_outside_its_range_comes_back_at_its_own_pace(action, measured):
-    safe = Guard(LIMITS).apply(action, measured)
+    safe = Limiter(LIMITS).apply(action, measured)
     for key, low, high, step in zip(KEYS, LOW, HIGH, STEP, strict=True):
         nearest = min(max(measured[key], low), high)
         assert abs(safe[key] - measured[key]) <= step + 1e-9
@@ -60,8 +60,8 @@ def test_an_arm_outside_its_range_comes_back_at_its_own_pace(action, measured):
 @settings(max_examples=200, deadline=None)
 @given(action=targets, measured=anywhere)
 def test_limits_applied_twice_change_nothing_more(action, measured):
-    once = Guard(LIMITS).apply(action, measured)
-    again = Guard(LIMITS)
+    once = Limiter(LIMITS).apply(action, measured)
+    again = Limiter(LIMITS)
     assert again.apply(once, measured) == once
     assert not again.clamped
 
@@ -73,25 +73,25 @@ def test_what_is_within_the_limits_passes_unchanged(measured, share):
     for index, key in enumerate(KEYS):
         reach = min(STEP[index], 5.0)
         action[key] = float(np.clip(measured[key] + share[index] * reach, LOW[index], HIGH[index]))
-    guard = Guard(LIMITS)
-    assert guard.apply(action, measured) == action
-    assert not guard.clamped
+    limiter = Limiter(LIMITS)
+    assert limiter.apply(action, measured) == action
+    assert not limiter.clamped
 
 
 def test_changes_are_counted_by_entry():
-    guard = Guard(LIMITS)
+    limiter = Limiter(LIMITS)
     here = dict.fromkeys(KEYS, 0.5)
-    guard.apply({"shoulder": 5.0, "elbow": 0.5, "gripper": 0.5}, here)
-    guard.apply({"shoulder": 5.0, "elbow": 0.7, "gripper": 0.5}, here)
-    assert guard.clamped == {"shoulder": 2, "elbow": 1}
+    limiter.apply({"shoulder": 5.0, "elbow": 0.5, "gripper": 0.5}, here)
+    limiter.apply({"shoulder": 5.0, "elbow": 0.7, "gripper": 0.5}, here)
+    assert limiter.clamped == {"shoulder": 2, "elbow": 1}
 
 
 def test_without_a_measured_value_only_the_range_holds():
-    assert Guard(LIMITS).apply({"shoulder": 0.9, "elbow": 9.0}, {}) == {"shoulder": 0.9, "elbow": 2.0}
+    assert Limiter(LIMITS).apply({"shoulder": 0.9, "elbow": 9.0}, {}) == {"shoulder": 0.9, "elbow": 2.0}
 
 
 def test_entries_without_a_limit_pass():
-    assert Guard(LIMITS).apply({"lamp": 77.0}, {"lamp": 0.0}) == {"lamp": 77.0}
+    assert Limiter(LIMITS).apply({"lamp": 77.0}, {"lamp": 0.0}) == {"lamp": 77.0}
 
 
 @pytest.mark.parametrize("limits", [None, LIMITS])
@@ -99,60 +99,60 @@ def test_entries_without_a_limit_pass():
 @pytest.mark.parametrize("key", ["elbow", "lamp"])
 def test_what_is_no_number_is_refused_also_without_limits(limits, value, key):
     with pytest.raises(WorldError, match=rf"'{key}' is {value}, expected a finite number; it was not sent"):
-        Guard(limits).apply({"shoulder": 0.0, key: value}, dict.fromkeys(KEYS, 0.0))
+        Limiter(limits).apply({"shoulder": 0.0, key: value}, dict.fromkeys(KEYS, 0.0))
 
 
 def test_limits_off_change_nothing():
-    guard = Guard(None)
-    assert guard.apply({"elbow": 99.0}, {"elbow": 0.0}) == {"elbow": 99.0}
-    assert not guard.clamped
+    limiter = Limiter(None)
+    assert limiter.apply({"elbow": 99.0}, {"elbow": 0.0}) == {"elbow": 99.0}
+    assert not limiter.clamped
 
 
 @settings(max_examples=200, deadline=None)
 @given(action=anywhere, measured=anywhere)
 def test_the_tool_never_leaves_its_box_and_from_outside_never_goes_farther(action, measured):
-    safe = Guard(boxed()).apply(action, measured)
+    safe = Limiter(boxed()).apply(action, measured)
     assert outside_m({**measured, **safe}) <= outside_m(measured) + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
 @given(action=anywhere, measured=anywhere)
 def test_the_box_applied_twice_changes_nothing_more(action, measured):
-    once = Guard(boxed()).apply(action, measured)
-    assert Guard(boxed()).apply(once, measured) == once
+    once = Limiter(boxed()).apply(action, measured)
+    assert Limiter(boxed()).apply(once, measured) == once
 
 
 def test_the_tool_goes_as_far_as_its_box_allows():
     """Straight up the shoulder's circle: the target is outside, the border is reached to within a thousandth of the way."""
-    guard = Guard(boxed())
-    safe = guard.apply({"shoulder": math.pi / 2, "elbow": 0.0, "gripper": 1.0}, dict.fromkeys(KEYS, 0.0))
+    limiter = Limiter(boxed())
+    safe = limiter.apply({"shoulder": math.pi / 2, "elbow": 0.0, "gripper": 1.0}, dict.fromkeys(KEYS, 0.0))
     assert 0.9 - 2e-3 <= planar_arm(safe)[1] <= 0.9
-    assert guard.clamped == {"workspace": 1}
+    assert limiter.clamped == {"workspace": 1}
 
 
 @pytest.mark.parametrize(("width", "wanted"), [(1.0, 0.0), (0.5, 0.0), (0.0, 1.0)])
 def test_at_the_wall_the_gripper_still_closes_and_keeps_its_grip(width, wanted):
     """A floor just below what is to be picked up is a wall too; half open, the gripper holds something."""
-    guard, measured = Guard(boxed()), {"shoulder": math.asin(0.75), "elbow": 0.0, "gripper": width}
-    safe = guard.apply({"shoulder": math.pi / 2, "elbow": 0.0, "gripper": wanted}, measured)
+    limiter, measured = Limiter(boxed()), {"shoulder": math.asin(0.75), "elbow": 0.0, "gripper": width}
+    safe = limiter.apply({"shoulder": math.pi / 2, "elbow": 0.0, "gripper": wanted}, measured)
     assert safe == pytest.approx({**measured, "gripper": wanted}, abs=2e-3)
-    assert guard.clamped == {"workspace": 1}
+    assert limiter.clamped == {"workspace": 1}
 
 
 def test_from_outside_the_box_the_way_back_is_open():
     measured = {"shoulder": math.pi / 2, "elbow": 0.0, "gripper": 0.0}
     assert outside_m(measured) == pytest.approx(0.3)
     back = {"shoulder": math.pi / 2 - 0.1, "elbow": 0.4, "gripper": 0.0}
-    assert Guard(boxed()).apply(back, measured) == back
+    assert Limiter(boxed()).apply(back, measured) == back
     farther = {"shoulder": math.pi / 2, "elbow": 0.0, "gripper": 1.0}
     farther["shoulder"] += 1e-3
-    assert outside_m({**measured, **Guard(boxed()).apply(farther, measured)}) <= 0.3 + 1e-9
+    assert outside_m({**measured, **Limiter(boxed()).apply(farther, measured)}) <= 0.3 + 1e-9
 
 
 @pytest.mark.parametrize("returned", [(1.0, 2.0), (1.0, math.nan, 0.0), None, 3.0])
 def test_kinematics_that_return_something_else_stop_the_robot(returned):
     with pytest.raises(WorldError, match="expected three finite numbers"):
-        Guard(boxed(kinematics=lambda numbers: returned)).apply(dict.fromkeys(KEYS, 0.0), dict.fromkeys(KEYS, 0.0))
+        Limiter(boxed(kinematics=lambda numbers: returned)).apply(dict.fromkeys(KEYS, 0.0), dict.fromkeys(KEYS, 0.0))
 
 
 def test_limits_of_demonstrations_are_widened_by_the_margins():
@@ -183,7 +183,7 @@ def test_an_edit_never_moves_a_target_outside_the_limits_of_the_demonstrations(d
     low, high = actions.min(0), actions.max(0)
     limits = limits_from_demonstrations(("a", "b"), low, high, [0.3, None], 0.1, 1.5)
     here = dict(zip("ab", np.clip(measured, low, high).tolist(), strict=True))
-    safe = Guard(limits).apply(dict(zip("ab", (actions[0] + edit).tolist(), strict=True)), here)
+    safe = Limiter(limits).apply(dict(zip("ab", (actions[0] + edit).tolist(), strict=True)), here)
     spare = 0.1 * (high - low) + 1e-9
     assert (np.array([safe["a"], safe["b"]]) >= low - spare).all()
     assert (np.array([safe["a"], safe["b"]]) <= high + spare).all()

@@ -46,10 +46,10 @@ def message(uuid, frames=5, **changes):
 class Side:
     """A robot's side: outbox, client, sender."""
 
-    def __init__(self, directory, port):
+    def __init__(self, directory, port, **told):
         self.outbox = Outbox(directory, 10**9)
-        self.client = LearnerClient(f"127.0.0.1:{port}", patience_s=PATIENCE_S, name=directory.name)
-        self.sender = Sender(self.outbox, self.client, throttled=False)
+        self.client = LearnerClient(f"127.0.0.1:{port}", patience_s=PATIENCE_S, name=directory.name, **told)
+        self.sender = Sender(self.outbox, self.client)
 
     def connect(self):
         self.client.connect()
@@ -184,9 +184,8 @@ def test_episodes_for_another_dataset_stay(side, received):
 
 def test_a_learner_that_is_killed_and_started_again_gets_everything_once(tmp_path, learners, received):
     first = learners()
-    side = Side(tmp_path / "spool", first.port)
     lost, back = [], []
-    side.client.on_lost, side.client.on_back = lost.append, lambda: back.append(side.client._version)
+    side = Side(tmp_path / "spool", first.port, on_lost=lost.append, on_back=lambda: back.append(side.client._version))
     side.connect()
     side.keep("a")
     assert side.sender.wait_for("a", lambda: True)

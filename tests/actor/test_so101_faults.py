@@ -18,7 +18,7 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
 from lerobot_serl.actor.rollout import Rollout
-from lerobot_serl.actor.safety import Guard
+from lerobot_serl.actor.safety import Limiter
 from lerobot_serl.actor.settings import ResetConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
@@ -43,20 +43,15 @@ class Lab:
         self.robot = SOFollower(SOFollowerRobotConfig(id="f", port="follower", calibration_dir=tmp_path, cameras=CAMERA))
         self.robot.connect()
         io = RobotIo("so_follower", self.robot.observation_features, self.robot.action_features, INPUTS, 6)
-        self.world = RobotWorld(self.robot, io, Guard(None), [], Pace(500), 4, 60.0, "wave")
-        self.controls, self.leader, hand = Controls(), None, None
+        self.controls, self.leader, takeover = Controls(), None, None
         if leader:
             self.leader = SOLeader(SOLeaderTeleopConfig(id="l", port="leader", calibration_dir=tmp_path))
             self.leader.connect()
-            hand = Takeover(self.leader, self.controls, TakeoverConfig(handover_s=0.0), 0.002)
-        if reset is not None:
-            pose = dict.fromkeys(SO101_KEYS, 0.0)
-            speeds = dict.fromkeys(SO101_KEYS, 1000.0)
-            procedure = Reset(
-                reset, self.world.go_home, pose, speeds, lambda measured: None, self.world.send, self.world.read, Pace(500), self.controls
-            )
-            self.world.reset_scene = lambda: procedure.run(self.world.hold)
-        self.rollout = Rollout(self.world, self._act, controls=self.controls, hand=hand)
+            takeover = Takeover(self.leader, self.controls, TakeoverConfig(handover_s=0.0), 0.002)
+        pose, speeds = dict.fromkeys(SO101_KEYS, 0.0), dict.fromkeys(SO101_KEYS, 1000.0)
+        procedure = Reset(reset or ResetConfig(mode="none", pause_s=0.0), pose, speeds, lambda measured: None, Pace(500), self.controls)
+        self.world = RobotWorld(self.robot, io, Limiter(None), [], Pace(500), 4, 60.0, "wave", reset_scene=procedure.run)
+        self.rollout = Rollout(self.world, self._act, controls=self.controls, takeover=takeover)
         self.dropped = DroppedEpisodes(self.world, lambda: False, retry_after_s=0.01)
 
     def _act(self, observation):
@@ -264,7 +259,7 @@ def test_a_camera_of_one_of_two_arms_is_named_as_the_observation_has_it(tmp_path
     robot.connect()
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (12,))}
     io = RobotIo("bi_so_follower", robot.observation_features, robot.action_features, inputs, 12)
-    world = RobotWorld(robot, io, Guard(None), [], Pace(500), 4, 60.0, "wave")
+    world = RobotWorld(robot, io, Limiter(None), [], Pace(500), 4, 60.0, "wave")
     world.reset()
     for camera, key in (
         (robot.right_arm.cameras["wrist"], "right_wrist"),

@@ -1,5 +1,7 @@
 """Holding still with robots of any keys: what is sent at an episode's end, in pauses, after faults, at the end, and before anything was executed."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from free_robot import FPS, Free, FreeConfig, stats_of
@@ -98,7 +100,7 @@ def test_limits_have_room_for_standing_still_and_are_printed_so(caplog):
     assert "mobile_base.vx: 0 to 0.43\n" in caplog.text
     assert "Holding still: the last target for l_elbow.pos, tool.z, gripper.value and 0 for mobile_base.vx (" in caplog.text
     assert "Before the first action nothing is sent, since the robot does not measure tool.z, gripper.value." in caplog.text
-    assert world.guard.limits.step.tolist() == [np.inf] * 4
+    assert world.limiter.limits.step.tolist() == [np.inf] * 4
 
 
 def test_limits_that_leave_out_standing_still_are_refused():
@@ -178,41 +180,41 @@ def test_velocities_alone_have_no_pose(caplog):
 def test_a_takeover_begins_with_the_executed_target_and_a_standing_base(handover_s):
     robot = Free(("arm.pos", "x.vel"), ("arm.pos", "x.vel"), sag=0.2)
     leader = LeaderWithEvents(**{"arm.pos": 0.5, "x.vel": 0.0})
-    hand = Takeover(leader, Controls(), TakeoverConfig(handover_s=handover_s), 1 / FPS)
-    world = make(robot, stats_of(robot.keys, (0, -1), (1, 1)), hand=hand)
+    new_takeover = partial(Takeover, leader, Controls(), TakeoverConfig(handover_s=handover_s), 1 / FPS)
+    world, takeover = make(robot, stats_of(robot.keys, (0, -1), (1, 1)), new_takeover)
     world.reset()
     world.step(np.array([0.5, 0.9], np.float32))
     leader.takes_over = True
     mark = len(robot.sent)
     for _ in range(5):
-        world.step_intervention(hand.poll(world.measured))
+        world.step_intervention(takeover.poll(world.measured))
     assert all(sent == pytest.approx({"arm.pos": 0.5, "x.vel": 0.0}) for sent in robot.sent[mark:])
 
 
 def test_a_takeover_of_targets_that_nobody_measures_slides_from_the_executed_ones():
     robot = Free(("ee.x", "ee.z"), ("j1.pos",))
     device = LeaderWithEvents(**{"ee.x": 0.5, "ee.z": 0.3})
-    hand = Takeover(device, Controls(), TakeoverConfig(handover_s=4 / FPS), 1 / FPS)
-    world = make(robot, stats_of(robot.keys, (0, 0), (1, 1)), hand=hand)
+    new_takeover = partial(Takeover, device, Controls(), TakeoverConfig(handover_s=4 / FPS), 1 / FPS)
+    world, takeover = make(robot, stats_of(robot.keys, (0, 0), (1, 1)), new_takeover)
     world.step(np.array([0.5, 0.5], np.float32))
     device.takes_over = True
     for _ in range(4):
-        world.step_intervention(hand.poll(world.measured))
+        world.step_intervention(takeover.poll(world.measured))
     assert [sent["ee.z"] for sent in robot.sent] == pytest.approx([0.5, 0.45, 0.4, 0.35, 0.3])
-    hand.begin()
+    takeover.begin()
     device.values["ee.z"] = 0.9
-    assert hand.poll(world.measured) is None  # too far away
+    assert takeover.poll(world.measured) is None  # too far away
 
 
 def test_a_base_in_motion_does_not_make_a_leader_too_far_away():
     robot = Free(("arm.pos", "x.vel"), ("arm.pos", "x.vel"))
     leader, controls = Leader(**{"arm.pos": 0.5, "x.vel": 1.0}), Controls()
-    hand = Takeover(leader, controls, TakeoverConfig(handover_s=0.02), 1 / FPS)
-    world = make(robot, stats_of(robot.keys, (0, -1), (1, 1)), hand=hand)
+    new_takeover = partial(Takeover, leader, controls, TakeoverConfig(handover_s=0.02), 1 / FPS)
+    world, takeover = make(robot, stats_of(robot.keys, (0, -1), (1, 1)), new_takeover)
     world.step(np.array([0.5, 0.0], np.float32))
     controls.press("space")
-    assert hand.poll(world.measured) is not None
-    assert hand.count == 1
+    assert takeover.poll(world.measured) is not None
+    assert takeover.count == 1
 
 
 @pytest.mark.parametrize("most", [0.05, {"arm": 0.05}, {"arm.pos": 0.05}])

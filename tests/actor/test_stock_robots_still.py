@@ -1,5 +1,7 @@
 """LeRobot's own SO-101 and LeKiwi, on a motor bus in memory: what their motors are told while they should hold still."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from free_robot import FPS, stats_of
@@ -18,7 +20,7 @@ from lerobot_serl.actor.takeover import Takeover
 LIFT = "shoulder_lift"
 
 
-def world_of(robot, start, pause_s=0.02, hand=None):
+def world_of(robot, start, new_takeover=None, pause_s=0.02):
     robot.connect()
     keys = tuple(robot.action_features)
     low, high = dict.fromkeys(keys, -60.0), dict.fromkeys(keys, 60.0)
@@ -27,7 +29,8 @@ def world_of(robot, start, pause_s=0.02, hand=None):
     )
     inputs = {"observation.state": PolicyFeature(FeatureType.STATE, (len(keys),))}
     settings = RobotSettings(reset=ResetConfig(mode="pose", speed=20.0 * FPS, pause_s=pause_s))
-    return make_robot_world(robot, settings, PolicyNeeds(inputs, len(keys), FPS, demo_stats), Controls(), hand, None)
+    made = make_robot_world(robot, settings, PolicyNeeds(inputs, len(keys), FPS, demo_stats), Controls(), new_takeover, None)
+    return made[0] if new_takeover is None else made
 
 
 @pytest.fixture
@@ -45,8 +48,8 @@ def kiwi(monkeypatch, tmp_path):
 def test_the_so101_s_shoulder_stays_at_its_goal_through_pauses_takeovers_and_the_end(so101):
     leader = LeaderWithEvents(**dict.fromkeys(so101.action_features, 0.0), **{})
     leader.values["shoulder_lift.pos"] = -36.0
-    hand = Takeover(leader, Controls(), TakeoverConfig(handover_s=2 / FPS), 1 / FPS)
-    world = world_of(so101, {"shoulder_lift.pos": -36.0}, hand=hand)
+    new_takeover = partial(Takeover, leader, Controls(), TakeoverConfig(handover_s=2 / FPS), 1 / FPS)
+    world, takeover = world_of(so101, {"shoulder_lift.pos": -36.0}, new_takeover)
     target = np.array([-36.0 if key == "shoulder_lift.pos" else 0.0 for key in so101.action_features], np.float32)
     world.reset()
     mark = len(so101.bus.goals)
@@ -55,9 +58,9 @@ def test_the_so101_s_shoulder_stays_at_its_goal_through_pauses_takeovers_and_the
         world.hold()
         leader.takes_over = True
         for _ in range(4):
-            world.step_intervention(hand.poll(world.measured))
+            world.step_intervention(takeover.poll(world.measured))
         leader.takes_over = False
-        assert hand.poll(world.measured) is None
+        assert takeover.poll(world.measured) is None
         world.hold()
     world.close()
     assert set(so101.bus.written("Goal_Position", LIFT)[mark:]) == {-36.0}

@@ -11,17 +11,17 @@ from small_robots import DrivenLeader, Leader, LeaderWithEvents
 
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
-from lerobot_serl.actor.takeover import Stage, Takeover
+from lerobot_serl.actor.takeover import Moved, Stage, Takeover
 from lerobot_serl.actor.world import EpisodeSpoilt, WorldError
 
 PERIOD_S = 0.1
 MEASURED = {"elbow.pos": 0.0, "gripper.pos": 0.0}
 
 
-def make(teleop, **changes):
+def make(teleop, ranges=None, **changes):
     controls = Controls()
     config = TakeoverConfig(**({"handover_s": 0.5} | changes))
-    return Takeover(teleop, controls, config, PERIOD_S), controls
+    return Takeover(teleop, controls, config, PERIOD_S, Moved(ranges=ranges or {})), controls
 
 
 def test_without_a_wish_the_policy_moves_the_robot_and_the_device_is_left_alone():
@@ -139,15 +139,11 @@ def test_a_leader_too_far_away_is_refused_with_one_message(caplog):
 
 def test_without_a_limit_it_is_a_quarter_of_the_joint_s_range(caplog):
     leader = LeaderWithEvents(**{"elbow.pos": 0.5, "gripper.pos": 1.0})
-    hand, _ = make(leader)
-    hand.ranges = {"elbow.pos": 1.9, "gripper.pos": 1.0}
     leader.takes_over = True
+    hand, _ = make(leader, ranges={"elbow.pos": 1.9, "gripper.pos": 1.0})
     assert hand.poll(MEASURED) is None
     assert "differ by 0.50 on elbow.pos, at most 0.47 is allowed" in caplog.text
-    hand.ranges = {"elbow.pos": 2.1, "gripper.pos": 1.0}
-    leader.takes_over = False
-    hand.poll(MEASURED)
-    leader.takes_over = True
+    hand, _ = make(leader, ranges={"elbow.pos": 2.1, "gripper.pos": 1.0})
     assert hand.poll(MEASURED) is not None
 
 
@@ -181,8 +177,7 @@ def feedback(leader):
 
 def test_a_leader_with_motors_is_driven_to_the_arm_before_the_arm_follows_it():
     leader = DrivenLeader(**{"elbow.pos": 0.4, "gripper.pos": 0.75})
-    hand, controls = make(leader, handover_s=0.4, speed=1.0)
-    hand.ranges = {"elbow.pos": 2.0, "gripper.pos": 1.0}
+    hand, controls = make(leader, ranges={"elbow.pos": 2.0, "gripper.pos": 1.0}, handover_s=0.4, speed=1.0)
     targets = slide(hand, controls, leader, MEASURED, 16)
     assert (leader.log[0], leader.log[-1]) == ("on", "off")
     assert feedback(leader) == [0.3, 0.2, 0.1, 0.0] + [0.0] * 4  # the gripper's range takes a second
@@ -193,8 +188,7 @@ def test_a_leader_with_motors_is_driven_to_the_arm_before_the_arm_follows_it():
 @pytest.mark.parametrize("ranges", [{"elbow.pos": 8.0}, {"elbow.pos": 1.6}])
 def test_without_a_speed_a_joint_crosses_its_range_in_four_seconds(ranges):
     leader = DrivenLeader(**{"elbow.pos": 1.5})
-    hand, controls = make(leader)
-    hand.ranges = ranges
+    hand, controls = make(leader, ranges)
     slide(hand, controls, leader, {"elbow.pos": 0.0}, 60)
     steps = [a - b for a, b in pairwise([1.5, *feedback(leader)])]
     assert max(steps) == pytest.approx(ranges["elbow.pos"] / 4 * PERIOD_S)
@@ -209,8 +203,7 @@ def test_without_a_speed_a_joint_crosses_its_range_in_four_seconds(ranges):
 )
 def test_no_motor_of_a_leader_is_ever_faster_than_its_speed(leader_at, arm_at, speed):
     leader = DrivenLeader(**{"a.pos": 0.0, **leader_at})
-    hand, controls = make(leader, speed=speed, max_difference=10.0)
-    hand.ranges = {"gripper.pos": speed}
+    hand, controls = make(leader, ranges={"gripper.pos": speed}, speed=speed, max_difference=10.0)
     arm, before = dict.fromkeys(leader.values, arm_at), dict(leader.values)
     controls.press("space")
     for _ in range(200):
@@ -255,8 +248,7 @@ def test_a_leader_that_is_very_far_away_is_not_driven_at_all(caplog):
 def test_without_a_limit_a_leader_is_driven_through_a_joint_s_whole_range_and_not_farther():
     for at, drives in ((1.55, True), (1.65, False)):
         leader = DrivenLeader(**{"elbow.pos": at})
-        hand, controls = make(leader)
-        hand.ranges = {"elbow.pos": 1.6}
+        hand, controls = make(leader, ranges={"elbow.pos": 1.6})
         slide(hand, controls, leader, {"elbow.pos": 0.0}, 3)
         assert (hand.stage is Stage.DRIVE) == drives
 

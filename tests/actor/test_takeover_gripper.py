@@ -5,17 +5,15 @@ from small_robots import DrivenLeader, Leader, LeaderWithEvents
 
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
-from lerobot_serl.actor.takeover import Stage, Takeover
+from lerobot_serl.actor.takeover import Moved, Stage, Takeover
 
 CUBE = {"elbow.pos": 0.0, "gripper.pos": 0.5}  # the policy told the gripper 0 = closed, a cube is between the fingers
 
 
 def gripping(teleop):
     controls = Controls()
-    hand = Takeover(teleop, controls, TakeoverConfig(handover_s=0.5), 0.1)
-    hand.told = lambda: {"gripper.pos": 0.0}
-    hand.ranges = {"gripper.pos": 1.0}
-    return hand, controls
+    moved = Moved(ranges={"gripper.pos": 1.0}, told=lambda: {"gripper.pos": 0.0})
+    return Takeover(teleop, controls, TakeoverConfig(handover_s=0.5), 0.1, moved), controls
 
 
 @pytest.mark.parametrize("kind", [Leader, DrivenLeader])

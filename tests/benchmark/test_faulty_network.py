@@ -96,9 +96,8 @@ def test_a_network_may_be_slow_as_long_as_something_moves(script, tmp_path, monk
     monkeypatch.setattr(transport, "CHUNK_BYTES", 2**14)
     learner, harm = RestartableLearner(tmp_path / "learner"), Slow(0.0)
     network = script.FaultyNetwork(learner.port, harm)
-    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=1.0, name="arm")
     lost = []
-    client.on_lost = lost.append
+    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=1.0, name="arm", on_lost=lost.append)
     harm.seconds = 0.06  # for 2 kB; the policy has over 300
     began = time.monotonic()
     try:
@@ -129,7 +128,7 @@ def test_episodes_arrive_where_weights_do_not(script, tmp_path):
     learner, harm = RestartableLearner(tmp_path / "learner"), NothingLong()
     network = script.FaultyNetwork(learner.port, harm)
     client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
-    sender = Sender(Outbox(tmp_path / "spool", 10**9), client, throttled=False)
+    sender = Sender(Outbox(tmp_path / "spool", 10**9), client)
     try:
         client.connect()
         sender.start()
@@ -183,9 +182,9 @@ def test_who_was_let_in_once_does_not_believe_one_refusal(script, tmp_path, conn
     """A head that was changed on the way is refused like one that was wrong from the beginning, and the same connection would repeat it."""
     learner, harm = RestartableLearner(tmp_path / "learner"), ChangedHeads()
     network = script.FaultyNetwork(learner.port, harm)
-    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm")
     lost, back = threading.Event(), threading.Event()
-    client.on_lost, client.on_back = lambda reason: lost.set(), back.set
+    told = {"on_lost": lambda reason: lost.set(), "on_back": back.set}
+    client = LearnerClient(f"127.0.0.1:{network.port}", patience_s=20, name="arm", **told)
     try:
         client.connect()
         harm.begin(connections)

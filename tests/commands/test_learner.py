@@ -499,7 +499,7 @@ class TwoEpisodes:
     def existing(self):
         return None
 
-    def start(self, frames, episodes, resumed, demo_stats):
+    def start(self, frames, episodes, resumed):
         self.started_with = (frames, episodes, resumed)
 
     def arrived(self, wait_s):

@@ -64,7 +64,7 @@ def test_what_replaces_serls_flags_exists():
 
 
 def test_every_column_is_explained_once_and_no_other():
-    learner = columns_in("learner")  # test_journal.py has the rest: a run writes no other columns
+    learner = columns_in("learner")  # test_metrics_log.py has the rest: a run writes no other columns
     assert sorted(set(learner)) == learner
     assert set(learner) >= set(LEARNER_LEADING_COLUMNS)
     assert columns_in("episodes") == sorted(EPISODE_COLUMNS)

@@ -144,10 +144,9 @@ def test_the_target_is_double_dqns():
     reward, penalty, discount = torch.tensor([0.2, 0.2]), torch.tensor([0.02, 0.0]), torch.tensor([0.9, 0.0])
     decision = torch.tensor([2, 2])
     arguments = (reward, penalty, discount, next_q, decision)
-    torch.testing.assert_close(grasp.grasp_target(*arguments, "mean", None), torch.tensor([0.18 + 0.9 * 0.3, 0.2]))
-    torch.testing.assert_close(grasp.grasp_target(*arguments, "min", None), torch.tensor([0.18 + 0.9 * 0.1, 0.2]))
-    torch.testing.assert_close(grasp.grasp_target(*arguments, "mean", 0.25), torch.tensor([0.25, 0.2]))
-    assert not grasp.grasp_target(reward, penalty, discount, next_q.requires_grad_(), decision, "mean", None).requires_grad
+    torch.testing.assert_close(grasp.grasp_target(*arguments, None), torch.tensor([0.18 + 0.9 * 0.3, 0.2]))
+    torch.testing.assert_close(grasp.grasp_target(*arguments, 0.25), torch.tensor([0.25, 0.2]))
+    assert not grasp.grasp_target(reward, penalty, discount, next_q.requires_grad_(), decision, None).requires_grad
 
 
 def test_a_batch_without_a_decision_has_no_loss():
@@ -226,7 +225,7 @@ def practise(chain, critic, attempts=600, updates=150):
         with torch.no_grad():
             following, base = chain.features(after), chain.base(after)
             decision = sac.choose_candidate(critic(following, base), 0.0)
-            y = grasp.grasp_target(reward, torch.zeros(128), discount**length * ~ends, target(following, base), decision, "mean", 1.0)
+            y = grasp.grasp_target(reward, torch.zeros(128), discount**length * ~ends, target(following, base), decision, 1.0)
         base = chain.base(cells)
         carried_out = grasp.described(executed, critic.options(base), critic.middle, length)
         optimizer.zero_grad()

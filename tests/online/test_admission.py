@@ -5,8 +5,9 @@ import time
 import pytest
 
 from lerobot_serl.access_token import bearer
-from lerobot_serl.online.admission import MAX_REMEMBERED, Admission, Refused
+from lerobot_serl.online.admission import MAX_REMEMBERED, Admission
 from lerobot_serl.online.limits import ServerLimits
+from lerobot_serl.online.sessions import Refused
 from lerobot_serl.transport import ACTOR_KEY, PROTOCOL, PROTOCOL_KEY, SESSION_KEY
 
 TOKEN = "a-token-of-more-than-16-letters"

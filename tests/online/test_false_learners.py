@@ -121,7 +121,7 @@ FALSE = [
     config("actor/init_std", 5e-324), config("actor/init_std", "nan"), config("actor/hidden_sizes", []), config("actor/hidden_sizes", None),
     *(config(name, HUGE) for name in (
         "horizon", "batch_size", "act/chunk_size", "act/dim_model", "act/n_heads", "act/dim_feedforward", "act/n_encoder_layers",
-        "act/n_decoder_layers", "act/latent_dim", "actor/sampled_candidates", "critic/members", "annotation_batch_size",
+        "act/n_decoder_layers", "act/latent_dim", "critic/members",
     )),
     *(config(f"{network}/hidden_sizes", sizes) for network in ("actor", "corrector", "critic") for sizes in ([HUGE], [16] * 10_000, [0])),
     # Within the bounds, each on its own; the tensors that came are small.
@@ -221,9 +221,8 @@ def test_networks_that_cannot_act_are_not_tried_on_a_robot(learner):
 
 
 def test_numbers_that_do_not_travel_are_counted_too(learner, monkeypatch):
-    """Samples and interpolation are no tensors of the message."""
+    """Interpolation is no tensor of the message."""
     header, tensors = copy.deepcopy(POLICY)
-    header["config"]["actor"]["sampled_candidates"] = 1000
     learner.messages = [encode(header, tensors)]
     receive(learner.address)
     monkeypatch.setattr(received_policy, "SPARE_BYTES", -sum(value.nbytes for value in tensors.values()))
@@ -237,7 +236,6 @@ def test_nothing_of_a_learners_configuration_names_a_file_or_is_downloaded(learn
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: pytest.fail("it is downloaded"))
     camera = {"observation.images.front": PolicyFeature(FeatureType.VISUAL, (3, 32, 32))}
     header, tensors = genuine(input_features={**INPUTS, **camera})
-    header["config"]["act"]["pretrained_backbone_weights"] = "ResNet18_Weights.IMAGENET1K_V1"
     places = {
         "act_path": "/etc", "act_source": ESCAPE, "metrics_dir": "/etc", "pretrained_path": "/etc/passwd", "pretrained_revision": "x",
         "repo_id": "me/x", "push_to_hub": True, "device": "cuda:7", "online": {"token_file": "/etc/passwd", "repo_id": "me/x"},
@@ -246,7 +244,19 @@ def test_nothing_of_a_learners_configuration_names_a_file_or_is_downloaded(learn
     learner.messages = [encode(header, tensors)]
     config = receive(learner.address).config
     assert not any(str(getattr(config, name)) == str(value) for name, value in places.items())
-    assert (config.device, config.act.pretrained_backbone_weights, config.online.enabled) == ("cpu", None, False)
+    assert (config.device, config.online.enabled) == ("cpu", False)
+
+
+def test_a_learner_of_an_earlier_release_has_settings_that_went(learner):
+    header, tensors = copy.deepcopy(POLICY)
+    header["config"]["act"]["pretrained_backbone_weights"] = None
+    header["config"]["actor"]["mode"] = "edit"
+    learner.messages = [encode(header, tensors)]
+    receive(learner.address)
+    header["config"]["act"]["pretrained_backbone_weights"] = "ResNet18_Weights.IMAGENET1K_V1"
+    learner.messages = [encode(header, tensors)]
+    with pytest.raises(MessageError, match=r"pretrained_backbone_weights='ResNet18_Weights.IMAGENET1K_V1': expected None"):
+        receive(learner.address)
 
 
 def test_names_of_joints_are_made_printable_and_may_not_be_the_same():

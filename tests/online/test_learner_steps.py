@@ -29,7 +29,7 @@ class Episodes:
     def existing(self):
         return None
 
-    def start(self, frames, episodes, resumed, demo_stats):
+    def start(self, frames, episodes, resumed):
         pass
 
     def arrived(self, wait_s):

@@ -79,7 +79,7 @@ class Side:
     def __init__(self, tmp_path, address):
         self.outbox = Outbox(tmp_path / "spool", 10**9)
         self.client = LearnerClient(address, patience_s=PATIENCE_S, name="arm")
-        self.sender = Sender(self.outbox, self.client, throttled=False)
+        self.sender = Sender(self.outbox, self.client)
         self.client.connect()
         self.sent = []
         send = self.client.send
@@ -147,7 +147,7 @@ def test_an_episode_in_parts_is_learnt_from_and_stored(tmp_path, seen, features)
 def collection(tmp_path, seen):
     config = configured(tmp_path)
     opened = Collection(small_agent(config), config, Progress(config), seen.meta, Plausible())
-    opened.start(0, 0, resumed=False, demo_stats=None)
+    opened.start(0, 0, resumed=False)
     yield opened
     stop(opened)
 
@@ -330,7 +330,7 @@ def test_neither_side_holds_the_images_of_a_long_episode(tmp_path, make_dataset,
     dataset = make_dataset([few], {FRONT: feature})
     config = configured(tmp_path, shape)
     collection = Collection(small_agent(config), config, Progress(config), dataset.meta, Plausible())
-    collection.start(0, 0, resumed=False, demo_stats=None)
+    collection.start(0, 0, resumed=False)
     side = Side(tmp_path, collection.address)
     side.film("warm", 20, shape, lambda t: pictures[t % 3].clone())
     side.sender.start()

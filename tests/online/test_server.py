@@ -403,10 +403,9 @@ def test_for_a_learner_that_is_restarted_the_robot_side_waits(free_port):
         return learner
 
     first = serve(lambda: True)
-    client = LearnerClient(f"127.0.0.1:{free_port}", patience_s=15, name="arm")
-    client.connect()
     lost, back = queue.Queue(), queue.Queue()
-    client.on_lost, client.on_back = lost.put, lambda: back.put("back")
+    client = LearnerClient(f"127.0.0.1:{free_port}", 15, "arm", on_lost=lost.put, on_back=lambda: back.put("back"))
+    client.connect()
     first.server.stop()
     assert "the learner was stopped, and may be started again" in lost.get(timeout=15)
     assert not client.finished.is_set()
@@ -436,8 +435,6 @@ def test_a_closed_client_does_nothing_more():
         "127.0.0.1", 0, learner.publisher, learner.receive, learner.at_exit, limits=LIMITS, comes_back=lambda: True
     )
     learner.server.start()
-    client = LearnerClient(learner.server.address, patience_s=15, name="arm")
-    client.connect()
     inside, outside = threading.Event(), threading.Event()
 
     def busy(_: str) -> None:
@@ -445,7 +442,8 @@ def test_a_closed_client_does_nothing_more():
         time.sleep(1.0)
         outside.set()
 
-    client.on_lost = busy
+    client = LearnerClient(learner.server.address, patience_s=15, name="arm", on_lost=busy)
+    client.connect()
     learner.server.stop()
     assert inside.wait(15)
     client.close()
@@ -475,7 +473,7 @@ def test_collection_stores_an_episode_once_and_before_it_is_acknowledged(tmp_pat
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     assert collection.existing() is None
     with caplog.at_level(logging.INFO):
-        collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
+        collection.start(0, 0, resumed=False)
     assert f"lerobot-serl-actor --learner={collection.address}" in caplog.text
     channel = grpc.insecure_channel(collection.address)
     stub = services_pb2_grpc.LearnerServiceStub(channel)
@@ -570,7 +568,7 @@ def test_a_journal_that_cannot_be_written_for_a_while_costs_no_episode(tmp_path,
     is_root = os.geteuid() == 0
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
     collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
-    collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
+    collection.start(0, 0, resumed=False)
     collection._writer.finish = lambda: None
     client = LearnerClient(collection.address, patience_s=5, name="arm")
     client.connect()
@@ -618,9 +616,9 @@ def test_counting_on_after_resume(tmp_path, demonstrations):
     progress = Progress(config)
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
-    collection.start(100, 10, resumed=False, demo_stats=DEMO_STATS)  # episodes of an earlier run are not this run's
+    collection.start(100, 10, resumed=False)  # episodes of an earlier run are not this run's
     assert (progress.env_steps, progress.episodes) == (0, 0)
-    collection.start(130, 13, resumed=True, demo_stats=DEMO_STATS)
+    collection.start(130, 13, resumed=True)
     assert (progress.env_steps, progress.episodes) == (30, 3)
 
 
@@ -642,10 +640,10 @@ def test_a_resumed_run_misses_episodes_that_are_gone(tmp_path, demonstrations, c
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     assert "The run goes on without them" in caplog.text
     collection._server.start = lambda: None
-    collection.start(3, 1, resumed=True, demo_stats=DEMO_STATS)
+    collection.start(3, 1, resumed=True)
     assert (progress.env_steps, progress.episodes) == (20, 4)  # pacing and phases go on where they were
     assert not config.online.accept_lost_episodes
-    collection.start(8, 2, resumed=True, demo_stats=DEMO_STATS)  # a later start, from the next checkpoint
+    collection.start(8, 2, resumed=True)  # a later start, from the next checkpoint
     assert (progress.env_steps, progress.episodes) == (25, 5)
 
 
@@ -655,7 +653,7 @@ def test_new_weights_every_publish_every_updates_and_at_every_phase(tmp_path, de
     progress = Progress(config)
     collection = Collection(small_agent(config), config, progress, demonstrations.meta, Plausible())
     collection._server.start = lambda: None
-    collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
+    collection.start(0, 0, resumed=False)
     published = []
     collection._publisher.publish = published_spy(collection._publisher.publish, published)
     progress.env_steps = 10
@@ -673,9 +671,9 @@ def whole_policy(publisher):
 
 def test_the_demo_stats_of_the_demonstrations_reach_the_actor(tmp_path, demonstrations):
     config = small_config(online=OnlineConfig(repo_id="test/online", root=str(tmp_path / "online"), port=0))
-    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible())
+    collection = Collection(small_agent(config), config, Progress(config), demonstrations.meta, Plausible(), DEMO_STATS)
     collection._server.start = lambda: None
-    collection.start(0, 0, resumed=False, demo_stats=DEMO_STATS)
+    collection.start(0, 0, resumed=False)
     header, tensors = decode(whole_policy(collection._publisher))
     assert ReceivedPolicy(header, tensors, "cpu", seed=0).demo_stats == DEMO_STATS
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lerobot_serl.online import sessions as sessions_module
-from lerobot_serl.online.sessions import NameInUse, Sessions, TooManyActors
+from lerobot_serl.online.sessions import Refused, Sessions
 
 
 @pytest.fixture
@@ -24,15 +24,15 @@ def test_a_second_process_with_the_name_has_to_wait_for_the_end_of_the_first(clo
     sessions.enter("arm", "one", "ipv4:192.0.2.1:7")
     sessions.enter("arm", "one", "ipv4:192.0.2.1:8")  # another call of the same process
     clock.now_s += 60  # a call may last: the process is alive
-    with pytest.raises(NameInUse, match=r"'arm' is connected from ipv4:192.0.2.1:8.*another --name.*5 s"):
+    with pytest.raises(Refused, match=r"'arm' is connected from ipv4:192.0.2.1:8.*another --name.*5 s"):
         sessions.enter("arm", "two", "ipv4:192.0.2.2:7")
     sessions.leave("arm", "one")
     clock.now_s += 4
-    with pytest.raises(NameInUse):
+    with pytest.raises(Refused):
         sessions.enter("arm", "two", "ipv4:192.0.2.2:7")  # the other call still goes on
     sessions.leave("arm", "one")
     clock.now_s += 4.9
-    with pytest.raises(NameInUse):
+    with pytest.raises(Refused):
         sessions.enter("arm", "two", "ipv4:192.0.2.2:7")
     assert sessions.names() == ["arm"]
     clock.now_s += 0.2
@@ -40,7 +40,7 @@ def test_a_second_process_with_the_name_has_to_wait_for_the_end_of_the_first(clo
     sessions.enter("arm", "two", "ipv4:192.0.2.2:7")
     sessions.leave("arm", "one")  # late news of the first process do not touch the second
     clock.now_s += 60
-    with pytest.raises(NameInUse):
+    with pytest.raises(Refused):
         sessions.enter("arm", "one", "ipv4:192.0.2.1:9")
 
 
@@ -48,7 +48,7 @@ def test_names_are_bounded_and_silent_ones_make_room(clock):
     sessions = Sessions(limit=3, silent_s=5.0)
     for index in range(3):
         sessions.enter(f"arm{index}", "a", "p")
-    with pytest.raises(TooManyActors, match="3 actor processes are connected"):
+    with pytest.raises(Refused, match="3 actor processes are connected"):
         sessions.enter("arm3", "a", "p")
     sessions.enter("arm0", "a", "p")  # who is in stays in
     sessions.leave("arm1", "a")

@@ -11,7 +11,7 @@ from small_policy import small_agent, small_config
 
 from lerobot_serl.actor.received_policy import ReceivedPolicy
 from lerobot_serl.networks.grasp_critic import HIGH
-from lerobot_serl.online.corrections import CorrectionReport
+from lerobot_serl.online.intervention_report import InterventionReport
 from lerobot_serl.online.learner import Learner
 from lerobot_serl.online.weights import WeightPublisher
 from lerobot_serl.policy.agent import Agent
@@ -286,9 +286,9 @@ def test_the_learner_learns_about_grippers_and_does_not_ask_for_longer_edits_of_
     learner.step()
     assert policy.agent.grasp_critic.networks[0].head.bias.any()
     corrections = torch.tensor([0.0, 1.0]).expand(60, 2)
-    learner.corrections.add(corrections, torch.zeros(60, HORIZON, 2), torch.ones(60, dtype=torch.bool))
-    assert learner.corrections.shares() == {"arm": 0.0, "left_Gripper": 0.0}
-    report = CorrectionReport(torch.tensor([0.2, torch.inf]), ["arm", "hand"])
+    learner.interventions.add(corrections, torch.zeros(60, HORIZON, 2), torch.ones(60, dtype=torch.bool))
+    assert learner.interventions.shares() == {"arm": 0.0, "left_Gripper": 0.0}
+    report = InterventionReport(torch.tensor([0.2, torch.inf]), ["arm", "hand"])
     report.add(torch.ones(60, 2), torch.zeros(60, HORIZON, 2), torch.ones(60, dtype=torch.bool))
     assert "Edits reach 0.2;" in report.text()
 

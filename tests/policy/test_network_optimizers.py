@@ -27,9 +27,8 @@ class Nets(nn.Module):
         self.register_buffer("fixed", torch.ones(2))
         self.slow = nn.ParameterList([torch.ones(2)]).requires_grad_(False)
         kinds = {"critic": CriticConfig, "actor": ActorConfig, "temperature": TemperatureConfig}
-        settings = {
-            name: kind(lr=RATES[name] * rate_factor, grad_clip_norm=limit, weight_decay=weight_decay) for name, kind in kinds.items()
-        }
+        settings = {name: kind(lr=RATES[name] * rate_factor, grad_clip_norm=limit) for name, kind in kinds.items()}
+        settings["critic"].weight_decay = weight_decay
         self.table = NetworkTable(
             self,
             {
@@ -72,7 +71,8 @@ def same(one, two):
 def test_each_network_equals_an_adam_of_its_own(plan, limit, weight_decay):
     """Networks take part in any pattern, with any learning-rate scale and gradient size."""
     ours, theirs = Nets(limit, weight_decay), Nets()
-    oracles = {name: torch.optim.AdamW(theirs.table.parameters(name), lr=RATES[name], weight_decay=weight_decay) for name in RATES}
+    decays = {"critic": weight_decay}
+    oracles = {name: torch.optim.AdamW(theirs.table.parameters(name), RATES[name], weight_decay=decays.get(name, 0)) for name in RATES}
     for seed, (taking_part, scale, size) in enumerate(plan):
         norms = ours.step(taking_part, seed, size, **dict.fromkeys(RATES, scale))
         generator = torch.Generator().manual_seed(seed)

@@ -153,7 +153,7 @@ def test_a_box_that_clips_act_is_refused(tmp_path, roots, monkeypatch):
         adopted(tmp_path / "act", roots / "plain")
 
 
-def half_the_box(box, minimum, maximum, margin, floor):
+def half_the_box(box, minimum, maximum, margin):
     box.middle.copy_((maximum + minimum) / 2)
     box.half_width.copy_((maximum - minimum) / 4)
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from lerobot_serl.replay.lazy_frames import LazyFrames
-from lerobot_serl.replay.picture_size import reduced, reduced_shape
-from lerobot_serl.replay.reduced_frames import ReducedFrames
+from lerobot_serl.replay.picture_size import reduced, reduced_frames, reduced_shape
 
 
 @pytest.mark.parametrize(
@@ -54,27 +53,20 @@ def test_what_is_small_already_is_not_touched():
     assert reduced(images, (3, 40, 40)) is images
 
 
-class Counted(LazyFrames):
-    """Frames whose pixels are their number, and how many were read."""
-
-    read = 0
-
-    def _read(self, frames):
-        Counted.read += len(frames)
-        return torch.stack([torch.full(self._image_shape, frame, dtype=torch.uint8) for frame in frames])
-
-    def _part(self, start, stop):
-        return Counted(self._image_shape, start, stop)
-
-
 def test_frames_are_read_and_reduced_when_they_are_asked_for():
-    Counted.read = 0
-    frames = ReducedFrames(Counted((3, 64, 80), 0, 20), (3, 32, 40))
+    read = []
+
+    def numbered(frames):
+        """Pixels are the frame's number."""
+        read.extend(frames)
+        return torch.stack([torch.full((3, 64, 80), frame, dtype=torch.uint8) for frame in frames])
+
+    frames = reduced_frames(LazyFrames(numbered, (3, 64, 80), 0, 20), (3, 32, 40))
     assert (len(frames), frames.shape, frames.dtype) == (20, (20, 3, 32, 40), torch.uint8)
     part = frames.narrow(0, 5, 10)
-    assert Counted.read == 0
+    assert read == []
     assert torch.equal(part[2:4], torch.tensor([7, 8], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 32, 40))
     assert torch.equal(part[0], torch.full((3, 32, 40), 5, dtype=torch.uint8))
-    assert Counted.read == 3
+    assert read == [7, 8, 5]
     whole = torch.randint(0, 256, (6, 3, 64, 80), dtype=torch.uint8)
-    assert torch.equal(ReducedFrames(whole, (3, 32, 40)).narrow(0, 1, 4)[:], reduced(whole, (3, 32, 40))[1:5])
+    assert torch.equal(reduced_frames(whole, (3, 32, 40)).narrow(0, 1, 4)[:], reduced(whole, (3, 32, 40))[1:5])

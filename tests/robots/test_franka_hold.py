@@ -9,7 +9,7 @@ from scripted_arm import HOME_RAD, ScriptedArm, franka_server, wait_until
 from lerobot_serl.actor.pace import Pace
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_world import RobotWorld
-from lerobot_serl.actor.safety import Guard
+from lerobot_serl.actor.safety import Limiter
 from lerobot_serl.franka.kinematics import tool_pose
 from lerobot_serl.robots.config_franka import FrankaConfig
 from lerobot_serl.robots.franka import Franka
@@ -78,7 +78,7 @@ def test_a_loaded_arm_sags_once_and_is_not_followed_down(server, connect, ee_rot
 def test_a_pause_between_two_episodes_holds_a_loaded_arm(server, connect):
     robot = connect()
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, {}, 4, action_names=tuple(robot.action_features))
-    world = RobotWorld(robot, io, Guard(None), [], Pace(100), 5, 60.0, "")
+    world = RobotWorld(robot, io, Limiter(None), [], Pace(100), 5, 60.0, "")
     world.step(np.array([0.0, 0.0, 1.0, 1.0]))
     repeat(world.hold)
     assert height_m(server) > HOME_M[2] - 2.5 * SAG_M

@@ -13,7 +13,7 @@ from lerobot.utils.errors import DeviceNotConnectedError
 
 from lerobot_serl.actor.controls import Controls
 from lerobot_serl.actor.settings import TakeoverConfig
-from lerobot_serl.actor.takeover import Takeover
+from lerobot_serl.actor.takeover import Moved, Takeover
 from lerobot_serl.setting_error import SettingError
 from lerobot_serl.teleoperators.config_serl_spacemouse import SerlSpacemouseConfig
 from lerobot_serl.teleoperators.serl_spacemouse import SerlSpacemouse
@@ -168,8 +168,8 @@ def test_gripper_positions_are_held_for_recording(connect, usb):
 
 def test_a_push_of_the_cap_leaves_the_gripper_as_the_policy_had_it(connect, usb):
     teleop = connect(keys=["ee_dx.vel", "ee_dy.vel", "ee_dz.vel"], gripper_key="gripper.pos", gripper_positions=[1.0, 0.0])
-    hand = Takeover(teleop, Controls(), TakeoverConfig(), 0.1)
-    hand.told = lambda: {"ee_dx.vel": 0.5, "gripper.pos": 0.2}
+    moved = Moved(told=lambda: {"ee_dx.vel": 0.5, "gripper.pos": 0.2})
+    hand = Takeover(teleop, Controls(), TakeoverConfig(), 0.1, moved)
     assert hand.poll({"gripper.pos": 0.5}) is None
     usb.push(toward=-200)
     settle(usb)

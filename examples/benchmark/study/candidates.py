@@ -9,6 +9,7 @@ from torch import Tensor
 from lerobot_serl.actor.rollout import Act
 from lerobot_serl.online.best_weights import restore
 from lerobot_serl.online.evidence import BestPolicy
+from lerobot_serl.policy.agent import SAMPLED_CANDIDATES
 from lerobot_serl.policy.modeling_serl_sac import SerlSacPolicy
 from lerobot_serl.policy.proposal import Proposal
 
@@ -36,7 +37,7 @@ def act_alone(policy: SerlSacPolicy, base: Base) -> Act:
 def fixed_noise(policy: SerlSacPolicy) -> Act:
     """The deterministic policy of before version 0.2: beside the mean edit, edits with the same noise in every chunk compete."""
     agent, generator = policy.agent, torch.Generator().manual_seed(NOISE_SEED)
-    noise = agent._noise(agent.config.actor.sampled_candidates, agent.box.middle.new_empty(1), generator).squeeze(1)
+    noise = agent._noise(SAMPLED_CANDIDATES, agent.box.middle.new_empty(1), generator).squeeze(1)
 
     def propose(features: Tensor, base: Tensor) -> Proposal:
         reference = agent.reference(features, base)

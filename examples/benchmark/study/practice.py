@@ -78,7 +78,7 @@ class Practice:
     def existing(self) -> None:
         """Every run begins anew."""
 
-    def start(self, frames: int, episodes: int, resumed: bool, demo_stats: object) -> None:
+    def start(self, frames: int, episodes: int, resumed: bool) -> None:
         """Nothing has to be started."""
 
     def arrived(self, wait_s: float) -> Episode | None:

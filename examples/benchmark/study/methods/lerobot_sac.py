@@ -61,7 +61,7 @@ class LeRobotSac:
         self.box = ActionNormalizer(self.action_dim)
         self.box.set_from_range(
             torch.as_tensor(meta.stats[ACTION]["min"]).flatten(), torch.as_tensor(meta.stats[ACTION]["max"]).flatten(),
-            ours.action_margin, ours.action_range_floor,
+            ours.action_margin,
         )  # fmt: skip
         self._low = {key: torch.as_tensor(meta.stats[key]["min"]).float() for key in self.inputs}
         ranges = {key: torch.as_tensor(meta.stats[key]["max"]).float() - self._low[key] for key in self.inputs}

@@ -12,7 +12,7 @@ from lerobot_serl.actor.reset import Reset
 from lerobot_serl.actor.robot_io import RobotIo
 from lerobot_serl.actor.robot_setup import check_teleop
 from lerobot_serl.actor.robot_world import RobotWorld
-from lerobot_serl.actor.safety import Guard, Limits
+from lerobot_serl.actor.safety import Limiter, Limits
 from lerobot_serl.actor.settings import ResetConfig, TakeoverConfig
 from lerobot_serl.actor.takeover import Takeover
 from lerobot_serl.robots.config_franka import FrankaConfig
@@ -48,7 +48,7 @@ def world(robot):
     low, high = np.full(len(keys), -0.3), np.full(len(keys), 0.3)
     low[-1], high[-1] = 0.2, 1.0
     io = RobotIo(robot.name, robot.observation_features, robot.action_features, {}, len(keys), action_names=keys)
-    return RobotWorld(robot, io, Guard(Limits(keys, low, high, np.full(len(keys), np.inf))), [], Pace(50), 9, 60.0, "")
+    return RobotWorld(robot, io, Limiter(Limits(keys, low, high, np.full(len(keys), np.inf))), [], Pace(50), 9, 60.0, "")
 
 
 def test_a_gamepad_is_limited_as_the_policy_is(world):
@@ -72,15 +72,12 @@ def test_wishes_of_the_gripper_are_limited_and_stay_means_what_it_was_told(world
     assert world.step_intervention({**PUSH, "gripper": 1.0}).executed[3] == pytest.approx(0.2)
 
 
-def test_the_way_back_between_episodes_is_limited_too(world):
+def test_the_way_back_between_episodes_is_limited_too(world, monkeypatch):
     device, controls, executed = LeaderWithEvents(**PUSH, gripper=1.0), Controls(), []
     device.takes_over = True
-    hand = Takeover(device, controls, TakeoverConfig(), 0.02)
-    procedure = Reset(
-        ResetConfig(mode="teleop", pause_s=0.2), world.go_home, {}, {}, hand.poll, lambda action: executed.append(world.send(action)),
-        world.read, Pace(50), controls,
-    )  # fmt: skip
-    procedure.run(world.hold)
+    takeover, send = Takeover(device, controls, TakeoverConfig(), 0.02), world.send
+    monkeypatch.setattr(world, "send", lambda action: executed.append(send(action)))
+    Reset(ResetConfig(mode="teleop", pause_s=0.2), {}, {}, takeover.poll, Pace(50), controls).run(world)
     assert executed
     assert np.abs([values[:3] for values in executed]).max() == pytest.approx(0.3)
 

@@ -14,8 +14,8 @@ from small_robots import Leader
 from lerobot_serl.actor.devices import action_keys, gripper_is_wish
 from lerobot_serl.actor.env_setup import expect_teleop
 from lerobot_serl.actor.env_world import EnvSettings, EnvWorld
-from lerobot_serl.actor.hand_keys import HandKeys, HandSettings
 from lerobot_serl.actor.settings import TakeoverConfig
+from lerobot_serl.actor.teleop_keys import TeleopKeys, TeleopKeySettings
 from lerobot_serl.envs.config_franka_sim import ACTION_NAMES
 from lerobot_serl.robots.config_franka_sim_robot import ACTION_KEYS
 
@@ -24,7 +24,7 @@ DELTA = ("delta_x", "delta_y", "delta_z", "gripper")
 
 
 def keys(offered, names=DX, high=1.0, **settings):
-    return HandKeys("--teleop.type=hand", offered, names, np.full(4, high), HandSettings(**settings))
+    return TeleopKeys("--teleop.type=hand", offered, names, np.full(4, high), TeleopKeySettings(**settings))
 
 
 def values(hand, last=None, **wanted):
@@ -50,7 +50,7 @@ def test_names_may_differ_a_little_and_the_last_one_that_is_left_belongs_to_the_
 @pytest.mark.parametrize("mode", ACTION_NAMES)
 def test_the_scripted_expert_fits_our_own_environment(mode):
     names, offered = ACTION_NAMES[mode], list(reversed(ACTION_KEYS[mode]))
-    hand = HandKeys("expert", offered, names, np.full(len(names), 1.0), HandSettings())
+    hand = TeleopKeys("expert", offered, names, np.full(len(names), 1.0), TeleopKeySettings())
     wanted = {key: float(index) for index, key in enumerate(ACTION_KEYS[mode])}
     assert hand.action(wanted, None).tolist() == list(wanted.values())
 

@@ -13,7 +13,7 @@ _NUMBERED = re.compile(r"[a-z_.]*\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class HandSettings:
+class TeleopKeySettings:
     """Of ``--takeover``, and of the teleoperator.
 
     Attributes:
@@ -27,7 +27,7 @@ class HandSettings:
     is_wish: bool = False
 
 
-class HandKeys:
+class TeleopKeys:
     """By name where the action's entries have names, and by order only where nothing names them.
 
     Args:
@@ -35,13 +35,13 @@ class HandKeys:
         given: its keys, in its order.
         names: of the action's entries; empty if nobody knows them.
         high: ``(D,)`` largest action that the environment takes.
-        settings: of the hand.
+        settings: of the takeover, and of the teleoperator.
 
     Raises:
         ValueError: another number of entries, other names, or a wish where the environment takes a position.
     """
 
-    def __init__(self, flag: str, given: Sequence[str], names: Sequence[str], high: np.ndarray, settings: HandSettings) -> None:
+    def __init__(self, flag: str, given: Sequence[str], names: Sequence[str], high: np.ndarray, settings: TeleopKeySettings) -> None:
         size = len(high)
         if unknown := sorted(set(settings.keys) - set(given)):
             raise ValueError(f"--takeover.keys names {unknown}, which {flag} does not give (it gives {list(given)}).")

@@ -158,7 +158,7 @@ def test_a_real_environment():
 
 def test_a_person_who_takes_over_flushes_the_chunk_and_release_replans():
     world, seen, hand = ScriptedWorld(10), [], ScriptedHand(2, 3, 6)
-    recording = Rollout(world, counting_policy(4, seen), hand=hand).run_episode()
+    recording = Rollout(world, counting_policy(4, seen), takeover=hand).run_episode()
     assert [int(o[KEYS[0]][1]) for o in seen] == [0, 4, 7]  # at the newest observation, not the one before the takeover
     assert [action[0] for action in world.asked] == [0, 1, 102, 103, 10, 11, 106, 20, 21, 22]
     assert [action["a"] for action in world.by_hand] == [102, 103, 106]
@@ -176,21 +176,21 @@ def test_every_frame_is_shown_before_it_is_acted_on_also_those_of_a_person():
         acted.append(len(shown))
         return counting_policy(4, [])(observation)
 
-    recording = Rollout(ScriptedWorld(10), act, hand=ScriptedHand(2, 3, 6), see=shown.append).run_episode()
+    recording = Rollout(ScriptedWorld(10), act, takeover=ScriptedHand(2, 3, 6), see=shown.append).run_episode()
     assert torch.equal(torch.stack([o[KEYS[0]] for o in shown]), recording.observation[KEYS[0]])
     assert acted == [1, 5, 8]
 
 
 def test_frames_in_which_the_robot_waits_for_a_leader_are_nobodys_and_what_was_planned_is_out_of_date():
     world, seen, hand = ScriptedWorld(8), [], ScriptedHand(2, 3, 4, waiting=(2, 3))
-    recording = Rollout(world, counting_policy(4, seen), hand=hand).run_episode()
+    recording = Rollout(world, counting_policy(4, seen), takeover=hand).run_episode()
     assert [action["a"] for action in world.by_hand] == [102, 103, 104]
     assert recording.intervention.nonzero().flatten().tolist() == [4]
     assert recording.action[:, 0].tolist() == [0, 0.5, 51, 51.5, 52, 5, 5.5, 6]  # what was executed, whoever asked
 
 
 def test_an_episode_all_by_hand_has_no_choices_to_sum_up():
-    recording = Rollout(ScriptedWorld(3), counting_policy(4, []), hand=ScriptedHand(0, 1, 2)).run_episode()
+    recording = Rollout(ScriptedWorld(3), counting_policy(4, []), takeover=ScriptedHand(0, 1, 2)).run_episode()
     assert recording.intervention.all()
     assert dict(recording.info) == {"takeovers": 1, "decided_by": "robot", "clamps": 3}
 

@@ -1,4 +1,4 @@
-"""Whether people's corrections lie within reach of the edits: what lies outside, exploration never tries by itself."""
+"""Whether people's interventions lie within reach of the edits: what lies outside, exploration never tries by itself."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ LARGE_SHARE = 1 / 3
 SLACK = 1e-3
 
 
-class CorrectionReport:
+class InterventionReport:
     """Counts, for each entry of the action, how often a person left the bound around ACT's action, and says so when it is often.
 
     Args:
@@ -32,18 +32,18 @@ class CorrectionReport:
             base: ``(T, h, D)`` ACT's chunk at each frame; its first step is compared.
             intervention: ``(T,)`` bool.
         """
-        corrections, planned = action[intervention], base[intervention][:, 0]
-        if not len(corrections):
+        actions, planned = action[intervention], base[intervention][:, 0]
+        if not len(actions):
             return
-        outside = ((corrections - planned).abs() > self._reach + SLACK).sum(dim=0)
+        outside = ((actions - planned).abs() > self._reach + SLACK).sum(dim=0)
         self._outside = outside if self._outside is None else self._outside + outside
-        self._frames += len(corrections)
+        self._frames += len(actions)
         if self._frames >= max(MIN_FRAMES, 2 * self._told_at) and (text := self.text()):
             self._told_at = self._frames
             logging.warning(text)
 
     def shares(self) -> dict[str, float]:
-        """Entry -> share of the corrected frames in which it left the bound."""
+        """Entry -> share of the intervention frames in which it left the bound."""
         if self._outside is None:
             return {}
         names = self._names or [f"action[{index}]" for index in range(len(self._outside))]
@@ -57,9 +57,9 @@ class CorrectionReport:
             return ""
         parts = ", ".join(f"{name}: {100 * share:.0f} %" for name, share in sorted(large.items(), key=lambda item: -item[1]))
         return (
-            f"The bound of the edits is too small for people's corrections ({parts} of {self._frames} corrected frames lie outside). "
+            f"The bound of the edits is too small for people's interventions ({parts} of {self._frames} intervention frames lie outside). "
             f"Edits reach {self._described()}; what lies farther off is learnt by imitation alone (--policy.corrector.*). "
-            "Raise --policy.actor.edit_scale in the next run if exploration is to reach it too, or retrain ACT with the corrections."
+            "Raise --policy.actor.edit_scale in the next run if exploration is to reach it too, or retrain ACT with the interventions."
         )
 
     def _described(self) -> str:
