@@ -117,7 +117,7 @@ class Learner:
         self.interventions = InterventionReport(reach, self.demo_stats.stats.action_names)
         if self.collection is not None:
             self._start_collection(self.collection, keys)
-        self.metrics_log = MetricsLog(_metrics_dir(config, loop), config, progress, resumed=self._resumed)
+        self.metrics_log = MetricsLog(_metrics_dir(config, loop), config, progress, resumed=self._resumed, fps=dataset_meta.fps)
         config.in_progress = True
 
     def step(self) -> tuple[Tensor, dict[str, float]]:

@@ -34,6 +34,7 @@ class MetricsLog:
         directory: run directory; None writes nothing.
         config: for ``run.json`` and the period.
         progress: counters.
+        fps: of the robot, for ``run.json``.
         resumed: rows written after the checkpoint are dropped, since they will be written again.
 
     Raises:
@@ -41,8 +42,10 @@ class MetricsLog:
         MetricsFormatError: an earlier run's files are damaged, or are others.
     """
 
-    def __init__(self, directory: Path | None, config: SerlSacConfig, progress: Progress, resumed: bool) -> None:
-        self._config, self._progress = config, progress
+    def __init__(self, directory: Path | None, config: SerlSacConfig, progress: Progress, resumed: bool, fps: int | None = None) -> None:
+        self._config = config
+        self._progress = progress
+        self._fps = fps
         self._started = self._last_row = time.perf_counter()
         self._updates_at_last_row = progress.updates
         self._averages = Averages()
@@ -190,6 +193,7 @@ class MetricsLog:
             {
                 "name": "serl_sac",
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "fps": self._fps,
                 "horizon": config.horizon,
                 "discount": config.discount,
                 "utd": config.utd,

@@ -147,8 +147,9 @@ def test_offline_training_moves_what_it_should(ground, offline_run):
     assert config["act"]["dim_model"] == 32
     assert config["value_range"] == [0.0, 1.0]
     assert 0.9 < config["discount"] < 1
-    rows = (ground / "offline" / "metrics" / "run.json").read_text()
-    assert json.loads(rows)["horizon"] == 10
+    told = json.loads((ground / "offline" / "metrics" / "run.json").read_text())
+    assert (told["horizon"], told["fps"]) == (10, 10)
+    assert told["command"].startswith("lerobot-train --policy.type=serl_sac ")
 
 
 def test_resume_is_bit_exact_offline(ground, offline_run, tmp_path):
