@@ -1,4 +1,4 @@
-"""Settings that the demonstrations decide: the one place that writes into a configuration what its user left open."""
+"""Settings that the run or the demonstrations decide: the one place that writes into a configuration what its user left open."""
 
 import logging
 import statistics
@@ -13,6 +13,20 @@ from ..replay.demonstrations import EpisodeReader
 VALUE_AT_START = 0.4
 # A step of the tasks for which the rule was found, at 10 Hz. From step to step, an action of the same motion changes less the more steps there are.
 MOMENT_S = 0.1
+
+
+def settle_run(config: SerlSacConfig, steps: int | None) -> None:
+    """What a run that begins to learn has otherwise than the policy that it begins with.
+
+    Args:
+        config: ``lr_decay_updates`` is filled in, and ``act_alone`` is over.
+        steps: of the run; None: nobody knows.
+    """
+    if config.lr_decay_updates is None:
+        config.lr_decay_updates = steps
+    if config.act_alone:
+        logging.info("The checkpoint acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt.")
+        config.act_alone = False
 
 
 def decide_from_data(config: SerlSacConfig, reader: EpisodeReader, agent: Agent) -> bool:

@@ -28,7 +28,7 @@ from ..replay.memory_place import memory_device
 from ..replay.opening import open_dataset
 from ..replay.sampler import Sampler, UniformSampler
 from ..replay.segments import intervened_segments, policy_segments
-from .auto_settings import decide_from_data
+from .auto_settings import decide_from_data, settle_run
 from .clipping import Clipping
 from .collection import Collection
 from .episode_source import EpisodeSource
@@ -76,11 +76,7 @@ class Learner:
         self.learning = agent.begin_learning(progress, seed=torch.initial_seed())
         if self._resumed and config.pretrained_path is not None:
             self.learning.load(Path(config.pretrained_path).parent)
-        if config.lr_decay_updates is None and loop is not None:
-            config.lr_decay_updates = loop.steps
-        if config.act_alone:  # before actor processes get the configuration
-            logging.info("The checkpoint acts as ACT alone (policy.act_alone=true); this run goes on from what it had learnt.")
-            config.act_alone = False
+        settle_run(config, None if loop is None else loop.steps)  # before actor processes get the configuration
         # What can fail quickly comes first: the demonstrations' numbers, the online dataset and the port, then pictures and ACT.
         keys = list(config.input_features or {})
         reader = EpisodeReader(open_dataset(dataset_meta.repo_id, dataset_meta.root), keys, settings=config.labels)
