@@ -17,6 +17,7 @@ from torch import Tensor
 from ..policy.configuration_serl_sac import SerlSacConfig
 from ..policy.progress import Phase, Progress
 from ..replay.episode import ActedAs, Episode
+from ..replay.store import dataset_root
 from ..report.csv_appender import CsvAppender
 from ..report.metrics_files import DEPLOYED, EPISODE_COLUMNS, LEARNER_LEADING_COLUMNS, TEXT_COLUMNS, MetricsDirectory, MissingMetricsError
 from ..report.style import WINDOW
@@ -199,6 +200,7 @@ class MetricsLog:
                 "utd": config.utd,
                 "act": config.act_source,
                 "online_dataset": config.online.repo_id,
+                "online_root": str(dataset_root(config.online.repo_id, config.online.root).absolute()) if config.online.repo_id else None,
                 "command": shlex.join([Path(sys.argv[0]).stem.replace("_", "-"), *sys.argv[1:]]),
             }
         )

@@ -19,6 +19,8 @@ body { margin: 0 auto; padding: 1rem; max-width: 52rem; background: var(--ground
        font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: .5rem 0 1rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .3rem; }
+h3 { font-size: 1rem; margin: 1.6rem 0 0; }
+h3 + figure { margin-top: .3rem; }
 p { margin: .3rem 0; }
 .summary { background: var(--panel); border-left: 4px solid var(--accent); border-radius: 4px; padding: .7rem 1rem; }
 figure { margin: 2rem 0; }

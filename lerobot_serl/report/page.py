@@ -13,6 +13,7 @@ from typing import Any
 
 from lerobot_serl.report.comparison_page import comparisons_html
 from lerobot_serl.report.curves import WrittenCurves, write_curves
+from lerobot_serl.report.film_strips import draw_strips
 from lerobot_serl.report.interval import SuccessCount, difference_interval
 from lerobot_serl.report.markup import PAGE_END, figure_html, page_head, text_html
 from lerobot_serl.report.metrics_files import (
@@ -27,6 +28,9 @@ from lerobot_serl.report.style import WINDOW
 
 MAX_FACTS = 300
 """Entries of run.json shown on the page."""
+
+MAX_STRIPS_BYTES = 6_000_000
+"""Of all film strips on the page."""
 
 FEW = 10
 """Fewer episodes than this are called few."""
@@ -141,8 +145,27 @@ def _facts_html(info: Mapping[str, Any]) -> str:
     return f"<details><summary>Facts about the run (run.json)</summary><table>{rows}</table>{left}</details>\n"
 
 
-def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, ...], comparisons: str = "") -> str:
-    """The whole page as HTML, with `comparisons` as it is; every text from the run is escaped, every image is part of the page."""
+def _episodes_html(info: Mapping[str, Any], output_dir: Path) -> str:
+    """Film strips of practice, where the run says which dataset holds it; a sentence where they cannot be drawn."""
+    root, repo_id = info.get("online_root"), info.get("online_dataset")
+    if not isinstance(root, str) or not isinstance(repo_id, str) or not Path(root, "meta", "info.json").is_file():
+        return ""
+    try:
+        strips = draw_strips(Path(root), repo_id, output_dir / "episodes")
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors
+        return f'<h2>Episodes</h2>\n<p class="note">The episodes in {escape(root)} cannot be drawn: {text_html(str(error)[:300])}</p>\n'
+    parts, left_bytes = ["<h2>Episodes</h2>\n"], MAX_STRIPS_BYTES
+    for strip in strips:
+        left_bytes -= strip.path.stat().st_size
+        if left_bytes < 0:
+            parts.append(f'<p class="note">More in {escape(str(strip.path.parent))}: the page would grow too large.</p>\n')
+            break
+        parts.append(f"<h3>{text_html(strip.title)}</h3>\n{figure_html(strip)}")
+    return "".join(parts) if strips else ""
+
+
+def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, ...], comparisons: str = "", episodes: str = "") -> str:
+    """The whole page as HTML, `comparisons` and `episodes` as they are; every text of the run is escaped, every image part of the page."""
     name = escape(str(metrics.info.get("name", "Run")))
     started = escape(str(metrics.info.get("started", "")))
     parts = [page_head(f"{name} - report"), f"<h1>{name}</h1>\n"]
@@ -150,7 +173,7 @@ def render_page(metrics: RunMetrics, curves: WrittenCurves, summary: tuple[str, 
         parts.append(f'<p class="note">Started {started}</p>\n')
     parts.append('<div class="summary">' + "".join(f"<p>{text_html(line)}</p>" for line in summary) + "</div>\n")
     figures = [figure_html(figure) for figure in curves.figures]
-    parts += [*figures[:1], _evaluations_html(metrics), comparisons, *figures[1:]]
+    parts += [*figures[:1], _evaluations_html(metrics), comparisons, episodes, *figures[1:]]
     if curves.skipped:
         items = "".join(f"<li>{escape(title)}: {escape(reason)}</li>" for title, reason in curves.skipped)
         parts.append(f'<h2>Not drawn</h2>\n<ul class="note">{items}</ul>\n')
@@ -182,6 +205,7 @@ def write_report(run_dir: Path, output_dir: Path | None = None) -> Report:
     curves = write_curves(metrics, target)
     page = target / "index.html"
     temporary = target / "index.html.tmp"
-    temporary.write_text(render_page(metrics, curves, summary, comparisons), encoding="utf-8")
+    episodes = _episodes_html(metrics.info, target)
+    temporary.write_text(render_page(metrics, curves, summary, comparisons, episodes), encoding="utf-8")
     os.replace(temporary, page)
     return Report(page, summary)
