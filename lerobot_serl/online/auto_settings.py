@@ -11,8 +11,6 @@ from ..replay.demonstrations import EpisodeReader
 
 # Of an episode as long as the median demonstration: its success is worth so much at its start.
 VALUE_AT_START = 0.4
-# A step of the tasks for which the rule was found, at 10 Hz. From step to step, an action of the same motion changes less the more steps there are.
-MOMENT_S = 0.1
 
 
 def settle_run(config: SerlSacConfig, steps: int | None) -> None:
@@ -63,14 +61,14 @@ def decide_from_data(config: SerlSacConfig, reader: EpisodeReader, agent: Agent)
 
 
 def _decide_reach(config: SerlSacConfig, reader: EpisodeReader, agent: Agent) -> None:
-    """An edit as large as what the action does in a moment, at any rate: small where actions are places, large where they are motions.
+    """An edit as large as what the action does in a step: small where actions are places, large where they are motions.
 
     One bound for all entries: with one for each, those that hardly move were held too tight (docs/algorithm.md).
     """
-    change = float((torch.from_numpy(reader.action_change(MOMENT_S)).float() / agent.box.half_width.cpu()).mean())
+    change = float((torch.from_numpy(reader.action_change).float() / agent.box.half_width.cpu()).mean())
     scale = round(min(max(change, SMALLEST_AUTO_REACH), LARGEST_AUTO_REACH), 3)
     config.actor.edit_scale = scale
     agent.set_reach((scale,))
     logging.info(
-        f"actor.edit_scale=auto: {scale:g} of half the action's range (within {MOMENT_S:g} s the demonstrations' change by {change:.3f})"
+        f"actor.edit_scale=auto: {scale:g} of half the action's range (from step to step the demonstrations change by {change:.3f})"
     )

@@ -18,7 +18,7 @@ class ActorConfig:
     """``--policy.actor.*``: the network that edits ACT's chunk."""
 
     # Largest change of an action, rho, in action units (1 = half the width of the action box); one number, or one for each entry of the
-    # action. Empty: what the demonstrations' action changes within 0.1 s, from 0.05 to 0.2 (docs/algorithm.md).
+    # action. Empty: what the demonstrations' action changes from one step to the next, from 0.05 to 0.2 (docs/algorithm.md).
     edit_scale: float | tuple[float, ...] | None = None
     # Points of a chunk at which the edit is learnt and tried out; it is interpolated between them. Empty: every step, as in a
     # chunk that has no more steps than this.

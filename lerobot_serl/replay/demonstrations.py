@@ -108,12 +108,12 @@ class EpisodeReader:
         columns[REWARD] = np.concatenate([self._labelled[span].reward for span in self.spans])
         return Plausible.around({key: (value.min(axis=0), value.max(axis=0)) for key, value in columns.items()}, reach, pays_once)
 
-    def action_change(self, within_s: float) -> np.ndarray:
-        """``(D,)`` root mean square of an action's difference to the one so many seconds before it, at least a step, raw units."""
-        steps, actions = max(1, round(within_s * self._dataset.fps)), self._columns[ACTION].astype(np.float64)
-        episodes = [actions[span.start : span.stop] for span in self.spans]
-        changes = np.concatenate([episode[steps:] - episode[:-steps] for episode in episodes])
-        return np.sqrt(np.square(changes).mean(axis=0)) if len(changes) else np.zeros(actions.shape[1])
+    @property
+    def action_change(self) -> np.ndarray:
+        """``(D,)`` root mean square of an action's difference to the one before it, raw units."""
+        actions = self._columns[ACTION]
+        changes = np.concatenate([np.diff(actions[span.start : span.stop], axis=0) for span in self.spans])
+        return np.sqrt(np.square(changes, dtype=np.float64).mean(axis=0))
 
     @property
     def binary_rewards(self) -> bool:

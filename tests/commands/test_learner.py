@@ -375,7 +375,7 @@ def test_the_demonstrations_decide_how_far_edits_reach(demonstrations, tmp_path,
     caplog.set_level(logging.INFO)
     config = small_config(metrics_dir=str(tmp_path))
     agent = small_agent(config)
-    change = EpisodeReader(demonstrations, list(config.input_features)).action_change(0.1)
+    change = EpisodeReader(demonstrations, list(config.input_features)).action_change
     agent.box.half_width.copy_(torch.from_numpy(change) / torch.tensor(changes))
     Learner(agent, config, Progress(config), demonstrations.meta)
     assert config.actor.edit_scale == pytest.approx(scale)
