@@ -189,7 +189,7 @@ def _draw_edit(axes: Axes, trace: Trace, fps: float) -> None:
     axes.set_xlabel("time (s)")
     axes.set_ylabel("edit (% of half\nthe range)")
     axes.set_xlim(0, max(time_s[-1], 1 / fps))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 115 * max(np.nanmax(trace.edit, initial=0.0), 0.01))
     if len(changes):
         axes.legend(loc="upper right", fontsize=8)
 
