@@ -135,10 +135,10 @@ class LearnerClient:
             MessageError: the learner does not speak this protocol.
         """
         self._patiently(self._greet)
-        while True:
-            message = self._patiently(self._fetch)
-            if message is not None:
-                break
+        n_empty = 0
+        while (message := self._patiently(self._fetch)) is None:
+            if (n_empty := n_empty + 1) == 3:
+                logging.info(f"The learner at {self.address} has no policy to send yet; waiting for it.")
         self._remember(message)
         self._newest = None  # returned here
         self._away_since_s = None

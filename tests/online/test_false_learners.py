@@ -329,8 +329,9 @@ def test_a_network_that_is_missing_is_named():
     assert policy.version == 1
 
 
-def test_a_learner_that_has_nothing_and_says_so_at_once_is_not_asked_without_end(learner, monkeypatch):
+def test_a_learner_that_has_nothing_and_says_so_at_once_is_not_asked_without_end(learner, monkeypatch, caplog):
     """It kept a core of the robot side busy, at first and afterwards."""
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(client_module, "EMPTY_CALL_S", pause_s := 0.1)
     learner.messages, learner.calls = [None] * 3 + [encode(*POLICY), None], 0
     client = LearnerClient(learner.address, patience_s=5.0)
@@ -338,6 +339,7 @@ def test_a_learner_that_has_nothing_and_says_so_at_once_is_not_asked_without_end
         began_s = time.monotonic()
         client.connect()
         assert learner.calls >= 4
+        assert caplog.text.count("has no policy to send yet; waiting for it.") == 1
         time.sleep(0.5)
         # The policy itself is followed by the next question at once.
         assert learner.calls <= 2 + (time.monotonic() - began_s) / pause_s
