@@ -21,6 +21,7 @@ DRAWN_EVERY_S = 30.0
 DRAWING_SHARE = 0.05
 """Of the time of one core that drawing may take: a learner may run on the same machine."""
 CONNECTION_TIMEOUT_S = 10.0
+LONGEST_DRAWING_S = 30.0
 
 
 class Watch:
@@ -61,6 +62,7 @@ class Watch:
         finally:
             self._closed.set()
             self._server.server_close()
+            self._drawer.join(LONGEST_DRAWING_S)  # a thread in the middle of an import cannot end with the interpreter
 
     def close(self) -> None:
         """End :meth:`serve`, from another thread."""
