@@ -33,10 +33,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (slow[item.path] < tests[item.path], -slow[item.path]))
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Workers are forked from a process that has imported PyTorch and LeRobot, which takes each of them ten seconds."""
+    subprocess.Popen = forkserver.Popen
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        forkserver.Forkservers.may_begin = True
+
+
 def cpu_s() -> float:
     """Of this process, and of those that it has started or let fork and that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(of.ru_utime + of.ru_stime for of in used) + sum(server.cpu_s() for server in forkserver.Forkserver.running)
+    return sum(of.ru_utime + of.ru_stime for of in used) + forkserver.Popen.used_s
 
 
 BEGAN = pytest.StashKey[tuple[float, float]]()

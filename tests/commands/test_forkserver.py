@@ -44,7 +44,7 @@ def facts(*command, place, fresh, **settings):
     return found
 
 
-@pytest.mark.parametrize("command", [("-c", FACTS), ("-m", "facts_here"), ("facts_here.py",)])
+@pytest.mark.parametrize("command", [("-u", "-c", FACTS), ("-m", "facts_here"), ("facts_here.py",)])
 def test_a_forked_process_sees_what_a_fresh_one_sees(place, command):
     environment = {name: value for name, value in os.environ.items() if name != "A_SECRET"} | {"A_VARIABLE": "ü", "PYTHONPATH": str(place)}
     if command[0].endswith(".py"):
@@ -69,6 +69,8 @@ def test_no_file_in_the_working_directory_is_imported_with_p(tmp_path):
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
         ("import os; os.kill(os.getpid(), 2)", -2, "KeyboardInterrupt"),
         ("import atexit, sys; atexit.register(print, 'the end', file=sys.stderr)", 0, "the end"),
+        ("import os\nclass Last:\n    def __del__(self, say=os.write): say(2, b'the end')\nlast = Last()", 0, "the end"),
+        ("import threading, time; threading.Thread(target=lambda: (time.sleep(0.1), 1 / 0)).start()", 0, "ZeroDivisionError"),
     ],
 )
 def test_it_ends_as_python_ends(code, status, words):
@@ -79,6 +81,11 @@ def test_it_ends_as_python_ends(code, status, words):
         signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stdout) == (status, "")
     assert words in done.stderr
+
+
+def test_what_a_library_of_c_has_written_is_not_lost():
+    done = subprocess.run([sys.executable, "-c", "import ctypes; ctypes.CDLL(None).puts(b'a word'); exit(3)"], capture_output=True)
+    assert (done.returncode, done.stdout) == (3, b"a word\n")
 
 
 def test_its_children_are_forked_too_and_it_can_be_waited_for_and_killed():
@@ -111,6 +118,42 @@ def test_its_children_end_with_the_server(tmp_path):
     process = server.start([sys.executable, "-c", "import time; time.sleep(600)"])
     server.close()
     eventually(lambda: not (status := Path(f"/proc/{process.pid}/status")).exists() or "State:\tZ" in status.read_text())
+
+
+def test_what_it_says_unbuffered_is_heard_at_once():
+    command = [sys.executable, "-u", "-c", "import sys, time; sys.stdout.write('a word'); time.sleep(600)"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert os.read(process.stdout.fileno(), 100) == b"a word"
+        process.kill()
+
+
+WORKING = """
+import json, os, pathlib, subprocess, sys, time, forkserver, pytest
+from conftest import cpu_s
+
+@pytest.mark.parametrize("number", range(2))
+def test_works(number):
+    began_s, code = cpu_s(), "import time, sys; until = time.process_time() + {used_s}\\nwhile time.process_time() < until: pass"
+    subprocess.run([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {{code!r}}])"], check=True)
+    facts = {{
+        "worker": os.environ["PYTEST_XDIST_WORKER"], "parent": os.getppid(), "used_s": cpu_s() - began_s,
+        "begun": len(forkserver.Forkservers.begun), "may_begin": forkserver.Forkservers.may_begin,
+    }}
+    pathlib.Path({directory!r}, f"{{number}}.json").write_text(json.dumps(facts))
+"""
+
+
+def test_workers_of_pytest_are_forked_too_and_know_what_their_own_children_use(tmp_path):
+    (tmp_path / "test_working.py").write_text(WORKING.format(used_s=0.3, directory=str(tmp_path)))
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", "-n", "2", "--dist", "load"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([forkserver.HERE, os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([*command, str(tmp_path)], cwd=tmp_path, env=environment, check=True)
+    facts = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
+    assert len(facts) == 2
+    assert {fact["worker"] for fact in facts} == {"gw0", "gw1"}
+    assert len({fact["parent"] for fact in facts}) == 1
+    assert all(fact["begun"] == 0 and fact["may_begin"] for fact in facts)
+    assert all(0.3 < fact["used_s"] < 0.55 for fact in facts), facts
 
 
 @pytest.mark.parametrize(
